@@ -1,0 +1,94 @@
+"""A recipe's options: a dataclass of defaults, YAML files over them, `key=value` over those."""
+
+import inspect
+import re
+import sys
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from sempre.errors import InputError
+
+Options = TypeVar("Options")
+
+
+def read_options(options_class: type[Options], arguments: list[str] | None = None) -> Options:
+    """Resolve a recipe's options from the command line.
+
+    Arguments are YAML files (read in order) and `key=value` pairs (applied after all files); `--help` prints every
+    option with its default and the comment that stands beside it in the recipe, and exits.
+
+    Raises:
+        InputError: for an unknown key (naming the nearest one), a value of the wrong type, a missing file, or an
+            option without default that was not given.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(options_class))
+        sys.exit(0)
+    config = OmegaConf.structured(options_class)
+    known = [field.name for field in fields(options_class)]
+    pairs = [argument for argument in arguments if "=" in argument]
+    for path in (argument for argument in arguments if "=" not in argument):
+        config = _merge(config, _read_yaml(Path(path)), known, path)
+    for pair in pairs:
+        config = _merge(config, OmegaConf.from_dotlist([pair]), known, pair)
+    try:
+        return OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        missing = [name for name in known if OmegaConf.is_missing(config, name)]
+        example = " ".join(f"{name}=…" for name in missing)
+        raise InputError(f"{', '.join(missing)} must be given: add {example} (see --help)") from error
+
+
+def help_text(options_class: type) -> str:
+    """The recipe's docstring and one line an option: name, default, and the comment beside it in the source."""
+    module = sys.modules[options_class.__module__]
+    comments = dict(re.findall(r"^ {4}(\w+): [^#\n]*?#\s*(.+)$", inspect.getsource(options_class), re.MULTILINE))
+    lines = [(module.__doc__ or "").strip(), "", "options, as key=value or in a YAML file given before them:"]
+    for field in fields(options_class):
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        else:
+            default = field.default
+        shown = "(required)" if default in ("???", MISSING) else f"[{default}]"
+        lines.append(f"  {field.name:<22} {comments.get(field.name, '')} {shown}")
+    return "\n".join(lines)
+
+
+def save_options(options: object, path: str | Path) -> None:
+    """Write the resolved options as YAML."""
+    OmegaConf.save(OmegaConf.structured(options), path)
+
+
+def changed_keys(options: object, saved: str | Path) -> list[str]:
+    """Names of the options whose values differ from those saved with `save_options`, as `key: saved -> now`."""
+    now = OmegaConf.to_container(OmegaConf.structured(options))
+    before = OmegaConf.to_container(OmegaConf.load(saved))
+    keys = sorted(set(now) | set(before))
+    return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def _read_yaml(path: Path):
+    if not path.is_file():
+        raise InputError(f"{path} is neither a YAML file nor key=value")
+    try:
+        return OmegaConf.load(path)
+    except Exception as error:  # the YAML parser's own exceptions are many
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+
+
+def _merge(config, update, known: list[str], source: str):
+    for key in update:
+        if key not in known:
+            nearest = get_close_matches(str(key), known, n=1, cutoff=0.3)
+            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
+            raise InputError(f"unknown option '{key}' in {source}: {hint}")
+    try:
+        return OmegaConf.merge(config, update)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{source}: {str(error).splitlines()[0]}") from error

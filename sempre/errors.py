@@ -1,0 +1,25 @@
+"""Errors a user can mend, and how a command shows them."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one sentence: the offending value and the way out."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command's `main` and exit; what the user can mend is printed as one line, bugs keep their traceback.
+
+    The exit code is `main`'s own (None counts as 0), 2 for an `InputError` or an error of the file system
+    (missing file, full disk), 130 when interrupted.
+    """
+    try:
+        code = main() or 0
+    except (InputError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,50 @@
+"""Package metadata; the base dependencies are what the microscope's PC needs, training is the extra `train`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEPLOYMENT = [
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "scikit-image>=0.22",
+    "pillow>=10.0",
+    "tifffile>=2023.7",
+    "imagecodecs>=2023.7",  # tifffile's decoders for LZW, JPEG and Deflate
+    "h5py>=3.10",
+    "matplotlib>=3.8",
+    "onnxruntime>=1.17",
+    "roifile>=2023.5",
+    "tqdm>=4.66",
+]
+TRAINING = [
+    # PyPI's torch and torchvision are built as pairs: leaving both to PyPI keeps the pair together.
+    "torch>=2.8",
+    "torchvision>=0.23",
+    "timm>=1.0.15",
+    "lightly>=1.5",
+    "accelerate>=1.6",
+    "tensorboard>=2.16",
+    "pycocotools>=2.0.7",
+    "onnx>=1.16",
+    "onnxscript>=0.3",
+    "omegaconf>=2.3",
+    "safetensors>=0.4",
+    "scikit-learn>=1.4",
+]
+FORMATS = ["rosettasciio>=0.4"]
+TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS]
+
+setup(
+    name="sempre",
+    version="0.1.0",
+    description="Pretraining on unlabelled electron micrographs, particle segmentation, deployment without PyTorch",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["sempre", "sempre.*"]),
+    install_requires=DEPLOYMENT,
+    extras_require={"train": TRAINING, "formats": FORMATS, "test": TESTING},
+    entry_points={"console_scripts": ["sempre = sempre.deploy.command:main"]},
+)
