@@ -1,0 +1,160 @@
+"""Mask R-CNN for particles: torchvision's detector on a timm backbone.
+
+He et al., "Mask R-CNN", ICCV 2017; Lin et al., "Feature Pyramid Networks", CVPR 2017. Group normalisation in the
+pyramid and the heads (Wu and He, ECCV 2018) lets small batches train, from random weights too.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from sempre.deploy.paste import paste_masks
+from sempre.errors import InputError
+from sempre.images import paint_instances
+
+# Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
+ANCHOR_SIZES = ((8, 14), (22, 32), (46, 64), (92, 128), (192, 288))
+ANCHOR_ASPECT_RATIOS = (0.5, 1.0, 2.0)
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # of a percentile-normalised micrograph; the backbones are pretrained with these
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """The detector's size. The defaults are torchvision's; a CPU wants slimmer ones."""
+
+    architecture: str = "convnextv2_pico"
+    pyramid_channels: int = 256
+    box_head_width: int = 1024
+    mask_head_layers: int = 4
+    proposals: int = 1000  # proposals an image that reach the heads
+    proposals_sampled: int = 256  # of them, used for the heads' loss
+    detections: int = 500  # at most this many particles an image
+
+
+class TimmPyramid(nn.Module):
+    """A timm network's stage outputs through torchvision's feature pyramid.
+
+    `forward(images [B, C, H, W])` gives five maps `[B, pyramid_channels, H/s, W/s]`, s = 4, 8, 16, 32, 64.
+    """
+
+    def __init__(self, body: nn.Module, pyramid_channels: int):
+        super().__init__()
+        self.body = body
+        self.out_channels = pyramid_channels
+        self.pyramid = FeaturePyramidNetwork(
+            [stage["num_chs"] for stage in body.feature_info],
+            pyramid_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=group_norm,
+        )
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        stages = self.body.forward_intermediates(images, intermediates_only=True)
+        return self.pyramid(OrderedDict((str(level), stage) for level, stage in enumerate(stages)))
+
+
+class MicrographTransform(GeneralizedRCNNTransform):
+    """Normalise and batch, at the micrograph's own scale; masks leave as 28x28 probabilities, not as full images.
+
+    A particle's size in pixels carries meaning, and pasting N masks into N full images is quadratic in memory traffic.
+    """
+
+    def __init__(self):
+        super().__init__(min_size=0, max_size=0, image_mean=[PIXEL_MEAN], image_std=[PIXEL_STD])
+
+    def resize(self, image: Tensor, target: dict | None = None) -> tuple[Tensor, dict | None]:
+        return image, target
+
+    def postprocess(self, result: list[dict], image_shapes: list, original_image_sizes: list) -> list[dict]:
+        return result
+
+
+def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
+    """Mask R-CNN with random weights, one input channel, two classes (background, particle).
+
+    Takes torchvision's arguments: a list of float32 images `[1, H, W]` in [0, 1] and, for training, targets with
+    `boxes [N, 4]` (x0, y0, x1, y1 in px), `labels [N]` and `masks [N, H, W]`. In evaluation each result holds
+    `boxes [N, 4]`, `scores [N]`, `labels [N]` and `masks [N, 1, 28, 28]`, probabilities inside each box.
+
+    Raises:
+        InputError: for an architecture that timm does not have or whose strides are not 4, 8, 16, 32.
+    """
+    body = create_backbone(options.architecture)
+    channels = options.pyramid_channels
+    anchors_per_cell = len(ANCHOR_SIZES[0]) * len(ANCHOR_ASPECT_RATIOS)
+    model = MaskRCNN(
+        TimmPyramid(body, channels),
+        rpn_anchor_generator=AnchorGenerator(ANCHOR_SIZES, (ANCHOR_ASPECT_RATIOS,) * len(ANCHOR_SIZES)),
+        rpn_head=RPNHead(channels, anchors_per_cell),
+        rpn_pre_nms_top_n_train=options.proposals,
+        rpn_pre_nms_top_n_test=options.proposals,
+        rpn_post_nms_top_n_train=options.proposals,
+        rpn_post_nms_top_n_test=options.proposals,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
+        box_head=FastRCNNConvFCHead((channels, 7, 7), [], [options.box_head_width] * 2),
+        box_predictor=FastRCNNPredictor(options.box_head_width, num_classes=2),
+        box_batch_size_per_image=options.proposals_sampled,
+        box_detections_per_img=options.detections,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=14, sampling_ratio=2),
+        mask_head=MaskRCNNHeads(channels, [channels] * options.mask_head_layers, dilation=1, norm_layer=group_norm),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes=2),
+    )
+    model.transform = MicrographTransform()
+    return model
+
+
+def create_backbone(architecture: str) -> nn.Module:
+    """The timm network of that name for one-channel images, headless; `InputError` unless its strides are 4 to 32."""
+    try:
+        body = timm.create_model(architecture, in_chans=1, num_classes=0)
+    except RuntimeError as error:
+        raise InputError(f"timm has no architecture '{architecture}': try convnextv2_pico") from error
+    strides = [stage["reduction"] for stage in body.feature_info]
+    if strides != [4, 8, 16, 32]:
+        raise InputError(
+            f"{architecture} has strides {strides}, a feature pyramid needs 4, 8, 16, 32: try convnextv2_pico"
+        )
+    return body
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of 16 channels, or fewer where 16 does not divide `channels`."""
+    return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
+
+
+@torch.inference_mode()
+def detect(model: MaskRCNN, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Run the detector on one normalised micrograph.
+
+    Args:
+        pixels: float32 `[H, W]` in [0, 1].
+
+    Returns:
+        `boxes [N, 4]` (x0, y0, x1, y1, px), `scores [N]` and `masks [N, 28, 28]`, float32, by falling score.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    result = model([torch.from_numpy(pixels)[None].to(device)])[0]
+    result["masks"] = result["masks"][:, 0]
+    return {name: result[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")}
+
+
+def segment(model: MaskRCNN, pixels: np.ndarray, score_threshold: float = 0.5) -> np.ndarray:
+    """Label image int32 `[H, W]` of the particles that score at least `score_threshold`; higher scores lie on top."""
+    found = detect(model, pixels)
+    kept = found["scores"] >= score_threshold
+    masks = paste_masks(found["boxes"][kept], found["masks"][kept], pixels.shape)
+    return paint_instances(masks, found["scores"][kept], pixels.shape)
