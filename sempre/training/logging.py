@@ -1,0 +1,69 @@
+"""What a run says: a progress bar for the person, TensorBoard for the browser, JSON lines for programs."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class RunLog:
+    """Writes `log.jsonl` and `tensorboard/` in a run's folder and shows progress with an ETA; silent unless `active`.
+
+    Started at `step`, it drops lines past that step: an interrupted run repeats them.
+    """
+
+    def __init__(self, folder: Path, step: int, total_steps: int, active: bool = True):
+        self.active = active
+        if not active:
+            return
+        self.path = folder / "log.jsonl"
+        self._drop_lines_past(step)
+        self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step)
+        self.bar = tqdm(total=total_steps, initial=step, unit="step", desc=folder.name, dynamic_ncols=True)
+
+    def advance(self) -> None:
+        if self.active:
+            self.bar.update()
+
+    def write(self, step: int, kind: str, **values: float) -> None:
+        """Record scalars under `kind` ("train", "validation", …) at `step`."""
+        if not self.active:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "kind": kind, "time": time.time(), **values}) + "\n")
+        for name, value in values.items():
+            self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
+        if "loss" in values:
+            self.bar.set_postfix_str(f"{kind} loss {values['loss']:.4f}")
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Record an image `[H, W]` or `[H, W, 3]`, uint8 or float in [0, 1]."""
+        if self.active:
+            self.tensorboard.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+
+    def close(self) -> None:
+        if self.active:
+            self.bar.close()
+            self.tensorboard.close()
+
+    def _drop_lines_past(self, step: int) -> None:
+        kept = [line for line in read_log(self.path) if line["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(self.path)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a `log.jsonl`; empty when there is none. A last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,22 @@
+"""The learning rate as a function of the step."""
+
+import math
+
+from torch.optim import Optimizer
+
+
+def cosine_with_warmup(step: int, total: int, warmup: int, peak: float, final: float = 0.0) -> float:
+    """Linear warm-up from 0 to `peak` over `warmup` steps, then half a cosine down to `final` at step `total`.
+
+    Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set every parameter group's learning rate to `rate` times the group's own `lr_scale` (1 where it has none)."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
