@@ -1,0 +1,1 @@
+"""Stores of micrographs, labelled sets, and what feeds them to a network."""

@@ -1,0 +1,77 @@
+"""Random crops of a store's micrographs for pretraining."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sempre.data.crops import CROP, generator, random_crop
+from sempre.data.store import Store
+from sempre.errors import InputError
+
+# Grey values in [0, 1] become (x - MEAN) / STD wherever micrographs enter a network.
+MEAN, STD = 0.5, 0.25
+
+
+class CropDataset(Dataset):
+    """One random crop of every micrograph an epoch, without any scaling: the pixel size carries meaning.
+
+    An item's key is (epoch, sample), as `EpochSampler` yields them; sample counts into `indices`. Corner and flip are
+    functions of (seed, epoch, index row of the micrograph), so no number of workers or ranks changes a crop, nor does
+    the other side of the split. An epoch that is kept constant gives the fixed crops of validation.
+
+    An item is a dict of `image` (float32 `[1, size, size]`, normalised), `sample` (index row in the store) and
+    `epoch`: the last two are the key under which a mask for this crop may be drawn.
+
+    Args:
+        store: where the micrographs are.
+        indices: index rows of one side of the split, `[N]`.
+        size: side of the crop in px.
+        flip: probability of a horizontal flip.
+        seed: of corners and flips.
+        reflect: continue a micrograph smaller than the crop by its mirror image, in place of an error.
+
+    Raises:
+        InputError: for no indices, or a micrograph smaller than the crop (naming it) without `reflect`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        indices: Sequence[int] | np.ndarray,
+        size: int = 640,
+        flip: float = 0.5,
+        seed: int = 0,
+        reflect: bool = False,
+    ):
+        self.store, self.indices = store, np.asarray(indices)
+        self.size, self.flip, self.seed = size, flip, seed
+        if not len(self.indices):
+            raise InputError(f"no micrograph of {store.path} is on this side of the split: add images")
+        short_side = np.minimum(store.entries.height, store.entries.width)[self.indices]
+        small = self.indices[short_side < size]
+        if len(small) and not reflect:
+            height, width = store.entries.height[small[0]], store.entries.width[small[0]]
+            raise InputError(
+                f"{len(small)} of {len(self.indices)} micrographs are smaller than the {size} px crop, the first is "
+                f"{store.file_of(small[0])} ({height}x{width} px): take crops of at most {short_side.min()} px"
+            )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | int]:
+        epoch, sample = key
+        index = int(self.indices[sample])
+        draws = generator(self.seed, epoch, index, CROP)
+        height, width = int(self.store.entries.height[index]), int(self.store.entries.width[index])
+        y, x = random_crop(height, width, self.size, draws)
+        pixels = self.store.crop(index, y, x, min(self.size, height), min(self.size, width))
+        if pixels.shape != (self.size, self.size):
+            missing = [(0, self.size - side) for side in pixels.shape]
+            pixels = np.pad(pixels, missing, mode="reflect" if min(pixels.shape) > 1 else "edge")
+        if draws.random() < self.flip:
+            pixels = pixels[:, ::-1]
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(0)
+        return {"image": image.to(torch.float32).div_(255).sub_(MEAN).div_(STD), "sample": index, "epoch": epoch}

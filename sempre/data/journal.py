@@ -1,0 +1,190 @@
+"""A file that a kill cannot break: SQLite's rollback journal, under HDF5.
+
+HDF5 rewrites its own tables in place, so a program killed while it writes may leave a file that nothing opens.
+Here each stretch of a file about to be overwritten is first copied to `<file>-journal`. `commit` makes the writes
+final by removing the journal. A journal that is found when the file is opened is rolled back: the file is then, byte
+for byte, what it was at the last commit. (See "Atomic Commit In SQLite", sqlite.org/atomiccommit.html.) This holds for
+a killed process and a full disk; a power cut may lose what the system had not yet written.
+"""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: two writers of one file are the user's to avoid
+    fcntl = None
+
+from sempre.errors import InputError
+
+PAGE = 4096
+_HEADER = struct.Struct("<8sQ")  # magic, committed length of the file
+_RECORD = struct.Struct("<QII")  # offset, length and CRC-32 of the saved bytes
+_MAGIC = b"SEMPREJ1"
+
+
+def journal_path(path: str | Path) -> Path:
+    """Where the journal of `path` lies while its writes are not final."""
+    return Path(f"{path}-journal")
+
+
+class JournaledFile(io.RawIOBase):
+    """A binary file for `h5py.File(journaled, "r+")`, created when missing, whose writes are all or nothing.
+
+    Raises:
+        InputError: when another process is writing the file.
+        OSError: when a write fails; the file then ignores further writes (HDF5 can close), and `roll_back` mends it.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        try:
+            _lock(self._file.fileno(), self.path)
+            self._journal = None
+            self.failed = False
+            _undo(self._file, journal_path(self.path))
+            self._begin()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def commit(self) -> None:
+        """Make all writes so far final."""
+        if self.failed:
+            raise OSError(f"{self.path} had a failed write, nothing more can be committed")
+        os.fsync(self._file.fileno())
+        self._drop_journal()
+        self._begin()
+
+    def roll_back(self) -> None:
+        """Take back every write since the last commit."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        _undo(self._file, journal_path(self.path))
+        self._begin()
+
+    def write(self, data) -> int:
+        data = memoryview(data).cast("B")
+        if self.failed:
+            return len(data)
+        try:
+            position = self._file.tell()
+            self._save(position, position + len(data))
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:])
+        except BaseException:
+            self.failed = True
+            raise
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._file.tell() if size is None else size
+        if not self.failed:
+            try:
+                self._save(size, self._committed)
+                self._file.truncate(size)
+            except BaseException:
+                self.failed = True
+                raise
+        return size
+
+    def readinto(self, buffer) -> int:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Nothing is buffered here; `commit` is what makes writes final."""
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Close the file; writes since the last commit are taken back."""
+        if not self.closed:
+            try:
+                self.roll_back()
+            finally:
+                self._file.close()
+                super().close()
+
+    def _begin(self) -> None:
+        self._committed = os.fstat(self._file.fileno()).st_size
+        self._saved_pages = set()
+
+    def _save(self, start: int, end: int) -> None:
+        """Copy the committed pages between two offsets to the journal, once each, before they change."""
+        if self._journal is None:
+            self._journal = journal_path(self.path).open("wb", buffering=0)
+            self._journal.write(_HEADER.pack(_MAGIC, self._committed))
+        position = self._file.tell()
+        for page in range(start // PAGE, -(-min(end, self._committed) // PAGE)):
+            if page in self._saved_pages:
+                continue
+            offset = page * PAGE
+            self._file.seek(offset)
+            saved = self._file.read(min(PAGE, self._committed - offset))
+            # One write a record: a kill leaves it whole or, by its checksum, recognisably not.
+            record = _RECORD.pack(offset, len(saved), zlib.crc32(saved)) + saved
+            if self._journal.write(record) != len(record):
+                raise OSError(f"{journal_path(self.path)} could not be written: the disk may be full")
+            self._saved_pages.add(page)
+        self._file.seek(position)
+
+    def _drop_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+            journal_path(self.path).unlink()
+
+
+def _undo(file: io.RawIOBase, journal: Path) -> None:
+    """Bring `file` back to what it was when `journal` was begun, and remove the journal. Safe to repeat."""
+    if not journal.exists():
+        return
+    with journal.open("rb") as records:
+        header = records.read(_HEADER.size)
+        # A header that is not whole: the kill came before anything was overwritten.
+        if len(header) == _HEADER.size:
+            magic, committed = _HEADER.unpack(header)
+            if magic != _MAGIC:
+                raise InputError(f"{journal} is not a journal of sempre: move it away")
+            while len(head := records.read(_RECORD.size)) == _RECORD.size:
+                offset, length, checksum = _RECORD.unpack(head)
+                saved = records.read(length)
+                if len(saved) != length or zlib.crc32(saved) != checksum:
+                    break
+                file.seek(offset)
+                file.write(saved)
+            file.truncate(committed)
+            os.fsync(file.fileno())
+    journal.unlink()
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path} is in use: wait until it is not being written or read, or choose another name"
+        ) from error
+    except OSError:
+        pass  # a file system without locks

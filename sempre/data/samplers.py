@@ -1,0 +1,73 @@
+"""The order of samples, as a function of (seed, epoch)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sempre.data.crops import ORDER, generator
+from sempre.errors import InputError
+
+
+class EpochSampler:
+    """A batch sampler for torch's DataLoader (`batch_sampler=`) that yields lists of (epoch, sample).
+
+    The epoch travels with each sample, so persistent workers need not be told of it. The *global* batches are the same
+    for every number of ranks: batch k of an epoch is `order[k * batch_size : (k + 1) * batch_size]`, of which rank r
+    takes every `ranks`-th sample from r on.
+
+    Training (`shuffle=True`) drops the last incomplete batch, unless it is the only one. Without shuffling nothing is
+    dropped: the last batch is short, and a rank left with none of its samples yields one batch fewer, so sum the
+    losses and counts over ranks and divide at the end. A validation set whose `set_epoch` is never called keeps epoch
+    0, hence the same crops and masks each time.
+
+    Args:
+        samples: number of samples of the dataset.
+        batch_size: samples of a batch over all ranks.
+        seed: the order's seed.
+        rank, ranks: which process of how many.
+        shuffle: a new random order each epoch, else 0, 1, 2 ...
+
+    Raises:
+        InputError: for no samples, fewer samples to train on than ranks, or a batch that does not divide over them.
+    """
+
+    def __init__(
+        self, samples: int, batch_size: int, seed: int = 0, rank: int = 0, ranks: int = 1, shuffle: bool = True
+    ):
+        if samples < (ranks if shuffle else 1):
+            raise InputError(f"this side of the split has {samples} samples for {ranks} processes: add images")
+        if batch_size < 1 or batch_size % ranks:
+            raise InputError(f"a batch of {batch_size} does not divide over {ranks} processes: take a multiple")
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.ranks, self.shuffle = rank, ranks, shuffle
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Choose the epoch of the next iteration, and the batch it starts at: a run resumed mid-epoch goes on there."""
+        self.epoch, self.first_batch = epoch, first_batch
+
+    def batches(self) -> int:
+        """Global batches of a whole epoch."""
+        if self.shuffle:
+            return max(self.samples // self.batch_size, 1)
+        return -(-self.samples // self.batch_size)
+
+    def order(self) -> np.ndarray:
+        """The epoch's samples in order, int64 `[samples]`."""
+        if not self.shuffle:
+            return np.arange(self.samples)
+        return generator(self.seed, self.epoch, ORDER).permutation(self.samples)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order, epoch = self.order(), self.epoch
+        for batch in range(self.first_batch, self.batches()):
+            end = (batch + 1) * self.batch_size
+            samples = order[batch * self.batch_size + self.rank : end : self.ranks]
+            if len(samples):
+                yield [(epoch, sample) for sample in samples.tolist()]
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch on this rank, wherever the next iteration starts."""
+        batches = self.batches()
+        samples_of_last = self.samples - (batches - 1) * self.batch_size
+        return batches - (samples_of_last <= self.rank)

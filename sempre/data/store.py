@@ -1,0 +1,154 @@
+"""The store: micrographs of any size in one HDF5 file, of which a crop reads only the chunks it touches.
+
+    images/<H>x<W>     uint8 [N, H, W]   the micrographs of one size, percentile-normalised, chunks of 160 x 160 px
+    index/<column>     [M]               one row a micrograph: row (in its stack), height, width, path, sha256, label, …
+    labels             [L]               names of the labels; index/label counts into it, -1 = none
+    patches/pixels     uint8 [P, S, S]   a fixed number of random patches of every micrograph
+    patches/image, patches/corner        [P] and [P, 2]: the patch's micrograph (index row) and its corner (y, x)
+
+Written once by data/prepare.py, read by many processes. `sempre.data.store_writer` writes it.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sempre.data.journal import journal_path
+from sempre.data.split import split
+from sempre.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The store's index as columns of `[M]`, one row a micrograph, in the order of preparing.
+
+    `row` in its stack, `height` and `width` in px, `label` (a position in `Store.labels`, -1 = none),
+    `pixel_size_nm` (nan = unknown), `sha256` of the file (64 hexadecimal characters, bytes).
+    """
+
+    row: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    label: np.ndarray
+    pixel_size_nm: np.ndarray
+    sha256: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Store:
+    """A store opened for reading; cheap to make, to pickle and to share with forked or spawned workers.
+
+    The file is opened at the first read of each process. The index is read as whole columns (60 MB for a million
+    micrographs), paths only when asked for.
+
+    Args:
+        path: the HDF5 file.
+        partial: accept a store whose preparation was interrupted between two batches.
+
+    Raises:
+        InputError: when there is no such file, it is no store of this format, or its preparation has not finished.
+    """
+
+    def __init__(self, path: str | Path, partial: bool = False):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{path} does not exist: make it with data/prepare.py images=FOLDER store={path}")
+        if journal_path(path).exists():
+            raise InputError(f"{path} is being written, or that was interrupted: run data/prepare.py to finish it")
+        self._file = None
+        self._process = None
+        try:
+            attributes = dict(self._open().attrs)
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened as an HDF5 file: {error}") from error
+        if attributes.get("format") != FORMAT:
+            raise InputError(f"{path} is not a store of format {FORMAT}: make it again with data/prepare.py")
+        if not (attributes["complete"] or partial):
+            raise InputError(f"{path} holds only a part of its folder: run data/prepare.py again to finish it")
+        self.percentiles = tuple(float(percentile) for percentile in attributes["percentiles"])
+        self.patch_size = int(attributes["patch_size"])
+        self.code_version = str(attributes["code_version"])
+        self._length = len(self._open()["index/row"])
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def entries(self) -> Entries:
+        """The index."""
+        index = self._open()["index"]
+        return Entries(**{name: index[name][:] for name in Entries.__dataclass_fields__})
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Names of the labels that `entries.label` counts into."""
+        return [name.decode() for name in self._open()["labels"][:]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted SHA-256s of the files: which data a network was trained on, whatever their order."""
+        return hashlib.sha256(np.sort(self.entries.sha256).tobytes()).hexdigest()
+
+    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Index rows of the training and of the validation side, by the rule of `sempre.data.split`."""
+        validation = split((sha256.decode() for sha256 in self.entries.sha256.tolist()), fraction, seed)
+        return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+    def file_of(self, index: int) -> str:
+        """The micrograph's path, relative to the folder that was prepared."""
+        return self._open()["index/path"][index].decode()
+
+    def read(self, index: int) -> np.ndarray:
+        """A whole micrograph, uint8 `[H, W]`."""
+        return self._stack(index)[self.entries.row[index]]
+
+    def crop(self, index: int, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """The part of a micrograph with corner (y, x), uint8 `[height, width]`; reads only the chunks it touches.
+
+        Raises:
+            ValueError: when it reaches outside the micrograph.
+        """
+        inside = y + height <= self.entries.height[index] and x + width <= self.entries.width[index]
+        if min(y, x, height, width) < 0 or not inside:
+            raise ValueError(f"a {height}x{width} px crop at ({y}, {x}) reaches outside {self.file_of(index)}")
+        return self._stack(index)[self.entries.row[index], y : y + height, x : x + width]
+
+    @property
+    def patches(self) -> h5py.Group:
+        """`pixels` uint8 [P, S, S], `image` int64 [P] and `corner` int32 [P, 2]; read them by slices."""
+        return self._open()["patches"]
+
+    def close(self) -> None:
+        """Close this process's handle; the next read opens another."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def _stack(self, index: int) -> h5py.Dataset:
+        size = int(self.entries.height[index]), int(self.entries.width[index])
+        self._open()
+        if size not in self._stacks:
+            self._stacks[size] = self._file[f"images/{size[0]}x{size[1]}"]
+        return self._stacks[size]
+
+    def _open(self) -> h5py.File:
+        # A handle from before a fork shares its file position with the parent's: each process takes its own.
+        if self._process != os.getpid():
+            self.close()
+            self._process = os.getpid()
+        if self._file is None:
+            self._file = h5py.File(self.path, "r", locking="best-effort")
+            self._stacks = {}
+        return self._file
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None, "_stacks": {}}
