@@ -1,0 +1,151 @@
+"""Put a folder of micrographs into one store for pretraining.
+
+    python data/prepare.py images=FOLDER store=store.h5
+    python data/prepare.py images=FOLDER store=store.h5 labels_from=prefix crop_information_bar=false workers=16
+
+Every readable micrograph below FOLDER (TIFF, PNG, JPEG, DM, …) becomes grey values of 8 bit: its information bar is cut
+off and its 1st and 99th percentile become 0 and 255. Files that are unreadable, truncated, empty or constant are left
+out and listed with the reason in `store.h5.report.json`. Start it again after an interruption, or after adding files,
+and it goes on where it was. The store's contents depend on the folder alone, not on the number of workers.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sempre.config import read_options
+from sempre.data.intake import Intake, Skipped
+from sempre.data.store_writer import StoreWriter
+from sempre.errors import InputError, run_command
+from sempre.images import find_micrographs
+
+
+@dataclass
+class Options:
+    images: str = "???"  # folder of micrographs, searched with its sub-folders
+    store: str = "???"  # HDF5 file to make or to add to
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
+    crop_information_bar: bool = True  # cut off the databar below the micrograph
+    labels_from: str = "none"  # none, prefix (file name up to the first "_"), folder (its name) or csv
+    labels_csv: str = ""  # file of rows file,label for labels_from=csv; paths relative to the folder, or file names
+    patch_size: int = 64  # side of the patches kept beside the images, px
+    patches: int = 16  # random patches kept of every image
+    seed: int = 0  # of the patches
+    workers: int = 0  # processes; 0 = one a CPU
+
+
+def main() -> None:
+    options = read_options(Options)
+    folder, store = Path(options.images), Path(options.store)
+    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
+        raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
+    label_of = label_rule(options)
+    paths = [file.relative_to(folder).as_posix() for file in find_micrographs(folder) if file != store]
+    workers = options.workers or os.cpu_count()
+    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    skipped = []
+    with StoreWriter(
+        store,
+        options.percentiles,
+        options.patch_size,
+        options.patches,
+        options.seed,
+        crop_information_bar=options.crop_information_bar,
+        labels_from=options.labels_from,
+    ) as writer:
+        before = len(writer.stored)
+        new = [path for path in paths if not unchanged(folder / path, writer.stored.get(path))]
+        tasks = ((path, label_of(path), writer.stored.get(path, (None,) * 3)[2]) for path in new)
+        with tqdm(total=len(paths), initial=len(paths) - len(new), unit=" images", desc="preparing") as progress:
+            for result in in_order(intake, tasks, workers):
+                progress.update()
+                if isinstance(result, Skipped):
+                    skipped.append(result)
+                elif result is not None:
+                    writer.append(result)
+        if not writer.stored and len(skipped) == len(paths):
+            write_report(store, writer, skipped)
+            raise InputError(f"none of the {len(paths)} files in {folder} can be used: see {report_path(store)}")
+        writer.finish()
+        write_report(store, writer, skipped)
+        print(
+            f"{store}: {len(writer.stored)} images ({len(writer.stored) - before} new), {len(skipped)} files left out"
+            + (f", reasons in {report_path(store)}" if skipped else "")
+        )
+
+
+def label_rule(options: Options) -> Callable[[str], str | None]:
+    """What gives a file's label from its path relative to the folder."""
+    if options.labels_from == "none":
+        return lambda path: None
+    if options.labels_from == "prefix":
+        return lambda path: Path(path).stem.split("_")[0] if "_" in Path(path).stem else None
+    if options.labels_from == "folder":
+        return lambda path: Path(path).parent.name or None
+    if options.labels_from != "csv":
+        raise InputError(f"labels_from={options.labels_from} is unknown: choose none, prefix, folder or csv")
+    try:
+        with Path(options.labels_csv).open(newline="", encoding="utf-8") as file:
+            labels = {name.strip(): label.strip() for name, label in (row for row in csv.reader(file) if row)}
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"labels_csv={options.labels_csv} is no file of rows file,label: {error}") from error
+    return lambda path: labels.get(path, labels.get(Path(path).name))
+
+
+def unchanged(file: Path, stored: tuple[int, int, str] | None) -> bool:
+    """Whether the file has the size and time of change that it had when it was stored."""
+    if stored is None:
+        return False
+    status = file.stat()
+    return (status.st_size, status.st_mtime_ns) == stored[:2]
+
+
+def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
+    """`intake` of every task in the tasks' order, by `workers` processes, with few results waiting in memory."""
+    if workers == 1:
+        yield from (intake(*task) for task in tasks)
+        return
+    # Spawned: a forked process would share the store that is open for writing.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(intake, *task))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def report_path(store: Path) -> Path:
+    return store.with_name(f"{store.name}.report.json")
+
+
+def write_report(store: Path, writer: StoreWriter, skipped: list[Skipped]) -> None:
+    copies = Counter(sha256 for _, _, sha256 in writer.stored.values())
+    report = {
+        "images": len(writer.stored),
+        "copies": sum(count - 1 for count in copies.values()),  # of the same bytes under another name
+        "skipped": [asdict(file) for file in skipped],
+    }
+    temporary = report_path(store).with_suffix(".tmp")
+    temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(report_path(store))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,70 @@
+"""COCO instance annotations: polygons or run lengths, overlapping instances kept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sempre.errors import InputError
+
+
+def read_coco(path: str | Path) -> dict[str, dict]:
+    """The annotated images of a COCO file by file name: each a dict of `height`, `width` (px) and `segmentations`.
+
+    Annotations marked `iscrowd` outline groups, not instances, and are left out. All categories count as particle.
+
+    Raises:
+        InputError: when the file is no COCO instance file.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        images = {
+            image["id"]: {"height": image["height"], "width": image["width"], "segmentations": []}
+            for image in content["images"]
+        }
+        for annotation in content["annotations"]:
+            if not annotation.get("iscrowd", 0):
+                images[annotation["image_id"]]["segmentations"].append(annotation["segmentation"])
+        return {image["file_name"]: images[image["id"]] for image in content["images"]}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no COCO instance file: {type(error).__name__} {error}") from error
+
+
+def coco_layers(annotated: dict, path: str | Path) -> np.ndarray:
+    """One image's instances as label layers int32 `[L, H, W]`: instances that overlap lie in different layers.
+
+    Ids run from 1 in the order of the annotations, over all layers. Instances without a pixel are left out.
+
+    Raises:
+        InputError: for a segmentation that pycocotools cannot read; `path` is named as its origin.
+    """
+    height, width = annotated["height"], annotated["width"]
+    layers = [np.zeros((height, width), dtype=np.int32)]
+    instances = 0
+    for segmentation in annotated["segmentations"]:
+        try:
+            encoded = segmentation
+            if isinstance(segmentation, list):
+                polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+                if not polygons:
+                    continue
+                encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            elif isinstance(segmentation["counts"], list):
+                encoded = coco_mask.frPyObjects(segmentation, height, width)
+            if list(encoded["size"]) != [height, width]:
+                raise ValueError(f"its size is {encoded['size']}, the image's {[height, width]}")
+            x, y, box_width, box_height = (int(side) for side in coco_mask.toBbox(encoded))
+            box = np.s_[y : y + box_height, x : x + box_width]
+            mask = coco_mask.decode(encoded)[box].astype(bool)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path} has a segmentation that cannot be read: {error}") from error
+        if not mask.any():
+            continue
+        instances += 1
+        free = next((layer for layer in layers if not layer[box][mask].any()), None)
+        if free is None:
+            free = np.zeros((height, width), dtype=np.int32)
+            layers.append(free)
+        free[box][mask] = instances
+    return np.stack(layers)

@@ -1,0 +1,185 @@
+"""Labelled sets: micrographs with instance label images or COCO annotations."""
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sempre.data.coco import coco_layers, read_coco
+from sempre.data.split import file_sha256, split
+from sempre.errors import InputError
+from sempre.images import find_micrographs, percentile_normalise, read_labels, read_micrograph, to_uint8
+
+LABEL_FOLDERS = ("labels", "segmaps")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+SIDES = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class LabelledMicrograph:
+    """A micrograph and its instances.
+
+    `pixels` uint8 `[H, W]`, percentile-normalised; `layers` uint16 or int32 `[L, H, W]`, label images with 0 =
+    background and ids 1 to N over all layers: one layer, and more where instances overlap; `areas` int64 `[N + 1]` in
+    px, by id.
+    """
+
+    pixels: np.ndarray
+    layers: np.ndarray
+    areas: np.ndarray
+
+
+class LabelledSet:
+    """Micrographs in `folder/images` with label images of the same stem in `folder/labels` or `folder/segmaps`, or with
+    COCO annotations (`coco=`, else `folder/annotations.json`), whose files lie in `folder/images` or `folder`.
+
+    Nothing but names is read before `read`. `names` are the stems, sorted; `images` the micrographs' paths.
+
+    Raises:
+        InputError: for a missing or empty folder, a micrograph without labels, two micrographs of one stem,
+            a COCO file that lists a missing one.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        coco: str | Path | None = None,
+        percentiles: tuple[float, float] = (1.0, 99.0),
+    ):
+        self.folder, self.percentiles = Path(folder), percentiles
+        if not self.folder.is_dir():
+            raise InputError(f"{folder} does not exist: give the folder that holds images/ and labels/")
+        coco = Path(coco) if coco else self.folder / "annotations.json"
+        label_folders = [self.folder / name for name in LABEL_FOLDERS if (self.folder / name).is_dir()]
+        # Of each micrograph: its label image, or its entry in the COCO file.
+        self._labels: dict[Path, Path | dict]
+        if coco.is_file():
+            self._source = coco
+            self._labels = {self._find_image(name): annotated for name, annotated in read_coco(coco).items()}
+        elif label_folders:
+            self._source = label_folders[0]
+            self._labels = {file: self._find_labels(file.stem) for file in find_micrographs(self.folder / "images")}
+        else:
+            raise InputError(f"{folder} has no labels: put label images into labels/ or segmaps/, or give coco=FILE")
+        self.images = sorted(self._labels, key=lambda file: file.stem)
+        self.names = [file.stem for file in self.images]
+        if not self.images:
+            raise InputError(f"{self._source} lists no images")
+        for first, second in zip(self.images, self.images[1:], strict=False):
+            if first.stem == second.stem:
+                raise InputError(f"{first} and {second} share the stem {first.stem}: rename one of them")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> LabelledMicrograph:
+        """A micrograph with its instances, ids made contiguous.
+
+        Raises:
+            InputError: for an unreadable file, or labels whose size differs from the micrograph's.
+        """
+        image = self.images[index]
+        labels = self._labels[image]
+        pixels = read_micrograph(image).pixels
+        if isinstance(labels, Path):
+            layers = read_labels(labels)[None]
+            _check_size(image, pixels.shape, labels, layers.shape[1:])
+        else:
+            _check_size(image, pixels.shape, self._source, (labels["height"], labels["width"]))
+            layers = coco_layers(labels, self._source)
+        layers, areas = _contiguous(layers)
+        grey = to_uint8(percentile_normalise(pixels, *self.percentiles))
+        return LabelledMicrograph(grey, layers, areas)
+
+    @cached_property
+    def sha256s(self) -> list[str]:
+        """SHA-256 of every micrograph's file."""
+        return [file_sha256(image) for image in self.images]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted SHA-256s of the micrographs: as `Store.fingerprint`."""
+        return hashlib.sha256("".join(sorted(self.sha256s)).encode()).hexdigest()
+
+    def split(
+        self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the training and of the validation micrographs.
+
+        By `split_file` when given: JSON `{"train": [names], "validation": [names]}`, or CSV rows `name,side`; names
+        are stems or file names, and what is not listed is left out. Else by the rule of `sempre.data.split`, which
+        a store of the same files shares.
+
+        Raises:
+            InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set.
+        """
+        if split_file is None:
+            validation = split(self.sha256s, fraction, seed)
+            return np.flatnonzero(~validation), np.flatnonzero(validation)
+        sides = _read_split_file(Path(split_file))
+        position = {name: index for index, name in enumerate(self.names)}
+        position |= {image.name: index for index, image in enumerate(self.images)}
+        seen = set()
+        for name in (name for side in SIDES for name in sides[side]):
+            if name not in position:
+                raise InputError(f"{split_file} names {name}, which is not in {self.folder}")
+            if position[name] in seen:
+                raise InputError(f"{split_file} names {name} twice: a micrograph is on one side of the split")
+            seen.add(position[name])
+        train, validation = (np.array(sorted(position[name] for name in sides[side]), dtype=int) for side in SIDES)
+        return train, validation
+
+    def _find_image(self, file_name: str) -> Path:
+        for candidate in (self.folder / "images" / file_name, self.folder / file_name):
+            if candidate.is_file():
+                return candidate
+        raise InputError(f"{self._source} lists {file_name}, which is neither in {self.folder}/images nor beside it")
+
+    def _find_labels(self, stem: str) -> Path:
+        for suffix in LABEL_SUFFIXES:
+            if (self._source / f"{stem}{suffix}").is_file():
+                return self._source / f"{stem}{suffix}"
+        raise InputError(
+            f"{self._source} has no labels for {stem}: add {stem}.png or {stem}.tif, or move the image away"
+        )
+
+
+def _check_size(image: Path, size: tuple[int, int], labels: Path, labels_size: tuple[int, int]) -> None:
+    if tuple(size) != tuple(labels_size):
+        raise InputError(
+            f"{image} is {size[0]}x{size[1]} px but its labels in {labels} are {labels_size[0]}x{labels_size[1]} px: "
+            "labels must be drawn on the same pixels"
+        )
+
+
+def _contiguous(layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label layers with the ids that occur renamed to 1..N, and the pixels of each id."""
+    if layers.max() > layers.size:  # too sparse to count by id
+        ids, renamed = np.unique(layers, return_inverse=True)
+        layers = renamed.reshape(layers.shape) + (ids[0] > 0)
+    counts = np.bincount(layers.ravel())
+    occurs = counts > 0
+    occurs[0] = False
+    instances = int(occurs.sum())
+    renamed = np.zeros(len(counts), dtype=np.uint16 if instances < 1 << 16 else np.int32)
+    renamed[occurs] = np.arange(1, instances + 1)
+    return renamed[layers], np.concatenate([counts[:1], counts[occurs]])
+
+
+def _read_split_file(path: Path) -> dict[str, list[str]]:
+    try:
+        if path.suffix.lower() == ".json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return {side: [str(name) for name in content[side]] for side in SIDES}
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+        sides = {side: [name.strip() for name, row_side in rows if row_side.strip() == side] for side in SIDES}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no split: it must be JSON with train and validation, or rows name,side") from error
+    if not any(sides.values()):
+        raise InputError(f"{path} has no rows name,train or name,validation")
+    return sides
