@@ -34,9 +34,12 @@ def journal_path(path: str | Path) -> Path:
 class JournaledFile(io.RawIOBase):
     """A binary file for `h5py.File(journaled, "r+")`, created when missing, whose writes are all or nothing.
 
+    A write that fails (full disk) does not raise: HDF5 crashes the process when its driver fails in the middle of a
+    flush. From then on the file keeps writes in memory, so that HDF5 sees what it wrote and can close; `check` and
+    `commit` raise the error, and closing takes back the rest.
+
     Raises:
-        InputError: when another process is writing the file.
-        OSError: when a write fails; the file then ignores further writes (HDF5 can close), and `roll_back` mends it.
+        InputError: when another process is using the file.
     """
 
     def __init__(self, path: str | Path):
@@ -45,19 +48,31 @@ class JournaledFile(io.RawIOBase):
         try:
             _lock(self._file.fileno(), self.path)
             self._journal = None
-            self.failed = False
+            self._error: OSError | None = None
+            self._unwritten: list[tuple[int, bytes]] = []
             _undo(self._file, journal_path(self.path))
             self._begin()
         except BaseException:
             self._file.close()
             raise
 
+    def check(self) -> None:
+        """Raise the error of a write that failed since the last commit."""
+        if self._error is not None:
+            raise self._error
+
     def commit(self) -> None:
-        """Make all writes so far final."""
-        if self.failed:
-            raise OSError(f"{self.path} had a failed write, nothing more can be committed")
+        """Make all writes so far final.
+
+        Raises:
+            OSError: when one of them failed.
+        """
+        self.check()
         os.fsync(self._file.fileno())
-        self._drop_journal()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+            journal_path(self.path).unlink()
         self._begin()
 
     def roll_back(self) -> None:
@@ -66,36 +81,48 @@ class JournaledFile(io.RawIOBase):
             self._journal.close()
             self._journal = None
         _undo(self._file, journal_path(self.path))
+        self._error, self._unwritten = None, []
         self._begin()
 
     def write(self, data) -> int:
         data = memoryview(data).cast("B")
-        if self.failed:
-            return len(data)
-        try:
-            position = self._file.tell()
-            self._save(position, position + len(data))
-            written = 0
-            while written < len(data):
-                written += self._file.write(data[written:])
-        except BaseException:
-            self.failed = True
-            raise
+        position = self._file.tell()
+        if self._error is None:
+            try:
+                self._save(position, position + len(data))
+                written = 0
+                while written < len(data):
+                    written += self._file.write(data[written:])
+            except OSError as error:
+                self._error = error
+        if self._error is not None:
+            self._unwritten.append((position, bytes(data)))
+            self._file.seek(position + len(data))
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
         size = self._file.tell() if size is None else size
-        if not self.failed:
+        if self._error is None:
             try:
                 self._save(size, self._committed)
                 self._file.truncate(size)
-            except BaseException:
-                self.failed = True
-                raise
+            except OSError as error:
+                self._error = error
         return size
 
     def readinto(self, buffer) -> int:
-        return self._file.readinto(buffer)
+        start = self._file.tell()
+        count = self._file.readinto(buffer)
+        # HDF5 may read beyond the end what it has allocated and not yet written.
+        target = memoryview(buffer).cast("B")
+        target[count:] = bytes(len(target) - count)
+        for position, data in self._unwritten:
+            first, end = max(start, position), min(start + len(target), position + len(data))
+            if first < end:
+                target[first - start : end - start] = data[first - position : end - position]
+                count = max(count, end - start)
+        self._file.seek(start + count)
+        return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
@@ -146,12 +173,6 @@ class JournaledFile(io.RawIOBase):
                 raise OSError(f"{journal_path(self.path)} could not be written: the disk may be full")
             self._saved_pages.add(page)
         self._file.seek(position)
-
-    def _drop_journal(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-            journal_path(self.path).unlink()
 
 
 def _undo(file: io.RawIOBase, journal: Path) -> None:

@@ -149,6 +149,7 @@ class StoreWriter:
             return
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         rows = self._append_pixels(batch)
+        self._journaled.check()
         first = len(self._file["index/row"])
         self._append_labels(batch)
         columns = {

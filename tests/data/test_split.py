@@ -1,0 +1,56 @@
+import hashlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempre.data.split import file_sha256, is_validation, split
+
+
+def hashes(count: int, start: int = 0) -> list[str]:
+    return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(start, start + count)]
+
+
+def test_the_validation_share_is_the_fraction():
+    assert abs(split(hashes(5000), fraction=0.2).mean() - 0.2) < 0.02
+    assert abs(split(hashes(5000), fraction=0.5).mean() - 0.5) < 0.03
+
+
+def test_another_seed_gives_another_split():
+    assert (split(hashes(200), seed=0) != split(hashes(200), seed=1)).any()
+
+
+@given(st.integers(20, 60), st.integers(0, 40), st.integers(0, 5))
+def test_adding_files_moves_none_of_the_others(count, more, seed):
+    before, after = split(hashes(count), 0.3, seed), split(hashes(count + more), 0.3, seed)
+    if 0 < before.sum() < count:  # the rule alone, no side had to be filled
+        np.testing.assert_array_equal(before, after[:count])
+        assert after.tolist() == [is_validation(sha256, 0.3, seed) for sha256 in hashes(count + more)]
+
+
+@given(st.lists(st.sampled_from(hashes(4)), max_size=8), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_copies_share_a_side_and_no_side_is_empty(sha256s, fraction, seed):
+    validation = split(sha256s, fraction, seed)
+    assert validation.shape == (len(sha256s),)
+    held_out = {sha256 for sha256, held in zip(sha256s, validation, strict=True) if held}
+    trained_on = {sha256 for sha256, held in zip(sha256s, validation, strict=True) if not held}
+    assert not held_out & trained_on
+    if len(set(sha256s)) >= 2:
+        assert held_out
+        assert trained_on
+
+
+def test_order_changes_no_side():
+    sha256s = hashes(30)
+    np.testing.assert_array_equal(split(sha256s)[::-1], split(sha256s[::-1]))
+
+
+def test_a_fraction_of_zero_or_one_is_taken_at_its_word():
+    assert not split(hashes(5), fraction=0).any()
+    assert split(hashes(5), fraction=1).all()
+
+
+def test_file_sha256_is_the_hash_of_the_bytes(tmp_path):
+    content = bytes(range(256)) * 9000
+    (tmp_path / "file").write_bytes(content)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
