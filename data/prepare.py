@@ -13,6 +13,7 @@ import csv
 import json
 import multiprocessing
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -116,7 +117,7 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
         yield from (intake(*task) for task in tasks)
         return
     # Spawned: a forked process would share the store that is open for writing.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), exit_with_parent) as pool:
         waiting = deque()
         try:
             for task in tasks:
@@ -129,6 +130,16 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
             raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def exit_with_parent() -> None:
+    """In a worker: end when the main process is killed, for nothing else would tell."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def report_path(store: Path) -> Path:

@@ -53,6 +53,8 @@ class LabelledSet:
         self.folder, self.percentiles = Path(folder), percentiles
         if not self.folder.is_dir():
             raise InputError(f"{folder} does not exist: give the folder that holds images/ and labels/")
+        if coco and not Path(coco).is_file():
+            raise InputError(f"{coco} does not exist: give a COCO instance file")
         coco = Path(coco) if coco else self.folder / "annotations.json"
         label_folders = [self.folder / name for name in LABEL_FOLDERS if (self.folder / name).is_dir()]
         # Of each micrograph: its label image, or its entry in the COCO file.
