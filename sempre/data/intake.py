@@ -62,16 +62,15 @@ class Intake:
         pixels = crop_information_bar(micrograph.pixels) if self.crop_information_bar else micrograph.pixels
         grey = to_uint8(percentile_normalise(pixels, *self.percentiles))
         if grey.min() == grey.max():
-            low, high = self.percentiles
-            return Skipped(path, f"no contrast between its {low:g}th and {high:g}th percentile")
+            return Skipped(path, "constant but for its information bar")
         return StoredImage(path, digest, status.st_size, status.st_mtime_ns, grey, micrograph.pixel_size_nm, label)
 
 
 def _unusable(pixels: np.ndarray) -> str:
     if pixels.size == 0:
         return "no pixels"
-    if np.issubdtype(pixels.dtype, np.floating) and not np.isfinite(pixels).all():
-        return "pixels that are not finite numbers"
-    if pixels.min() == pixels.max():
-        return f"constant: every pixel is {pixels.flat[0]}"
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).any():
+        return "no pixel is a finite number"
+    if np.nanmin(pixels) == np.nanmax(pixels):
+        return f"constant: every pixel is {np.nanmin(pixels):g}"
     return ""

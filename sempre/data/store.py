@@ -11,7 +11,7 @@ Written once by data/prepare.py, read by many processes. `sempre.data.store_writ
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Entries:
 class Store:
     """A store opened for reading; cheap to make, to pickle and to share with forked or spawned workers.
 
-    The file is opened at the first read of each process. The index is read as whole columns (60 MB for a million
+    The file is opened at the first read of each process. The index is read as whole columns (100 MB for a million
     micrographs), paths only when asked for.
 
     Args:
@@ -86,7 +86,7 @@ class Store:
     def entries(self) -> Entries:
         """The index."""
         index = self._open()["index"]
-        return Entries(**{name: index[name][:] for name in Entries.__dataclass_fields__})
+        return Entries(**{column.name: index[column.name][:] for column in fields(Entries)})
 
     @cached_property
     def labels(self) -> list[str]:

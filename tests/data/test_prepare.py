@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from sempre.data.store import Store
@@ -93,19 +94,17 @@ def test_bad_files_are_listed_with_the_reason_and_skipped(tmp_path, monkeypatch,
     (folder / "empty.png").touch()
     (folder / "text.tif").write_text("this is no TIFF")
     Image.fromarray(np.full((80, 100), 17, dtype=np.uint8)).save(folder / "constant.png")
-    dots = np.zeros((200, 200), dtype=np.uint8)
-    dots[5, 5] = 255
-    Image.fromarray(dots).save(folder / "dot.png")
+    tifffile.imwrite(folder / "undefined.tif", np.full((80, 100), np.nan, dtype=np.float32))
     whole = (folder / "A_00.png").read_bytes()
     (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
     prepare(monkeypatch, f"images={folder}", f"store={tmp_path / 'store.h5'}", "crop_information_bar=false")
     assert len(Store(tmp_path / "store.h5")) == 4
     report = json.loads((tmp_path / "store.h5.report.json").read_text())
     reasons = {file["path"]: file["reason"] for file in report["skipped"]}
-    assert set(reasons) == {"empty.png", "text.tif", "constant.png", "dot.png", "truncated.png"}
+    assert set(reasons) == {"empty.png", "text.tif", "constant.png", "undefined.tif", "truncated.png"}
     assert reasons["empty.png"] == "empty file"
     assert reasons["constant.png"] == "constant: every pixel is 17"
-    assert "no contrast" in reasons["dot.png"]
+    assert reasons["undefined.tif"] == "no pixel is a finite number"
     assert "4 images (4 new), 5 files left out, reasons in" in capsys.readouterr().out
 
 
