@@ -1,0 +1,27 @@
+"""Micrographs and the instances in them."""
+
+from sempre.images.instances import (
+    decode_rle,
+    encode_rle,
+    instance_boxes,
+    paint_instances,
+    read_labels,
+    write_labels,
+)
+from sempre.images.normalise import percentile_normalise, to_uint8
+from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
+
+__all__ = [
+    "MICROGRAPH_SUFFIXES",
+    "Micrograph",
+    "decode_rle",
+    "encode_rle",
+    "find_micrographs",
+    "instance_boxes",
+    "paint_instances",
+    "percentile_normalise",
+    "read_labels",
+    "read_micrograph",
+    "to_uint8",
+    "write_labels",
+]

@@ -113,6 +113,8 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes=2),
     )
     model.transform = MicrographTransform()
+    for head in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
+        head.register_forward_hook(_to_float32)
     return model
 
 
@@ -133,6 +135,13 @@ def create_backbone(architecture: str) -> nn.Module:
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with groups of 16 channels, or fewer where 16 does not divide `channels`."""
     return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
+
+
+def _to_float32(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list | tuple:
+    """A hook: torchvision decodes boxes in the heads' output type, and bf16 cannot tell 257 px from 256."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_to_float32(module, inputs, item) for item in output)
 
 
 @torch.inference_mode()

@@ -52,7 +52,7 @@ def fit(
 
     Args:
         model: takes a batch of `loader` as keyword arguments, gives a dict of scalar losses; `loss` is minimised.
-        loader: its `batch_sampler` has `set_epoch(epoch, first_batch)` and already holds this rank's share.
+        loader: its `batch_sampler` is an `EpochSampler` that already yields this rank's share.
         rate: the learning rate at a step.
         validate: gives the validation loss; called every `validate_every` epochs and after the last.
         on_best: called on the main process when the validation loss is the lowest so far.
@@ -70,7 +70,7 @@ def fit(
     last = folder / "checkpoints" / "last"
     last.parent.mkdir(parents=True, exist_ok=True)
     load_checkpoint(accelerator, last)
-    log = RunLog(folder, progress.step, epochs * len(loader.batch_sampler), accelerator.is_main_process)
+    log = RunLog(folder, progress.step, epochs * loader.batch_sampler.batches(), accelerator.is_main_process)
     stop = StopSignal()
     losses_since, steps_since, log_time = {}, 0, time.monotonic()
     save_time = time.monotonic()
@@ -96,7 +96,7 @@ def fit(
                 losses_since[name] = losses_since.get(name, 0.0) + value.detach()
             log.advance()
             # Reading a loss waits for the device: once every few steps, for all ranks at the same ones.
-            if progress.step % log_every == 0 or progress.batch == len(loader.batch_sampler):
+            if progress.step % log_every == 0 or progress.batch == loader.batch_sampler.batches():
                 seconds = time.monotonic() - log_time
                 progress.seconds += seconds
                 means = {name: (total / steps_since).item() for name, total in losses_since.items()}

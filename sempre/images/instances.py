@@ -1,0 +1,87 @@
+"""Instances in their three forms: label images, boxes, run lengths. Every function is one pass over the pixels."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from scipy import ndimage
+
+from sempre.errors import InputError
+from sempre.images.read import read_micrograph
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """A label image, int32 `[H, W]`: 0 is background, ids need not be contiguous.
+
+    Raises:
+        InputError: for a file that cannot be read, or whose pixels are not integers.
+    """
+    labels = read_micrograph(path).pixels
+    if labels.dtype.kind not in "iub" or labels.max(initial=0) > np.iinfo(np.int32).max:
+        raise InputError(f"{path} holds {labels.dtype} pixels: a label image has integer ids, 0 for background")
+    return labels.astype(np.int32)
+
+
+def write_labels(path: str | Path, labels: np.ndarray) -> None:
+    """Write a label image `[H, W]` as a compressed TIFF: uint16, or uint32 for ids past 65,535. Whole or absent."""
+    path = Path(path)
+    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        tifffile.imwrite(file, labels.astype(dtype), compression="zlib", metadata=None)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def instance_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids `[N]` and boxes `[N, 4]` (x0, y0, x1, y1 in px, exclusive ends) of a label image `[H, W]`, by rising id."""
+    present, relabelled = np.unique(labels, return_inverse=True)
+    first = int(np.searchsorted(present, 1))
+    found = ndimage.find_objects(np.maximum(relabelled.reshape(labels.shape) - first + 1, 0))
+    boxes = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in found]
+    return present[first:].astype(np.int64), np.array(boxes, dtype=np.int64).reshape(-1, 4)
+
+
+def encode_rle(mask: np.ndarray) -> dict:
+    """COCO's uncompressed run lengths of a bool mask `[H, W]`: column by column, beginning with background."""
+    flat = np.asarray(mask, dtype=bool).ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat.size and flat[0] else counts}
+
+
+def decode_rle(rle: dict) -> np.ndarray:
+    """The bool mask `[H, W]` of COCO's uncompressed run lengths.
+
+    Raises:
+        InputError: when the runs do not add up to the size.
+    """
+    height, width = rle["size"]
+    counts = np.asarray(rle["counts"], dtype=np.int64)
+    if counts.sum() != height * width or (counts < 0).any():
+        raise InputError(f"run lengths sum to {counts.sum()}, not to {height}x{width}: the file is damaged")
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape((height, width), order="F")
+
+
+def paint_instances(
+    masks: Sequence[tuple[int, int, np.ndarray]], scores: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """A label image int32 `[H, W]` of overlapping instances: where they overlap the higher score lies on top.
+
+    Args:
+        masks: (y0, x0, bool crop) of each instance, inside the image.
+        scores: `[N]`.
+
+    Returns:
+        Ids 1, 2, … in order of falling score; an instance wholly covered by others leaves no pixel and its id unused.
+    """
+    labels = np.zeros(shape, np.int32)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    for rank in range(len(order), 0, -1):
+        y, x, mask = masks[order[rank - 1]]
+        labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = rank
+    return labels

@@ -1,0 +1,60 @@
+"""Pixel sizes from the places where microscopes write them."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import tifffile
+
+NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "micron": 1e3, "nm": 1.0, "pm": 1e-3, "Å": 0.1}
+
+
+def tiff_pixel_size_nm(file: tifffile.TiffFile) -> float | None:
+    """Pixel size in nm of a TIFF by FEI, Zeiss, OME or ImageJ metadata; plain DPI is no length of a specimen."""
+    for find in (_fei, _zeiss, _ome, _imagej):
+        size = find(file)
+        if size is not None and np.isfinite(size) and size > 0:
+            return size
+    return None
+
+
+def ims_pixel_size_nm(information: Mapping, width: int) -> float | None:
+    """Pixel size in nm of an Imaris file: its extent along x (µm) over its width (px)."""
+    try:
+        low, high = (float(b"".join(np.asarray(information[name]).ravel().tolist())) for name in ("ExtMin0", "ExtMax0"))
+    except (KeyError, ValueError):
+        return None
+    return (high - low) / width * 1e3 if high > low else None
+
+
+def _fei(file: tifffile.TiffFile) -> float | None:
+    metadata = file.fei_metadata or {}
+    for section in ("Scan", "EScan", "IScan", "EBeam"):
+        width = metadata.get(section, {}).get("PixelWidth") if isinstance(metadata.get(section), dict) else None
+        if isinstance(width, int | float):
+            return width * NM["m"]
+    return None
+
+
+def _zeiss(file: tifffile.TiffFile) -> float | None:
+    value = (file.sem_metadata or {}).get("ap_image_pixel_size") or (file.sem_metadata or {}).get("ap_pixel_size")
+    if value is None or len(value) < 3:
+        return None
+    return float(value[1]) * NM[value[2]] if value[2] in NM else None
+
+
+def _ome(file: tifffile.TiffFile) -> float | None:
+    found = re.search(r'PhysicalSizeX="([^"]+)"', file.ome_metadata or "")
+    if not found:
+        return None
+    unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', file.ome_metadata)
+    factor = NM.get(unit.group(1) if unit else "µm")  # OME's default unit
+    return float(found.group(1)) * factor if factor else None
+
+
+def _imagej(file: tifffile.TiffFile) -> float | None:
+    unit = (file.imagej_metadata or {}).get("unit", "").replace("\\u00B5", "µ")
+    resolution = file.pages.first.tags.get("XResolution")
+    if unit not in NM or resolution is None or not resolution.value[0]:
+        return None
+    return resolution.value[1] / resolution.value[0] * NM[unit]

@@ -1,0 +1,217 @@
+"""Micrographs from the formats of electron microscopes, read safely: sizes are checked before memory is taken."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+from PIL import Image
+
+from sempre.errors import InputError
+from sempre.images.pixel_size import ims_pixel_size_nm, tiff_pixel_size_nm
+
+MAX_PIXELS = 1 << 29
+TIFF_SUFFIXES = {".tif", ".tiff"}
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+HDF5_SUFFIXES = {".h5", ".hdf5"}
+ROSETTASCIIO_SUFFIXES = {".dm3", ".dm4", ".emd", ".mrc", ".ser"}
+MICROGRAPH_SUFFIXES = frozenset(TIFF_SUFFIXES | PICTURE_SUFFIXES | HDF5_SUFFIXES | {".ims"} | ROSETTASCIIO_SUFFIXES)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """A grey image `[H, W]`, in the file's integer type or float32; `pixel_size_nm` is None if the file is silent."""
+
+    pixels: np.ndarray
+    pixel_size_nm: float | None = None
+    metadata: dict = field(default_factory=dict)
+
+
+def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograph:
+    """Read one micrograph; colour becomes luminance, a stack gives its first page, a volume its middle slice.
+
+    TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo and Zeiss tags), PNG, JPEG, BMP, HDF5 (the first dataset of two or
+    more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through RosettaSciIO.
+
+    Raises:
+        InputError: for a missing, empty, truncated or unknown file, and for one whose header claims more than
+            `max_pixels` pixels, before any are allocated.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+    try:
+        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels)
+    except InputError:
+        raise
+    except Exception as error:  # damaged files break the format libraries in every way there is
+        raise InputError(f"{path} cannot be read: {str(error) or type(error).__name__}") from error
+    if micrograph.pixels.size == 0:
+        raise InputError(f"{path} holds no pixels")
+    return micrograph
+
+
+def find_micrographs(folder: str | Path) -> list[Path]:
+    """Every micrograph below `folder`, sorted; hidden files and folders are passed over.
+
+    Raises:
+        InputError: for a folder that is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in MICROGRAPH_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise InputError(f"{folder} holds no micrographs ({', '.join(sorted(MICROGRAPH_SUFFIXES))})")
+    return found
+
+
+def _reader(suffix: str, path: Path) -> Callable[[Path, int], Micrograph]:
+    if suffix in TIFF_SUFFIXES:
+        return _read_tiff
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture
+    if suffix in HDF5_SUFFIXES:
+        return _read_hdf5
+    if suffix == ".ims":
+        return _read_ims
+    if suffix in ROSETTASCIIO_SUFFIXES:
+        return _read_rosettasciio
+    raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
+
+
+def _read_tiff(path: Path, max_pixels: int) -> Micrograph:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        _check_size(path, page.shape, max_pixels)
+        # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
+        end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+        if end > path.stat().st_size:
+            raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
+        pixels = page.asarray()
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
+        elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+            pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
+        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+            pixels = np.moveaxis(pixels, 0, -1)
+        metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
+        return Micrograph(_grey(pixels), tiff_pixel_size_nm(file), metadata)
+
+
+def _read_picture(path: Path, max_pixels: int) -> Micrograph:
+    # Pillow's own bomb check only warns; ours is made on the header, before `load`.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as image:
+            _check_size(path, (image.height, image.width), max_pixels)
+            if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
+                image = image.convert("RGB" if image.mode != "1" else "L")
+            pixels = np.asarray(image)
+            return Micrograph(_grey(pixels), None, {"format": image.format or path.suffix[1:].upper()})
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:
+    with h5py.File(path) as file:
+        names = []
+        file.visititems(
+            lambda name, item: (
+                names.append(name)
+                if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "uif"
+                else None
+            )
+        )
+        if not names:
+            raise InputError(f"{path} holds no dataset of two or more dimensions")
+        dataset = file[names[0]]
+        colour = dataset.ndim >= 3 and dataset.shape[-1] in (3, 4)
+        planes = dataset.ndim - (3 if colour else 2)
+        _check_size(path, dataset.shape[planes:], max_pixels)
+        return Micrograph(_grey(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
+
+
+def _read_ims(path: Path, max_pixels: int) -> Micrograph:
+    with h5py.File(path) as file:
+        dataset = file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"]
+        information = file["DataSetInfo/Image"].attrs
+        # Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
+        depth, height, width = (
+            _ims_number(information, axis, size) for axis, size in zip("ZYX", dataset.shape, strict=True)
+        )
+        _check_size(path, (height, width), max_pixels)
+        pixels = dataset[depth // 2, :height, :width]
+        return Micrograph(_grey(pixels), ims_pixel_size_nm(information, width), {"format": "Imaris", "slices": depth})
+
+
+def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
+    if axis not in attributes:
+        return size
+    return min(size, int(b"".join(np.asarray(attributes[axis]).ravel().tolist())))
+
+
+def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
+    try:
+        from rsciio import IO_PLUGINS
+    except ImportError:
+        raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
+    from importlib import import_module
+
+    suffix = path.suffix.lower()[1:]
+    plugin = next(plugin for plugin in IO_PLUGINS if suffix in plugin["file_extensions"] and suffix != "tif")
+    signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
+    signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
+    if signal is None:
+        raise InputError(f"{path} holds no image")
+    data = signal["data"]
+    _check_size(path, data.shape[-2:], max_pixels)
+    pixels = np.asarray(data[(0,) * (data.ndim - 2)])
+    return Micrograph(_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin["name"]})
+
+
+def _axis_nm(axis: dict) -> float | None:
+    """Pixel size of a RosettaSciIO axis."""
+    factor = {"m": 1e9, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3, "Å": 0.1}.get(
+        axis.get("units")
+    )
+    return axis["scale"] * factor if factor and axis["scale"] > 0 else None
+
+
+def _check_size(path: Path, shape: tuple[int, ...], max_pixels: int) -> None:
+    height, width = shape[:2]
+    if height * width > max_pixels:
+        raise InputError(
+            f"{path} claims {width}x{height} pixels, more than the {max_pixels:,} allowed: raise max_pixels"
+        )
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W]` of `[H, W]` or `[H, W, C]` with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    if pixels.ndim == 2:
+        grey = pixels
+    elif pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
+        grey = pixels[..., 0]
+    elif pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
+        colours = pixels[..., :3]
+        if (colours == colours[..., :1]).all():
+            grey = colours[..., 0]
+        else:
+            luminance = colours @ LUMINANCE
+            grey = np.rint(luminance).astype(pixels.dtype) if pixels.dtype.kind in "ui" else luminance
+    else:
+        raise ValueError(f"its pixels have the shape {pixels.shape}, which is no picture")
+    if grey.dtype == bool:
+        grey = grey.astype(np.uint8)
+    return np.ascontiguousarray(grey if grey.dtype.kind in "ui" else grey.astype(np.float32))
