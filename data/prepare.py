@@ -13,6 +13,7 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,8 @@ def main() -> None:
     if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
         raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
     label_of = label_rule(options)
-    paths = [file.relative_to(folder).as_posix() for file in find_micrographs(folder) if file != store]
+    files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
+    paths = [file.relative_to(folder).as_posix() for file in files]
     workers = options.workers or os.cpu_count()
     intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar)
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
         yield from (intake(*task) for task in tasks)
         return
     # Spawned: a forked process would share the store that is open for writing.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), exit_with_parent) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_main_process) as pool:
         waiting = deque()
         try:
             for task in tasks:
@@ -132,8 +134,9 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
             pool.shutdown(cancel_futures=True)
 
 
-def exit_with_parent() -> None:
-    """In a worker: end when the main process is killed, for nothing else would tell."""
+def follow_main_process() -> None:
+    """In a worker: leave Ctrl-C to the main process, and end when that is killed, of which nothing else would tell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         multiprocessing.parent_process().join()

@@ -9,9 +9,7 @@ from torch.utils.data import Dataset
 from sempre.data.crops import CROP, generator, random_crop
 from sempre.data.store import Store
 from sempre.errors import InputError
-
-# Grey values in [0, 1] become (x - MEAN) / STD wherever micrographs enter a network.
-MEAN, STD = 0.5, 0.25
+from sempre.images.normalise import MEAN, STD
 
 
 class CropDataset(Dataset):

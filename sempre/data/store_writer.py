@@ -8,7 +8,7 @@ import numpy as np
 
 import sempre
 from sempre.data.crops import PATCH, generator, random_crop
-from sempre.data.journal import JournaledFile
+from sempre.data.journal import JournaledFile, interrupts_wait
 from sempre.data.store import FORMAT
 from sempre.errors import InputError
 
@@ -106,12 +106,14 @@ class StoreWriter:
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_IMAGES:
             self._write_batch()
 
+    @interrupts_wait()
     def finish(self) -> None:
         """Write what is left and mark the store as complete."""
         self._write_batch()
         self._file.attrs["complete"] = True
         self._commit()
 
+    @interrupts_wait()
     def _create(self) -> h5py.File:
         # The oldest file format: every HDF5 reader opens it, and it has no "open for writing" mark to outlive a kill.
         file = h5py.File(self._journaled, "w", libver=("earliest", "v108"))
@@ -129,6 +131,7 @@ class StoreWriter:
         self._commit(file)
         return file
 
+    @interrupts_wait()
     def _continue(self) -> h5py.File:
         try:
             file = h5py.File(self._journaled, "r+", libver=("earliest", "v108"))
@@ -144,6 +147,7 @@ class StoreWriter:
                 raise InputError(f"{self.path} was made with {name}={before}, not {value}: choose another name")
         return file
 
+    @interrupts_wait()
     def _write_batch(self) -> None:
         if not self._batch:
             return
@@ -215,6 +219,7 @@ class StoreWriter:
         (file or self._file).flush()
         self._journaled.commit()
 
+    @interrupts_wait()
     def _close(self) -> None:
         try:
             self._file.close()

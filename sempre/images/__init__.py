@@ -1,5 +1,6 @@
 """Micrographs and the instances in them."""
 
+from sempre.images.information_bar import crop_information_bar, find_information_bar
 from sempre.images.instances import (
     decode_rle,
     encode_rle,
@@ -14,8 +15,10 @@ from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs
 __all__ = [
     "MICROGRAPH_SUFFIXES",
     "Micrograph",
+    "crop_information_bar",
     "decode_rle",
     "encode_rle",
+    "find_information_bar",
     "find_micrographs",
     "instance_boxes",
     "paint_instances",

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Grey values in [0, 1] become (x - MEAN) / STD wherever micrographs enter a network.
+MEAN, STD = 0.5, 0.25
+
 
 def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
     """Map the `low` percentile to 0 and the `high` one to 1, clipping what lies outside.

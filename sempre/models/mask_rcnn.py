@@ -24,11 +24,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError
 from sempre.images import paint_instances
+from sempre.images.normalise import MEAN, STD
+from sempre.models.grn import use_float32_grn
 
 # Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
 ANCHOR_SIZES = ((8, 14), (22, 32), (46, 64), (92, 128), (192, 288))
 ANCHOR_ASPECT_RATIOS = (0.5, 1.0, 2.0)
-PIXEL_MEAN, PIXEL_STD = 0.5, 0.25  # of a percentile-normalised micrograph; the backbones are pretrained with these
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class MicrographTransform(GeneralizedRCNNTransform):
     """
 
     def __init__(self):
-        super().__init__(min_size=0, max_size=0, image_mean=[PIXEL_MEAN], image_std=[PIXEL_STD])
+        super().__init__(min_size=0, max_size=0, image_mean=[MEAN], image_std=[STD])
 
     def resize(self, image: Tensor, target: dict | None = None) -> tuple[Tensor, dict | None]:
         return image, target
@@ -124,12 +125,13 @@ def create_backbone(architecture: str) -> nn.Module:
         body = timm.create_model(architecture, in_chans=1, num_classes=0)
     except RuntimeError as error:
         raise InputError(f"timm has no architecture '{architecture}': try convnextv2_pico") from error
+    body.get_submodule("head").requires_grad_(False)  # unused here, and a distributed run waits for unused gradients
     strides = [stage["reduction"] for stage in body.feature_info]
     if strides != [4, 8, 16, 32]:
         raise InputError(
             f"{architecture} has strides {strides}, a feature pyramid needs 4, 8, 16, 32: try convnextv2_pico"
         )
-    return body
+    return use_float32_grn(body)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

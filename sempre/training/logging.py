@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -40,9 +41,15 @@ class RunLog:
             self.bar.set_postfix_str(f"{kind} loss {values['loss']:.4f}")
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """Record an image `[H, W]` or `[H, W, 3]`, uint8 or float in [0, 1]."""
-        if self.active:
-            self.tensorboard.add_image(name, pixels, step, dataformats="HW" if pixels.ndim == 2 else "HWC")
+        """Record a grey image, uint8 `[H, W]`, in TensorBoard and, the newest only, as `figures/<name>.png`."""
+        if not self.active:
+            return
+        self.tensorboard.add_image(name, pixels, step, dataformats="HW")
+        path = self.path.parent / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        Image.fromarray(pixels).save(partial, format="PNG")
+        partial.replace(path)
 
     def close(self) -> None:
         if self.active:

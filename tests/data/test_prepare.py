@@ -162,27 +162,47 @@ def test_a_changed_file_is_named(tmp_path, monkeypatch):
         prepare(monkeypatch, *arguments)
 
 
-def test_a_killed_run_goes_on_to_the_same_store(tmp_path):
-    folder = write_images(tmp_path / "images", 600)  # more than two batches
-    whole, killed = tmp_path / "whole.h5", tmp_path / "killed.h5"
-    assert run(f"images={folder}", f"store={whole}", "workers=1").returncode == 0
-    command = [sys.executable, str(SCRIPT), f"images={folder}", f"store={killed}", "workers=2"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if killed.exists() and killed.stat().st_size > 4_000_000:  # in the first batch's pixels, or after
-            process.send_signal(signal.SIGKILL)
-            break
+def stop_midway(folder: Path, store: Path, how: signal.Signals) -> tuple[int, str]:
+    """Begin with two workers and send `how` to all of them when the first pixels are written: exit code, stderr."""
+    command = [sys.executable, str(SCRIPT), f"images={folder}", f"store={store}", "workers=2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not (store.exists() and store.stat().st_size > 4_000_000):
         time.sleep(0.002)
-    assert process.wait() == -signal.SIGKILL
-    with pytest.raises(ProcessLookupError):  # the workers go too
-        for _ in range(500):
-            os.killpg(process.pid, 0)
-            time.sleep(0.01)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does
+    else:
+        process.send_signal(how)
+    return process.wait(), process.communicate()[1]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Path, dict]:
+    """A folder of more than two batches, and what its store holds."""
+    folder = write_images(tmp_path_factory.mktemp("many") / "images", 600)
+    assert run(f"images={folder}", f"store={folder.parent / 'whole.h5'}", "workers=1").returncode == 0
+    return folder, contents(folder.parent / "whole.h5")
+
+
+def test_a_killed_run_goes_on_to_the_same_store(tmp_path, many):
+    folder, whole = many
+    killed = tmp_path / "killed.h5"
+    # That stderr ends shows that the workers are gone too.
+    assert stop_midway(folder, killed, signal.SIGKILL)[0] == -signal.SIGKILL
     with pytest.raises(InputError, match="run data/prepare"):
         Store(killed)
     assert run(f"images={folder}", f"store={killed}", "workers=1").returncode == 0
-    assert contents(killed) == contents(whole)
+    assert contents(killed) == whole
+
+
+def test_an_interrupted_run_keeps_what_it_has_read(tmp_path, many):
+    folder, whole = many
+    store = tmp_path / "store.h5"
+    code, stderr = stop_midway(folder, store, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in stderr
+    assert 256 <= len(Store(store, partial=True)) < 600
+    assert run(f"images={folder}", f"store={store}", "workers=1").returncode == 0
+    assert contents(store) == whole
 
 
 @pytest.mark.parametrize(

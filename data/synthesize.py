@@ -1,0 +1,199 @@
+"""Render a set of synthetic micrographs: some with labelled particles, some without labels for pretraining.
+
+    python data/synthesize.py out=DIR
+    python data/synthesize.py out=DIR seed=1 labelled=200 unlabelled=2000 size=1024 workers=16
+
+DIR gets labelled/images/*.tif and labelled/labels/*.tif (of the same names), unlabelled/*.tif (other fields) and
+preview.png. The pixel size stands in the TIFFs as ImageJ writes it. Half of the unlabelled micrographs carry an
+information bar below, like those of a microscope. Each field depends on the seed and its number alone: start again
+after an interruption, or with larger numbers, and what is there is kept.
+"""
+
+import multiprocessing
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from sempre.config import changed_keys, read_options, save_options
+from sempre.errors import InputError, run_command
+from sempre.images import read_labels, read_micrograph, write_labels
+from sempre.images.synthetic import render_field
+
+MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
+TILE = 320  # side of an image in the preview, px
+PREVIEWED = 12
+COLOURS = np.array([(255, 196, 0), (0, 200, 255), (255, 90, 160), (120, 230, 90), (255, 130, 40)], np.uint8)
+
+
+@dataclass
+class Options:
+    out: str = "???"  # folder to make or to add to
+    seed: int = 0  # another seed gives another set
+    labelled: int = 24  # micrographs with label images
+    unlabelled: int = 96  # micrographs without
+    size: int = 512  # height and width, px
+    information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
+    workers: int = 0  # processes; 0 = one a CPU
+
+
+@dataclass(frozen=True)
+class Task:
+    """A micrograph to make: its field's seed and size in px, where it goes, and where its labels go, if anywhere."""
+
+    seed: int
+    size: int
+    image: Path
+    labels: Path | None
+    information_bars: bool
+
+
+def main() -> None:
+    options = read_options(Options)
+    out = Path(options.out)
+    check(options, out)
+    tasks = [*labelled_tasks(options, out), *unlabelled_tasks(options, out)]
+    for task in tasks:
+        task.image.parent.mkdir(parents=True, exist_ok=True)
+        if task.labels:
+            task.labels.parent.mkdir(parents=True, exist_ok=True)
+    save_options(options, out / "options.yaml")
+    new = [task for task in tasks if not (task.image.is_file() and (task.labels is None or task.labels.is_file()))]
+    with tqdm(total=len(tasks), initial=len(tasks) - len(new), unit=" images", desc="rendering") as progress:
+        for _ in each(new, options.workers or os.cpu_count()):
+            progress.update()
+    write_preview(out / "preview.png", tasks[: min(options.labelled, PREVIEWED)])
+    print(f"{out}: {options.labelled} labelled and {options.unlabelled} unlabelled micrographs ({len(new)} new)")
+
+
+def check(options: Options, out: Path) -> None:
+    """Raises: InputError for numbers out of range, and for a folder that holds another set."""
+    for name in ("labelled", "unlabelled"):
+        if not 0 <= getattr(options, name) < MAX_FIELDS:
+            raise InputError(f"{name}={getattr(options, name)} is out of range: give 0 to {MAX_FIELDS - 1}")
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"seed={options.seed} is out of range: give 0 to {2**32 - 1}")
+    if options.size < 64:
+        raise InputError(f"size={options.size} is too small: give at least 64")
+    if (out / "options.yaml").is_file():
+        changed = changed_keys(options, out / "options.yaml")
+        other = [line for line in changed if line.split(":")[0] in ("seed", "size", "information_bars")]
+        if other:
+            raise InputError(f"{out} holds another set ({', '.join(other)}): choose another folder, or delete it")
+
+
+def labelled_tasks(options: Options, out: Path) -> list[Task]:
+    first = options.seed * 2**32
+    images, labels = out / "labelled" / "images", out / "labelled" / "labels"
+    names = [f"labelled_{number:05}.tif" for number in range(options.labelled)]
+    return [
+        Task(first + number, options.size, images / name, labels / name, False) for number, name in enumerate(names)
+    ]
+
+
+def unlabelled_tasks(options: Options, out: Path) -> list[Task]:
+    first = options.seed * 2**32 + MAX_FIELDS
+    return [
+        Task(
+            first + number,
+            options.size,
+            out / "unlabelled" / f"unlabelled_{number:05}.tif",
+            None,
+            options.information_bars and number % 2 == 1,
+        )
+        for number in range(options.unlabelled)
+    ]
+
+
+def each(tasks: list[Task], workers: int):
+    """Make every task, yielding once for each; the order of making does not matter to what is made."""
+    if workers == 1 or len(tasks) < 2:
+        yield from map(make, tasks)
+        return
+    # Spawned on every system alike. Workers leave Ctrl-C to the main process, which ends them.
+    with multiprocessing.get_context("spawn").Pool(
+        min(workers, len(tasks)), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        yield from pool.imap_unordered(make, tasks)
+
+
+def make(task: Task) -> None:
+    """Render a field and write it: the labels first, so that an image that is there has its labels."""
+    field = render_field(task.seed, (task.size, task.size))
+    if task.labels:
+        write_labels(task.labels, field.labels)
+    pixels = field.pixels
+    if task.information_bars:
+        bar = information_bar(task.seed, task.size, field.pixel_size_nm)
+        pixels = np.concatenate([pixels, bar])
+    write_micrograph(task.image, pixels, field.pixel_size_nm)
+
+
+def write_micrograph(path: Path, pixels: np.ndarray, pixel_size_nm: float) -> None:
+    """Write pixels uint8 `[H, W]` as a TIFF with ImageJ's metadata. Whole or absent."""
+    partial = path.with_name(f".{path.name}.partial")
+    per_nm = 1 / pixel_size_nm
+    with partial.open("wb") as file:
+        tifffile.imwrite(file, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"})
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def information_bar(seed: int, width: int, pixel_size_nm: float) -> np.ndarray:
+    """A databar uint8 `[h, width]`: voltage, working distance, magnification, detector and scale bar."""
+    random = np.random.default_rng([seed, 1])
+    paper, ink = [(0, 255), (255, 0), (0, 230)][random.integers(3)]
+    height = max(int(width * random.uniform(0.06, 0.11)), 12)
+    bar = Image.new("L", (width, height), paper)
+    draw = ImageDraw.Draw(bar)
+    font = ImageFont.load_default(max(height * 0.36, 6))
+    # Of a round number of nm, the longest that takes at most a quarter of the width.
+    lengths = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
+    length = max((nm for nm in lengths if nm / pixel_size_nm <= width / 4), default=1)
+    left, right = width * 0.03, width * 0.03 + length / pixel_size_nm
+    draw.rectangle((left, height * 0.72, right, height * 0.82), fill=ink)
+    text = f"{length} nm" if length < 1000 else f"{length // 1000} µm"
+    draw.text(((left + right) / 2, height * 0.36), text, fill=ink, font=font, anchor="mm")
+    magnification = 127e6 / (width * pixel_size_nm)  # on a print 127 mm wide, the convention since Polaroid 4x5
+    volts, distance = random.choice([1, 2, 3, 5, 10, 15]), random.uniform(2, 10)
+    draw.text((width * 0.34, height * 0.28), f"EHT = {volts:.2f} kV", fill=ink, font=font, anchor="lm")
+    draw.text((width * 0.34, height * 0.72), f"WD = {distance:.1f} mm", fill=ink, font=font, anchor="lm")
+    draw.text((width * 0.66, height * 0.28), f"Mag = {magnification / 1e3:.2f} K X", fill=ink, font=font, anchor="lm")
+    draw.text((width * 0.66, height * 0.72), "Signal A = SE2", fill=ink, font=font, anchor="lm")
+    return np.asarray(bar)
+
+
+def write_preview(path: Path, tasks: list[Task]) -> None:
+    """A contact sheet of labelled micrographs, their instances outlined. Whole or absent; none without micrographs."""
+    if not tasks:
+        return
+    columns = min(len(tasks), 4)
+    rows = -(-len(tasks) // columns)
+    sheet = np.zeros((rows * TILE, columns * TILE, 3), np.uint8)
+    for place, task in enumerate(tasks):
+        y, x = place // columns * TILE, place % columns * TILE
+        sheet[y : y + TILE, x : x + TILE] = outlined(read_micrograph(task.image).pixels, read_labels(task.labels))
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(sheet).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def outlined(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Pixels and labels `[H, W]` as a tile uint8 `[TILE, TILE, 3]` with a coloured line inside each instance."""
+    grey = np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS))
+    rows, columns = (np.arange(TILE) * side // TILE for side in labels.shape)
+    labels = np.pad(labels[rows][:, columns], 1, mode="edge")
+    inner = labels[1:-1, 1:-1]
+    neighbours = (labels[:-2, 1:-1], labels[2:, 1:-1], labels[1:-1, :-2], labels[1:-1, 2:])
+    line = (inner > 0) & np.any([inner != neighbour for neighbour in neighbours], axis=0)
+    return np.where(line[..., None], COLOURS[inner % len(COLOURS)], grey[..., None])
+
+
+if __name__ == "__main__":
+    run_command(main)

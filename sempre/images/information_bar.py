@@ -1,0 +1,67 @@
+"""The information bar (databar) that microscopes burn in below a micrograph: detector, voltage, scale bar."""
+
+import numpy as np
+
+TALLEST = 0.25  # share of the image's height that a bar may take
+SMALLEST = 8  # px
+BACKGROUND = 0.35  # at least this share of a bar's row is its background colour
+TOLERANCE = 3 / 255  # of the grey range: JPEG and resampling blur the background's one value
+WRITING = 0.003  # at least this share of a bar is writing
+FRAME = 4  # rows of a frame that may run below the bar
+
+
+def find_information_bar(pixels: np.ndarray) -> int:
+    """The first row of the information bar, or the image's height when there is none.
+
+    A bar reaches from side to side at the lower edge, its rows are mostly one grey value with writing on it, and the
+    row above it is not. A dark substrate is no bar: it has noise, and it is taller than a quarter of the image.
+
+    Args:
+        pixels: `[H, W]`, any real type.
+    """
+    height, width = pixels.shape
+    tallest = int(TALLEST * height)
+    if tallest < SMALLEST or width < SMALLEST:
+        return height
+    lower = pixels[height - tallest - 2 :].astype(np.float32)
+    span = float(lower.max() - lower.min())
+    if not np.isfinite(span) or span == 0:
+        return height
+    for background in (_background(lower[-tallest // 3 :]), lower.min(), lower.max()):
+        is_background = np.abs(lower - background) <= TOLERANCE * span
+        share = is_background.mean(axis=1)
+        bar = share >= BACKGROUND
+        rows = _run_from_below(bar)
+        top = len(bar) - rows
+        if not SMALLEST <= rows <= tallest or (top > 0 and share[top - 1] > 0.7 * share[top : top + 3].mean()):
+            continue
+        writing = np.abs(lower[top:] - background) > 0.3 * span
+        if writing.mean() >= WRITING:
+            return height - rows
+    return height
+
+
+def crop_information_bar(pixels: np.ndarray) -> np.ndarray:
+    """The micrograph `[H, W]` without its information bar; a view."""
+    return pixels[: find_information_bar(pixels)]
+
+
+def _background(rows: np.ndarray) -> float:
+    """The most frequent grey value."""
+    values, counts = np.unique(rows, return_counts=True)
+    return float(values[counts.argmax()])
+
+
+def _run_from_below(bar: np.ndarray) -> int:
+    """Rows from the lower edge up to the bar's top; its frame's line or a full row of writing may interrupt it."""
+    last = len(bar)
+    gap = 0
+    top = last
+    for row in range(last - 1, -1, -1):
+        if bar[row]:
+            top, gap = row, 0
+        else:
+            gap += 1
+            if gap > FRAME:
+                break
+    return last - top

@@ -1,0 +1,127 @@
+"""The backbone artefact: encoder weights under timm's own names, and what they are.
+
+`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0)` as it is;
+`backbone.json` holds the architecture, the input's normalisation, the method, the data's fingerprint and the options.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import sempre
+from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
+
+WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
+
+
+@dataclass(frozen=True)
+class BackboneDetails:
+    """What `backbone.json` says."""
+
+    architecture: str  # timm's name
+    input_channels: int
+    method: str  # that it was pretrained with
+    data_fingerprint: str
+    validation_loss: float | None
+    config: dict
+    normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
+    code_version: str = sempre.__version__
+
+
+def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetails) -> None:
+    """Write the artefact; each file is whole or absent, and the details name the weights they belong to last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS}.partial"
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, partial, metadata={"format": "pt"})
+    _flush(partial)
+    partial.replace(folder / WEIGHTS)
+    partial = folder / f".{DETAILS}.partial"
+    partial.write_text(json.dumps(asdict(details), indent=1) + "\n", encoding="utf-8")
+    _flush(partial)
+    partial.replace(folder / DETAILS)
+
+
+def read_backbone_details(folder: str | Path) -> BackboneDetails:
+    """The artefact's details.
+
+    Raises:
+        InputError: when `folder` is no backbone.
+    """
+    folder = Path(folder)
+    if not (folder / DETAILS).is_file() or not (folder / WEIGHTS).is_file():
+        raise InputError(f"{folder} is no backbone: it has no {WEIGHTS} and {DETAILS}, as pretrain/ writes them")
+    try:
+        return BackboneDetails(**json.loads((folder / DETAILS).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise InputError(f"{folder / DETAILS} is damaged ({error}): copy the backbone again") from error
+
+
+def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
+    """The artefact's timm network, headless, and its details.
+
+    Raises:
+        InputError: when `folder` is no backbone or is damaged.
+    """
+    details = read_backbone_details(folder)
+    network = timm.create_model(details.architecture, in_chans=details.input_channels, num_classes=0)
+    _load(network, Path(folder) / WEIGHTS)
+    return network, details
+
+
+def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:
+    """Load the artefact into a headless timm `network` of `architecture`.
+
+    Raises:
+        InputError: when `folder` is no backbone, is damaged, or holds another architecture.
+    """
+    details = read_backbone_details(folder)
+    if details.architecture != architecture:
+        raise InputError(
+            f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
+            f"set architecture={details.architecture}"
+        )
+    _load(network, Path(folder) / WEIGHTS)
+
+
+def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:
+    """Load timm's pretrained (ImageNet) weights into a headless one-channel `network`, from `file` or timm's hub.
+
+    timm averages the first layer's colour kernels to one channel.
+
+    Raises:
+        InputError: when the weights cannot be had or do not fit.
+    """
+    overlay = None if file is None else {"file": str(file), "hf_hub_id": None, "url": ""}
+    if file is not None and not Path(file).is_file():
+        raise InputError(f"{file} does not exist: give a file with timm's weights of {architecture}")
+    try:
+        pretrained = timm.create_model(
+            architecture, pretrained=True, in_chans=1, num_classes=0, pretrained_cfg_overlay=overlay
+        )
+    except Exception as error:  # the hub's, the file's and the state dict's own errors are many
+        raise InputError(
+            f"timm's weights of {architecture} cannot be loaded ({str(error).splitlines()[0]}): "
+            "give them as a local file with imagenet_weights=FILE"
+        ) from error
+    network.load_state_dict(pretrained.state_dict())
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} does not fit its architecture or is damaged: copy the backbone again") from error
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,123 @@
+"""The sparse encoder of masked image modelling, packed: only visible tiles are stored, in plain dense tensors.
+
+The mask is made of 32x32 px patches and the encoder's total stride is 32, so at every stage a visible patch is a full
+square tile (8, 4, 2, 1 cells wide), and every image of a batch shows the same number K of them. The sparse tensor is
+then a dense one of static shape, `[B, K * t, t, C]`. Normalisation, MLP, stem and downsampling never look across a tile
+and run on it as they are; only the 7x7 depthwise convolutions see neighbours: scatter, convolve, gather. The result is
+that of submanifold sparse convolution (Graham et al., CVPR 2018), as in Woo et al., "ConvNeXt V2", CVPR 2023.
+"""
+
+import torch
+from timm.models.convnext import ConvNeXt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sempre.errors import InputError
+
+PATCH = 32  # px, the encoder's total stride
+
+
+class PackedEncoder(nn.Module):
+    """Runs a timm ConvNeXt on the visible patches only, sharing (not copying) its parameters.
+
+    `forward(images [B, C, H, W], visible [B, K])` gives `[B, C_last, H/32, W/32]`, zero at masked cells. `visible`
+    holds the row-major ids of the visible patches of each image; H and W are multiples of 32.
+
+    Raises:
+        InputError: for a network that is no timm ConvNeXt of total stride 32, or images whose sides 32 does not divide.
+    """
+
+    def __init__(self, network: ConvNeXt):
+        super().__init__()
+        if not isinstance(network, ConvNeXt) or network.feature_info[-1]["reduction"] != PATCH:
+            raise InputError(f"{type(network).__name__} cannot be packed: give a timm ConvNeXt of stride {PATCH}")
+        self.network = network
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        batch, _, height, width = images.shape
+        if height % PATCH or width % PATCH:
+            raise InputError(f"images of {height}x{width} px have no whole number of {PATCH} px patches")
+        grid = height // PATCH, width // PATCH
+        x = self.network.stem(pack_pixels(images, visible))
+        tile = PATCH // self.network.feature_info[0]["reduction"]
+        for stage in self.network.stages:
+            if not isinstance(stage.downsample, nn.Identity):
+                x = stage.downsample(x)
+                tile //= 2
+            rows = cell_rows(visible, grid, tile)
+            x = x.permute(0, 2, 3, 1)
+            for block in stage.blocks:
+                y = self._depthwise(block.conv_dw, x, rows, (batch, grid[0] * tile, grid[1] * tile))
+                x = x + block.drop_path(_branch(block, y))
+            x = x.permute(0, 3, 1, 2)
+        return scatter_rows(x.permute(0, 2, 3, 1), rows, (batch, *grid)).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _depthwise(convolution: nn.Conv2d, x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """The convolution on the whole map, zero where masked, and its output at the visible cells."""
+        dense = scatter_rows(x, rows, size).permute(0, 3, 1, 2)
+        y = convolution(dense).permute(0, 2, 3, 1).reshape(-1, x.shape[-1])
+        return GatherRows.apply(y, rows).view(x.shape)
+
+
+class GatherRows(torch.autograd.Function):
+    """`x[rows]` for rows that do not repeat: the gradient is copied to its place, where indexing would add it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.length = len(x)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.length, gradient.shape[1]).index_copy_(0, rows, gradient), None
+
+
+def pack_pixels(images: Tensor, visible: Tensor) -> Tensor:
+    """The visible patches of `[B, C, H, W]` one below the other: `[B, C, K * 32, 32]`."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // PATCH, width // PATCH
+    patches = images.view(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(batch, rows * columns, channels, PATCH, PATCH)
+    shown = patches[torch.arange(batch, device=images.device)[:, None], visible]
+    return shown.transpose(1, 2).reshape(batch, channels, -1, PATCH)
+
+
+def cell_rows(visible: Tensor, grid: tuple[int, int], tile: int) -> Tensor:
+    """Where each packed cell lies in the flattened map `[B * H' * W']`: int64 `[B * K * tile * tile]`.
+
+    Args:
+        visible: patch ids `[B, K]`, row-major.
+        grid: patches of the image along height and width.
+        tile: cells along a patch's side.
+    """
+    device = visible.device
+    batch = torch.arange(len(visible), device=device).view(-1, 1, 1, 1)
+    y, x = visible.div(grid[1], rounding_mode="floor"), visible % grid[1]
+    inside = torch.arange(tile, device=device)
+    y = y.view(*visible.shape, 1, 1) * tile + inside.view(-1, 1)
+    x = x.view(*visible.shape, 1, 1) * tile + inside
+    return (((batch * grid[0] * tile) + y) * grid[1] * tile + x).flatten()
+
+
+def scatter_rows(x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Packed cells `[…, C]` at `rows` of a map `[B, H', W', C]` of zeros."""
+    channels = x.shape[-1]
+    dense = x.new_zeros(size[0] * size[1] * size[2], channels)
+    return dense.index_copy(0, rows, x.reshape(-1, channels)).view(*size, channels)
+
+
+def _branch(block: nn.Module, x: Tensor) -> Tensor:
+    """The rest of a timm ConvNeXt block after its depthwise convolution, `[B, h, w, C]` to the same.
+
+    timm's small networks have 1x1 convolutions here, its large ones linear layers: the same matrix products.
+    """
+    mlp, norm = block.mlp, block.norm
+    x = functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    x = mlp.act(functional.linear(x, mlp.fc1.weight.flatten(1), mlp.fc1.bias))
+    if hasattr(mlp, "grn"):
+        x = mlp.grn(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if block.use_conv_mlp else mlp.grn(x)
+    x = functional.linear(x, mlp.fc2.weight.flatten(1), mlp.fc2.bias)
+    return x if block.gamma is None else x * block.gamma
