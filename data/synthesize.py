@@ -158,7 +158,7 @@ def information_bar(seed: int, width: int, pixel_size_nm: float) -> np.ndarray:
     length = max((nm for nm in lengths if nm / pixel_size_nm <= width / 4), default=1)
     left, right = width * 0.03, width * 0.03 + length / pixel_size_nm
     draw.rectangle((left, height * 0.72, right, height * 0.82), fill=ink)
-    text = f"{length} nm" if length < 1000 else f"{length // 1000} µm"
+    text = f"{length} nm" if length < 1000 else f"{length // 1000} um"  # Pillow's own font has no µ
     draw.text(((left + right) / 2, height * 0.36), text, fill=ink, font=font, anchor="mm")
     magnification = 127e6 / (width * pixel_size_nm)  # on a print 127 mm wide, the convention since Polaroid 4x5
     volts, distance = random.choice([1, 2, 3, 5, 10, 15]), random.uniform(2, 10)

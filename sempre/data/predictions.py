@@ -1,35 +1,77 @@
 """Predictions on a labelled set: written as label images, scored against the labels."""
 
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sempre.data.labelled import LabelledSet
-from sempre.images import write_labels
-from sempre.metrics import score_sample, summarise
+from sempre.data.labelled import LabelledMicrograph, LabelledSet
+from sempre.images import encode_rle, write_labels
+from sempre.metrics import Overlap, average_precision, label_overlap, mask_overlap, score_sample, summarise
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label image `[H, W]`; and where the method gives them, its overlapping instances with scores.
+
+    `masks` are (y0, x0, bool crop), `scores` `[N]`.
+    """
+
+    labels: np.ndarray
+    masks: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    scores: np.ndarray | None = None
 
 
 def predict_and_score(
-    dataset: LabelledSet,
-    indices: Iterable[int],
-    predict: Callable[[np.ndarray], np.ndarray],
-    folder: Path,
+    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
 ) -> dict:
     """Segment the micrographs at `indices`, write `folder/<name>.tif` label images, and score them.
 
     Args:
-        predict: takes float32 pixels `[H, W]` in [0, 1], gives a label image `[H, W]`.
+        predict: takes float32 pixels `[H, W]` in [0, 1].
 
     Returns:
-        `{"summary": …, "samples": {name: …}}` as `sempre.metrics.summarise` and `score_sample` give them.
+        `{"summary", "samples", "seconds_a_micrograph"}`: the first two as `sempre.metrics.summarise` and `score_sample`
+        give them, the summary with mask AP when the predictions have scores.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    samples = {}
-    for index in tqdm(list(indices), desc=f"segmenting {folder.parent.name}", unit="image"):
-        micrograph = dataset.read(index)
-        labels = predict(micrograph.pixels.astype(np.float32) / 255)
-        write_labels(folder / f"{dataset.names[index]}.tif", labels)
-        samples[dataset.names[index]] = score_sample(micrograph.layers[0], labels)
-    return {"summary": summarise(samples), "samples": samples}
+    samples, true, predicted = {}, {}, {}
+    seconds = 0.0
+    for index in tqdm(list(indices), desc=f"segmenting for {folder.parent}", unit="image"):
+        name, micrograph = dataset.names[index], dataset.read(index)
+        start = time.monotonic()
+        prediction = predict(micrograph.pixels.astype(np.float32) / 255)
+        seconds += time.monotonic() - start
+        write_labels(folder / f"{name}.tif", prediction.labels)
+        samples[name] = score_sample(true_overlap(micrograph, prediction.labels))
+        if prediction.scores is not None:
+            true[name] = [encode_rle(mask) for mask in true_masks(micrograph)]
+            whole = (_on_micrograph(mask, micrograph.pixels.shape) for mask in prediction.masks)
+            predicted[name] = [encode_rle(mask) for mask in whole], prediction.scores.tolist()
+    summary = summarise(samples)
+    if predicted:
+        summary |= average_precision(true, predicted)
+    return {"summary": summary, "samples": samples, "seconds_a_micrograph": seconds / len(samples)}
+
+
+def true_overlap(micrograph: LabelledMicrograph, labels: np.ndarray) -> Overlap:
+    """The overlap of a micrograph's instances, which may overlap among themselves, and predicted labels `[H, W]`."""
+    if len(micrograph.layers) == 1:
+        return label_overlap(micrograph.layers[0], labels)
+    predicted = [labels == label for label in range(1, int(labels.max(initial=0)) + 1)]
+    return mask_overlap(true_masks(micrograph), [mask for mask in predicted if mask.any()])
+
+
+def true_masks(micrograph: LabelledMicrograph) -> list[np.ndarray]:
+    """The micrograph's instances as bool masks `[H, W]`."""
+    return [layer == label for layer in micrograph.layers for label in np.unique(layer[layer > 0])]
+
+
+def _on_micrograph(mask: tuple[int, int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    y, x, crop = mask
+    whole = np.zeros(shape, dtype=bool)
+    whole[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    return whole

@@ -1,6 +1,5 @@
 """Instances in their three forms: label images, boxes, run lengths. Every function is one pass over the pixels."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import tifffile
 from scipy import ndimage
 
 from sempre.errors import InputError
+from sempre.files import whole_or_absent
 from sempre.images.read import read_micrograph
 
 
@@ -26,14 +26,9 @@ def read_labels(path: str | Path) -> np.ndarray:
 
 def write_labels(path: str | Path, labels: np.ndarray) -> None:
     """Write a label image `[H, W]` as a compressed TIFF: uint16, or uint32 for ids past 65,535. Whole or absent."""
-    path = Path(path)
     dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        tifffile.imwrite(file, labels.astype(dtype), compression="zlib", metadata=None)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole_or_absent(path) as partial:
+        tifffile.imwrite(partial, labels.astype(dtype), compression="zlib", metadata=None)
 
 
 def instance_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

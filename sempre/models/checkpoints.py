@@ -5,7 +5,6 @@
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
+from sempre.files import whole_or_absent, write_json
 from sempre.images.normalise import MEAN, STD
 
 WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
@@ -36,18 +36,13 @@ class BackboneDetails:
 
 
 def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetails) -> None:
-    """Write the artefact; each file is whole or absent, and the details name the weights they belong to last."""
+    """Write the artefact; each file is whole or absent, the details come last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}.partial"
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, partial, metadata={"format": "pt"})
-    _flush(partial)
-    partial.replace(folder / WEIGHTS)
-    partial = folder / f".{DETAILS}.partial"
-    partial.write_text(json.dumps(asdict(details), indent=1) + "\n", encoding="utf-8")
-    _flush(partial)
-    partial.replace(folder / DETAILS)
+    with whole_or_absent(folder / WEIGHTS) as partial:
+        save_file(weights, partial, metadata={"format": "pt"})
+    write_json(folder / DETAILS, asdict(details))
 
 
 def read_backbone_details(folder: str | Path) -> BackboneDetails:
@@ -120,8 +115,3 @@ def _load(network: nn.Module, path: Path) -> None:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not fit its architecture or is damaged: copy the backbone again") from error
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -9,6 +9,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from sempre.files import whole_or_absent
+
 
 class RunLog:
     """Writes `log.jsonl` and `tensorboard/` in a run's folder and shows progress with an ETA; silent unless `active`.
@@ -47,9 +49,8 @@ class RunLog:
         self.tensorboard.add_image(name, pixels, step, dataformats="HW")
         path = self.path.parent / "figures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")
-        Image.fromarray(pixels).save(partial, format="PNG")
-        partial.replace(path)
+        with whole_or_absent(path) as partial:
+            Image.fromarray(pixels).save(partial, format="PNG")
 
     def close(self) -> None:
         if self.active:
@@ -58,9 +59,8 @@ class RunLog:
 
     def _drop_lines_past(self, step: int) -> None:
         kept = [line for line in read_log(self.path) if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(self.path)
+        with whole_or_absent(self.path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
 def read_log(path: Path) -> list[dict]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sempre.config import changed_keys, save_options
 from sempre.errors import InputError
+from sempre.files import whole_or_absent
 
 
 def open_run(folder: str | Path, options: object) -> Path:
@@ -20,7 +21,6 @@ def open_run(folder: str | Path, options: object) -> Path:
             raise InputError(f"{folder} holds a run with other options ({listed}): give this one another name=")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    partial = saved.with_suffix(".partial")
-    save_options(options, partial)
-    partial.replace(saved)
+    with whole_or_absent(saved) as partial:
+        save_options(options, partial)
     return folder

@@ -1,0 +1,49 @@
+"""Score the classical baseline on a labelled set: Otsu's threshold and a distance-transform watershed, no training.
+
+    python evaluate/watershed.py data=my_set name=watershed
+
+Takes the same split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.config import read_options
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, predict_and_score
+from sempre.errors import run_command
+from sempre.files import write_json
+from sempre.images.watershed import otsu_watershed
+from sempre.metrics import summarise_repeats
+
+
+@dataclass
+class Options:
+    data: str = "???"  # folder of labelled micrographs
+    name: str = "watershed"  # the result goes to runs/<name>
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    smoothing: float = 1.0  # deviation of the Gaussian before the threshold, px
+    distance: int = 7  # smallest distance between two particles' centres, px
+    smallest: int = 30  # instances of fewer px are dropped
+
+
+def main() -> None:
+    options = read_options(Options)
+    labelled = LabelledSet(options.data)
+    _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    folder = Path("runs") / options.name
+    scores = predict_and_score(
+        labelled,
+        validation,
+        lambda pixels: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
+        folder / "repeat-0/predictions",
+    )
+    write_json(folder / "repeat-0/summary.json", scores)
+    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
+    print(f"AJI+ {scores['summary']['aji_plus']:.3f} on {len(validation)} micrographs")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,228 @@
+"""Fine-tune Mask R-CNN on labelled micrographs, then score it on the held-out ones.
+
+    python finetune/mask_rcnn.py configs/mask_rcnn/gpu.yaml data=my_set backbone=runs/fcmae/backbone name=my_particles
+
+`data` holds `images/` and `labels/` (or `segmaps/`): label images of the same stem, 0 is background; or a COCO
+`annotations.json`. `runs/<name>/repeat-0/` then holds the model, its log, and the predictions on the validation images;
+`runs/<name>/summary.json` their scores. Export it with `python tools/export_onnx.py run=runs/<name>/repeat-0`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from sempre.config import read_options
+from sempre.data.detection_crops import DetectionCrops, collate
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, predict_and_score, true_overlap
+from sempre.data.samplers import EpochSampler
+from sempre.deploy.painting import paint_particles
+from sempre.deploy.paste import paste_masks
+from sempre.errors import InputError, run_command
+from sempre.files import write_json
+from sempre.images import read_micrograph
+from sempre.images.normalise import MEAN, STD
+from sempre.metrics import aji_plus, summarise_repeats
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.detector_files import save_detector
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, detect
+from sempre.training.loop import fit, make_accelerator
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.run_folder import open_run
+from sempre.training.schedule import cosine_with_warmup
+
+THRESHOLD_MICROGRAPHS = 32  # the score threshold is chosen on so many
+
+
+@dataclass
+class Options:
+    data: str = "???"  # folder of labelled micrographs
+    name: str = "mask_rcnn"  # the run goes to runs/<name>
+    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (timm's weights)
+    imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
+    architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    repeats: int = 1  # trainings with seeds seed, seed + 1, …
+    seed: int = 0  # of weights, crops and order
+    epochs: int = 400  # passes over the labelled images, each giving one crop a pass
+    batch: int = 8  # crops a step and process
+    crop: int = 512  # side of the training crops, px
+    scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # crops are rescaled by a factor drawn here
+    rate: float = 4e-4  # peak learning rate of AdamW
+    warmup: float = 0.05  # share of the steps that warm up
+    weight_decay: float = 0.05  # of AdamW, on matrices only
+    layer_decay: float = 0.9  # each backbone layer learns at this times the rate of the one above
+    clip_gradient: float = 1.0  # largest gradient norm
+    precision: str = "auto"  # auto, bf16 or float32
+    workers: int = 2  # loader processes
+    score_threshold: float = 0.0  # detections below are dropped; 0 chooses the best for the training micrographs
+    pyramid_channels: int = 256  # width of the feature pyramid and mask head
+    box_head_width: int = 1024  # width of the box head
+    mask_head_layers: int = 4  # convolutions in the mask head
+    proposals: int = 1000  # proposals an image that reach the heads
+    proposals_sampled: int = 256  # of them, sampled for the loss
+    detections: int = 500  # most particles an image
+
+
+class DetectionLoss(nn.Module):
+    """The detector's losses and their sum."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        losses = self.detector(images, targets)
+        return {"loss": sum(losses.values()), **losses}
+
+
+def main() -> int | None:
+    options = read_options(Options)
+    labelled = LabelledSet(options.data)
+    training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    if not len(validation):
+        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    accelerator = make_accelerator(options.precision)
+    with accelerator.main_process_first():
+        folder = open_run(Path("runs") / options.name, options)
+
+    # Every repeat has its own seed for the random weights, the crops and their order; the split stays.
+    repeats = []
+    for repeat in range(options.repeats):
+        seed = options.seed + repeat
+        repeat_folder = folder / f"repeat-{repeat}"
+        summary = repeat_folder / "summary.json"
+        if not summary.exists():
+            detector = train(options, seed, labelled, training, repeat_folder)
+            if detector is None:
+                return EXIT_PREEMPTED
+            if accelerator.is_main_process:
+                threshold = options.score_threshold or best_score_threshold(detector, labelled, training)
+                save(detector, options, threshold, labelled, validation, repeat_folder)
+                predict = partial(segment, detector, threshold)
+                write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
+        accelerator.wait_for_everyone()
+        repeats.append(json.loads(summary.read_text()))
+
+    if accelerator.is_main_process:
+        scores = summarise_repeats([repeat["summary"] for repeat in repeats])
+        write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
+        print(
+            f"AJI+ {scores['aji_plus']['mean']:.3f} ± {scores['aji_plus']['std']:.3f} on {len(validation)} micrographs"
+        )
+    return None
+
+
+def train(options: Options, seed: int, labelled: LabelledSet, training: list[int], folder: Path) -> nn.Module | None:
+    """Train one detector; None when a signal stopped it early."""
+    accelerator = make_accelerator(options.precision)
+    ranks = accelerator.num_processes
+    crops = DetectionCrops(labelled, training, options.crop, seed, scale_range=tuple(options.scale_range))
+    loader = DataLoader(
+        crops,
+        batch_sampler=EpochSampler(len(crops), options.batch * ranks, seed, accelerator.process_index, ranks),
+        num_workers=options.workers,
+        collate_fn=collate,
+        persistent_workers=options.workers > 0,
+    )
+    detector = build_detector(options, seed)
+    steps = options.epochs * loader.batch_sampler.batches()
+    finished = fit(
+        DetectionLoss(detector),
+        torch.optim.AdamW(parameter_groups(detector, options), lr=options.rate),
+        loader,
+        accelerator=accelerator,
+        folder=folder,
+        epochs=options.epochs,
+        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
+        seed=seed,
+        clip_gradient=options.clip_gradient,
+    )
+    return detector if finished else None
+
+
+def best_score_threshold(detector: nn.Module, labelled: LabelledSet, training: np.ndarray) -> float:
+    """The score threshold of highest mean AJI+ on training micrographs; the held-out ones have no say in it."""
+    thresholds = np.arange(0.3, 0.96, 0.05).round(2)
+    totals = np.zeros(len(thresholds))
+    for index in tqdm(training[:THRESHOLD_MICROGRAPHS], desc="choosing the score threshold", unit="image"):
+        micrograph = labelled.read(index)
+        found = detect(detector, micrograph.pixels.astype(np.float32) / 255)
+        for position, threshold in enumerate(thresholds):
+            labels = paint(found, threshold, micrograph.pixels.shape).labels
+            totals[position] += aji_plus(true_overlap(micrograph, labels))
+    return float(thresholds[totals.argmax()])
+
+
+def segment(detector: nn.Module, threshold: float, pixels: np.ndarray) -> Prediction:
+    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
+    return paint(detect(detector, pixels), threshold, pixels.shape)
+
+
+def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
+    """Detections, as `detect` gives them, pasted into a micrograph of `shape`."""
+    kept = found["scores"] >= threshold
+    masks, scores = paste_masks(found["boxes"][kept], found["masks"][kept], shape), found["scores"][kept]
+    return Prediction(paint_particles(masks, scores, shape)[0], masks, scores)
+
+
+def save(
+    detector: nn.Module,
+    options: Options,
+    threshold: float,
+    labelled: LabelledSet,
+    validation: np.ndarray,
+    folder: Path,
+) -> None:
+    """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
+    micrograph = labelled.images[validation[0]].resolve()
+    details = {
+        "detector": asdict(detector_options(options)),
+        "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
+        "class_names": ["particle"],
+        "score_threshold": threshold,
+        "pixel_size_nm": read_micrograph(micrograph).pixel_size_nm,
+        "micrograph": str(micrograph),
+    }
+    save_detector(folder, detector, details)
+
+
+def build_detector(options: Options, seed: int) -> nn.Module:
+    """The detector with the backbone's weights that `options.backbone` names; all else is random under the seed."""
+    torch.manual_seed(seed)
+    detector = build_mask_rcnn(detector_options(options))
+    body = detector.backbone.body
+    if options.backbone == "imagenet":
+        load_timm_weights(body, options.architecture, options.imagenet_weights or None)
+    elif options.backbone != "none":
+        load_backbone_weights(body, options.backbone, options.architecture)
+    return detector
+
+
+def detector_options(options: Options) -> DetectorOptions:
+    return DetectorOptions(**{field.name: getattr(options, field.name) for field in fields(DetectorOptions)})
+
+
+def parameter_groups(detector: nn.Module, options: Options) -> list[dict]:
+    """Backbone layers at rates that fall with depth (Bao et al., "BEiT", ICLR 2022), all else at the full rate."""
+    body = detector.backbone.body
+    groups = param_groups_layer_decay(body, options.weight_decay, layer_decay=options.layer_decay)
+    in_body = {id(parameter) for parameter in body.parameters()}
+    rest = [parameter for parameter in detector.parameters() if id(parameter) not in in_body]
+    groups.append({"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": options.weight_decay})
+    groups.append({"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0})
+    return groups
+
+
+if __name__ == "__main__":
+    run_command(main)

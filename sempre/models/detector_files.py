@@ -1,0 +1,56 @@
+"""A fine-tuned detector on disk: its weights and what is needed to use them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torchvision.models.detection import MaskRCNN
+
+from sempre.errors import InputError
+from sempre.files import whole_or_absent, write_json
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+
+WEIGHTS, DETAILS = "model.safetensors", "model.json"
+
+
+def save_detector(folder: str | Path, model: MaskRCNN, details: dict) -> None:
+    """Write `model.safetensors` and `model.json` into `folder`; each file is whole or absent, the details come last.
+
+    Args:
+        details: what JSON holds; `detector` are the fields of `DetectorOptions` that `model` was built with. The rest
+            is for whoever uses the model: `normalisation`, `class_names`, `score_threshold`, `pixel_size_nm` and
+            `micrograph` (the path of a micrograph to try the model on).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    with whole_or_absent(folder / WEIGHTS) as partial:
+        save_file(weights, partial)
+    write_json(folder / DETAILS, details)
+
+
+def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
+    """The detector in `folder`, in evaluation mode on the CPU, and its details.
+
+    Raises:
+        InputError: for a missing or damaged file, and for weights that are not those of the detector described.
+    """
+    folder = Path(folder)
+    for name in (WEIGHTS, DETAILS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/mask_rcnn/repeat-0")
+    try:
+        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        known = {field.name for field in fields(DetectorOptions)}
+        options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / DETAILS} does not describe a detector ({error}): fine-tune it again") from error
+    model = build_mask_rcnn(options)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        message = str(error).splitlines()[0]
+        raise InputError(f"{folder / WEIGHTS} does not fit its {DETAILS} ({message}): fine-tune it again") from error
+    return model.eval(), details

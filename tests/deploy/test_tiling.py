@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempre.deploy.painting import paint_particles
+from sempre.deploy.tiling import Instance, detect_in_tiles, tile_boxes
+
+CELLS = 28
+
+
+def scatter_discs(random, shape, diameters, gap=3.0):
+    """A label image [H, W] of discs that do not overlap, largest first."""
+    labels = np.zeros(shape, np.int32)
+    placed = np.zeros((0, 3))
+    for diameter in sorted(diameters, reverse=True):
+        for _ in range(500):
+            x, y = random.uniform(0, shape[1]), random.uniform(0, shape[0])
+            distances = np.hypot(placed[:, 0] - x, placed[:, 1] - y) - placed[:, 2] - diameter / 2
+            if (distances > gap).all():
+                placed = np.vstack([placed, (x, y, diameter / 2)])
+                paint_disc(labels, x, y, diameter / 2, len(placed))
+                break
+    return labels
+
+
+def paint_disc(labels, x, y, radius, value):
+    rows, columns = np.ogrid[: labels.shape[0], : labels.shape[1]]
+    labels[(columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 <= radius**2] = value
+
+
+def perfect_detector(tile):
+    """Detects the labels that the tile itself shows: each visible part is one instance, cut where the tile ends.
+
+    Pasting grows a box by a ring of empty cells; here the ring lies around the visible part, or outside the tile.
+    """
+    boxes, masks = [], []
+    limits = np.array(tile.shape)
+    for value in np.unique(tile[tile > 0]):
+        pixels = np.argwhere(tile == value)
+        start, end = pixels.min(axis=0), pixels.max(axis=0) + 1
+        ring = -(-(end - start) // CELLS) + 1
+        crop = (tile[start[0] : end[0], start[1] : end[1]] == value).astype(np.float32)
+        for axis in (0, 1):
+            for side, touches in enumerate((start[axis] == 0, end[axis] == limits[axis])):
+                widths = [(0, 0), (0, 0)]
+                widths[axis] = (0, ring[axis]) if side else (ring[axis], 0)
+                crop = np.pad(crop, widths, mode="edge" if touches else "constant")
+        resized = np.asarray(Image.fromarray(crop).resize((CELLS + 2, CELLS + 2), Image.Resampling.BILINEAR))
+        centre = (start + end) / 2
+        half = ((end - start) / 2 + ring - 0.01) * CELLS / (CELLS + 2)
+        boxes.append([*(centre - half)[::-1], *(centre + half)[::-1]])
+        masks.append(resized[1:-1, 1:-1])
+    scores = np.linspace(0.99, 0.6, len(boxes), dtype=np.float32)
+    return np.array(boxes, np.float32).reshape(-1, 4), scores, np.array(masks, np.float32).reshape(-1, CELLS, CELLS)
+
+
+def tight_box(instance):
+    rows, columns = np.nonzero(instance.mask)
+    x, y = instance.x, instance.y
+    return x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1
+
+
+def painted(instances, shape):
+    masks = [(instance.y, instance.x, instance.mask) for instance in instances]
+    return paint_particles(masks, np.array([instance.score for instance in instances]), shape)
+
+
+def best_ious(true, predicted):
+    """For every true instance the IoU of the prediction that overlaps it most."""
+    ious = []
+    for value in np.unique(true[true > 0]):
+        inside = true == value
+        overlap = np.bincount(predicted[inside], minlength=1)
+        overlap[0] = 0
+        best = overlap.argmax()
+        ious.append(overlap[best] / (inside | (predicted == best)).sum() if best else 0.0)
+    return np.array(ious)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_disc_is_found_once_wherever_the_seams_lie(seed):
+    random = np.random.default_rng(seed)
+    shape = (2500, 3000)
+    diameters = np.concatenate([np.geomspace(5, 120, 60), random.uniform(200, 400, 25)])
+    true = scatter_discs(random, shape, diameters)
+    instances = detect_in_tiles(true, perfect_detector, tile=1024, overlap=256)
+    assert len(instances) == true.max()
+    labels, kept = painted(instances, shape)
+    assert len(kept) == true.max()
+    assert best_ious(true, labels).min() > 0.95
+
+
+def test_a_particle_larger_than_a_tile_is_put_together():
+    true = np.zeros((700, 900), np.int32)
+    true[300:340, 40:860] = 1  # a rod through four tiles
+    (rod,) = detect_in_tiles(true, perfect_detector, tile=256, overlap=64)
+    np.testing.assert_allclose(tight_box(rod), (40, 300, 860, 340), atol=1)
+    assert rod.mask.sum() == pytest.approx(820 * 40, rel=0.03)
+
+
+def test_touching_particles_are_not_joined():
+    true = np.zeros((300, 900), np.int32)
+    true[100:150, 40:440] = 1
+    true[150:200, 60:860] = 2
+    true[100:150, 440:840] = 3
+    instances = detect_in_tiles(true, perfect_detector, tile=300, overlap=100)
+    assert len(instances) == 3
+    assert best_ious(true, painted(instances, true.shape)[0]).min() > 0.95
+
+
+def test_a_particle_on_a_larger_one_stays_its_own():
+    large = (0.0, 40.0, 600.0, 260.0)
+    small = (290.0, 130.0, 330.0, 170.0)
+
+    def detect(tile):
+        left = int(tile[0, 0])
+        boxes = np.array([large, small]) - (left, 0, left, 0)
+        boxes[:, [0, 2]] = boxes[:, [0, 2]].clip(0, tile.shape[1])
+        visible = boxes[:, 2] > boxes[:, 0]
+        return boxes[visible], np.array([0.8, 0.9])[visible], np.ones((visible.sum(), CELLS, CELLS), np.float32)
+
+    columns = np.tile(np.arange(600), (300, 1))
+    instances = detect_in_tiles(columns, detect, tile=300, overlap=100)
+    found = sorted(tight_box(instance) for instance in instances)
+    np.testing.assert_allclose(found, [(0, 40, 600, 260), (290, 130, 330, 170)], atol=1)
+
+
+def test_two_views_of_one_particle_give_the_better_scored():
+    def detect(tile):
+        left = int(tile[0, 0])
+        box = np.array([[180.0 - left, 20, 220 - left + (left > 0), 60]])
+        return box, np.array([0.7 + 0.001 * left]), np.ones((1, CELLS, CELLS), np.float32)
+
+    columns = np.tile(np.arange(400), (100, 1))
+    (instance,) = detect_in_tiles(columns, detect, tile=256, overlap=112)
+    np.testing.assert_allclose(tight_box(instance), (180, 20, 221, 60), atol=1)
+    assert instance.score == pytest.approx(0.844)
+
+
+def test_the_detector_sees_the_whole_of_a_small_micrograph():
+    seen = []
+
+    def detect(tile):
+        seen.append(tile.shape)
+        return np.zeros((0, 4)), np.zeros(0), np.zeros((0, CELLS, CELLS))
+
+    assert detect_in_tiles(np.zeros((90, 130)), detect, tile=256, overlap=64) == []
+    assert seen == [(90, 130)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "overlap"), [((100, 1000), 256, 64), ((257, 255), 256, 64), ((600, 640), 128, 32)]
+)
+def test_tiles_cover_everything_and_overlap_enough(shape, tile, overlap):
+    boxes = list(tile_boxes(shape, tile, overlap))
+    count = np.zeros(shape, int)
+    for x0, y0, x1, y1 in boxes:
+        assert (x1 - x0, y1 - y0) == (min(tile, shape[1]), min(tile, shape[0]))
+        count[y0:y1, x0:x1] += 1
+    assert count.min() == 1 if len(boxes) > 1 else (count == 1).all()
+    for starts, ends in (
+        ({box[0] for box in boxes}, {box[2] for box in boxes}),
+        ({box[1] for box in boxes}, {box[3] for box in boxes}),
+    ):
+        for start, end in zip(sorted(starts)[1:], sorted(ends)[:-1], strict=True):
+            assert end - start >= overlap
+
+
+def test_instance_box():
+    assert Instance(3, 4, np.ones((2, 5), bool), 1.0).box == (3, 4, 8, 6)

@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempre.images import encode_rle
+from sempre.metrics import (
+    average_precision,
+    compare_arms,
+    error_reduction_rate,
+    label_overlap,
+    score_sample,
+    summarise,
+    summarise_repeats,
+)
+
+
+def test_error_reduction_of_known_cases():
+    assert error_reduction_rate(0.4, 0.3) == pytest.approx(25.0)
+    assert error_reduction_rate(0.2, 0.3) == pytest.approx(-50.0)
+    assert error_reduction_rate(0.0, 0.0) == 0.0
+    assert error_reduction_rate(0.0, 0.1) == -math.inf
+
+
+@given(st.floats(0.01, 1), st.floats(0, 1))
+def test_the_reduced_error_is_what_is_left(baseline, error):
+    left = baseline * (1 - error_reduction_rate(baseline, error) / 100)
+    assert left == pytest.approx(error, abs=1e-9)
+
+
+def test_every_arm_is_compared_with_every_other():
+    table = compare_arms({"none": 0.5, "FCMAE": 0.6, "Otsu": 0.4})
+    assert table["FCMAE"] == pytest.approx({"none": 20.0, "Otsu": 100 / 3})
+    assert table["none"]["FCMAE"] == pytest.approx(-25.0)
+
+
+def test_summaries_are_means_and_sums():
+    empty, some = np.zeros((8, 8), int), np.eye(8, dtype=int)
+    samples = {"a": score_sample(label_overlap(some, some)), "b": score_sample(label_overlap(some, empty))}
+    summary = summarise(samples)
+    assert summary["aji_plus"] == 0.5
+    assert (summary["samples"], summary["correct"], summary["missed"]) == (2, 1, 1)
+    repeats = summarise_repeats([summary, summary | {"aji_plus": 0.7}])
+    assert repeats["aji_plus"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.02)})
+    assert summarise_repeats([summary])["aji_plus"]["std"] == 0.0
+
+
+def test_average_precision_of_known_cases():
+    masks = np.zeros((2, 32, 32), bool)
+    masks[0, 2:12, 2:12] = masks[1, 15:30, 15:30] = True
+    true = [encode_rle(mask) for mask in masks]
+    nowhere = encode_rle(np.eye(32, dtype=bool))
+    assert average_precision({"a": true}, {"a": (true, [0.9, 0.8])})["ap"] == pytest.approx(1.0)
+    assert average_precision({"a": true}, {"a": ([nowhere, *true], [0.95, 0.9, 0.8])})["ap50"] < 0.75
+    # Half of the instances are found, without an error: precision 1 up to recall 0.5 of the 101 recall levels.
+    assert average_precision({"a": true}, {"a": (true[:1], [0.9])})["ap50"] == pytest.approx(51 / 101)
+    assert average_precision({"a": true}, {"a": ([], [])})["ap"] == 0.0
+    assert math.isnan(average_precision({"a": []}, {"a": (true, [0.9, 0.8])})["ap"])

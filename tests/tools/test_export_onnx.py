@@ -1,0 +1,157 @@
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from sempre.errors import InputError
+from sempre.models.detector_files import load_detector, save_detector
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "export_onnx.py"
+SLIM = {
+    "architecture": "convnextv2_atto",
+    "pyramid_channels": 32,
+    "box_head_width": 64,
+    "mask_head_layers": 1,
+    "detections": 40,
+}
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("export_onnx", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["export_onnx"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run's folder with a detector of random weights, which names a micrograph to check on."""
+    torch.manual_seed(0)
+    model = build_mask_rcnn(DetectorOptions(**SLIM))
+    with torch.no_grad():
+        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
+            layer.weight.mul_(20)
+    y, x = np.mgrid[:150, :190]
+    pixels = 60 + 80 * ((x % 50 - 25) ** 2 + (y % 50 - 25) ** 2 < 300) + np.random.default_rng(0).normal(0, 8, x.shape)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "micrograph.png")
+    details = {
+        "detector": SLIM,
+        "normalisation": {"percentiles": [1, 99], "mean": 0.5, "std": 0.25},
+        "class_names": ["particle"],
+        "score_threshold": 0.5,
+        "pixel_size_nm": 1.5,
+        "micrograph": str(tmp_path / "micrograph.png"),
+    }
+    save_detector(tmp_path / "repeat-0", model, details)
+    return tmp_path / "repeat-0"
+
+
+def export(monkeypatch, *options, before=lambda script: None):
+    monkeypatch.setattr(sys, "argv", ["export_onnx.py", *options])
+    script = load_script()
+    before(script)
+    script.main()
+
+
+def test_writes_a_bundle(finished, tmp_path, monkeypatch, capsys):
+    bundle = tmp_path / "bundle"
+    export(monkeypatch, f"run={finished}", f"out={bundle}")
+    assert sorted(path.name for path in bundle.iterdir()) == ["model.json", "model.onnx"]
+    description = json.loads((bundle / "model.json").read_text())
+    assert description.pop("sempre_version")
+    assert description == {
+        "format": 1,
+        "sha256": hashlib.sha256((bundle / "model.onnx").read_bytes()).hexdigest(),
+        "input": {"percentiles": [1, 99], "low": 0, "high": 1},
+        "tile": 1024,
+        "overlap": 256,
+        "score_threshold": 0.5,
+        "mask_threshold": 0.5,
+        "class_names": ["particle"],
+        "pixel_size_nm": 1.5,
+        "detections_per_tile": 40,
+    }
+    session = onnxruntime.InferenceSession(bundle / "model.onnx")
+    assert [(node.name, node.shape[0]) for node in session.get_inputs()] == [("image", 1), ("score_threshold", 1)]
+    assert "agree on 40 instances" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "micrograph.png", "repeat-0"]
+
+
+def test_replaces_an_older_bundle_in_the_default_place(finished, monkeypatch):
+    bundle = finished / "bundle"
+    bundle.mkdir()
+    (bundle / "model.onnx").write_bytes(b"old")
+    export(monkeypatch, f"run={finished}")
+    assert (bundle / "model.onnx").stat().st_size > 1000 and (bundle / "model.json").exists()
+
+
+def test_a_graph_that_finds_something_else_is_not_written(finished, tmp_path, monkeypatch):
+    def tamper(script):
+        def export_other_weights(model, path, faithfully=script.export_detector):
+            other, _ = load_detector(finished)
+            with torch.no_grad():
+                other.roi_heads.mask_predictor.mask_fcn_logits.bias.add_(0.05)  # shifts the masks' outlines only
+            faithfully(other, path)
+
+        script.export_detector = export_other_weights
+
+    with pytest.raises(InputError, match="not faithful"):
+        export(monkeypatch, f"run={finished}", f"out={tmp_path / 'bundle'}", before=tamper)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["micrograph.png", "repeat-0"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_missing_file_is_named(finished, tmp_path, monkeypatch, name):
+    (finished / name).unlink()
+    with pytest.raises(InputError, match=f"holds no {name}"):
+        export(monkeypatch, f"run={finished}", f"out={tmp_path / 'bundle'}")
+
+
+def test_weights_of_another_size_are_refused(finished, tmp_path, monkeypatch):
+    details = json.loads((finished / "model.json").read_text())
+    details["detector"]["pyramid_channels"] = 64
+    (finished / "model.json").write_text(json.dumps(details))
+    with pytest.raises(InputError, match="does not fit"):
+        export(monkeypatch, f"run={finished}", f"out={tmp_path / 'bundle'}")
+
+
+def detections(*boxes, scores=None):
+    scores = np.linspace(0.9, 0.6, len(boxes)) if scores is None else np.array(scores)
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "scores": scores.astype(np.float32),
+        "masks": np.ones((len(boxes), 28, 28), np.float32),
+    }
+
+
+def test_same_instances():
+    same_instances = load_script().same_instances
+    first, second, shape = [10, 10, 60, 60], [20, 10, 70, 60], (100, 100)
+    same = same_instances(detections(first, second), detections(second, first, scores=[0.6, 0.9]), shape)
+    np.testing.assert_array_equal(same, [[False, True], [True, False]])
+
+    assert not same_instances(detections(first), detections([10, 10, 60, 61]), shape).any()
+    assert not same_instances(detections(first), detections(first, scores=[0.8985]), shape).any()
+    assert same_instances(detections(first), detections(first, first), shape).sum() == 1
+    assert same_instances(detections(), detections(first), shape).shape == (0, 1)
+
+    half = detections(first)
+    half["masks"][:, :14] = 0
+    assert not same_instances(detections(first), half, shape).any()
+
+
+def test_mask_iou():
+    mask_iou = load_script().mask_iou
+    square = np.ones((4, 4), bool)
+    assert mask_iou((0, 0, square), (0, 2, square)) == pytest.approx(8 / 24)
+    assert mask_iou((0, 0, square), (9, 9, square)) == 0
+    assert mask_iou((3, 0, square[:0]), (0, 0, ~square)) == 1
