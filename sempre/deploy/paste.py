@@ -8,9 +8,10 @@ def paste_masks(
 ) -> list[tuple[int, int, np.ndarray]]:
     """Resize each mask to its box and binarise it.
 
-    The convention is torchvision's `paste_masks_in_image` (bilinear, half-pixel centres, a border of one zero cell
-    around the mask and the box grown to match), but only the box is touched: the cost is the boxes' area, not
-    N full images.
+    A pixel takes the mask's value at its centre, bilinear, zero outside the box: the inverse of the RoIAlign that makes
+    the training targets, as in Detectron2's `paste_masks_in_image`. (torchvision's function of that name rounds boxes
+    to whole pixels and makes every particle about one pixel too wide.) Only the box is touched: the cost is the boxes'
+    area, not N full images.
 
     Args:
         boxes: float `[N, 4]`, x0, y0, x1, y1 in px; parts outside the image are cut off.
@@ -20,26 +21,20 @@ def paste_masks(
 
     Returns:
         For each box `(y0, x0, crop)`: `crop` is bool `[h, w]` and lies at `[y0:y0 + h, x0:x0 + w]` of the
-        micrograph, always inside it; it is empty when the box lies outside.
+        micrograph, always inside it; it is empty when the box holds no pixel's centre.
     """
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     if len(boxes) != len(masks):
         raise ValueError(f"{len(boxes)} boxes but {len(masks)} masks")
-    cells = masks.shape[-1] + 2
+    cells = masks.shape[-1]
     padded = np.pad(np.asarray(masks, dtype=np.float32), ((0, 0), (1, 1), (1, 1)))
-    half_sides = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5)
-    half_sides = half_sides * np.float32(cells / (cells - 2))
-    centres = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
-    starts = (centres - half_sides).astype(np.int64)  # truncates towards zero, as torchvision does
-    ends = (centres + half_sides).astype(np.int64) + 1
-
     pasted = []
-    for mask, (x0, y0), (x1, y1) in zip(padded, starts.tolist(), ends.tolist(), strict=True):
-        first_row, row_low, row_high, row_weight = _interpolation(y0, y1, shape[0], cells)
-        first_column, column_low, column_high, column_weight = _interpolation(x0, x1, shape[1], cells)
-        rows = mask[row_low] + row_weight[:, None] * (mask[row_high] - mask[row_low])
-        low = rows.take(column_low, axis=1)
-        high = rows.take(column_high, axis=1)
+    for mask, (x0, y0, x1, y1) in zip(padded, boxes.tolist(), strict=True):
+        first_row, row, row_weight = _interpolation(y0, y1, shape[0], cells)
+        first_column, column, column_weight = _interpolation(x0, x1, shape[1], cells)
+        rows = mask[row] + row_weight[:, None] * (mask[row + 1] - mask[row])
+        low = rows.take(column, axis=1)
+        high = rows.take(column + 1, axis=1)
         high -= low
         high *= column_weight
         high += low
@@ -47,12 +42,12 @@ def paste_masks(
     return pasted
 
 
-def _interpolation(start: int, end: int, limit: int, cells: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """First pixel of [start, end) inside [0, limit), and each pixel's two cells and the weight of the second."""
-    length = max(end - start, 1)
-    first = min(max(start, 0), limit)
-    last = max(first, min(start + length, limit))
-    positions = np.arange(first - start, last - start, dtype=np.float32)
-    positions = np.maximum((positions + np.float32(0.5)) * np.float32(cells / length) - np.float32(0.5), 0)
-    low = np.minimum(positions.astype(np.intp), cells - 1)
-    return first, low, np.minimum(low + 1, cells - 1), positions - low
+def _interpolation(start: float, end: float, limit: int, cells: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """First pixel whose centre lies in [start, end) and the image; each one's padded cell, and the next cell's weight."""
+    first = min(max(int(np.ceil(start - 0.5)), 0), limit)
+    last = max(first, min(int(np.ceil(end - 0.5)), limit))
+    centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
+    # Cell k of the mask has its centre at k + 0.5; one cell of padding lies before it.
+    positions = (centres - np.float32(start)) * np.float32(cells / max(end - start, 1e-6)) + np.float32(0.5)
+    cell = np.clip(positions.astype(np.intp), 0, cells)
+    return first, cell, positions - cell

@@ -21,9 +21,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError
-from sempre.images import paint_instances
 from sempre.images.normalise import MEAN, STD
 from sempre.models.grn import use_float32_grn
 
@@ -161,11 +159,3 @@ def detect(model: MaskRCNN, pixels: np.ndarray) -> dict[str, np.ndarray]:
     result = model([torch.from_numpy(pixels)[None].to(device)])[0]
     result["masks"] = result["masks"][:, 0]
     return {name: result[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")}
-
-
-def segment(model: MaskRCNN, pixels: np.ndarray, score_threshold: float = 0.5) -> np.ndarray:
-    """Label image int32 `[H, W]` of the particles that score at least `score_threshold`; higher scores lie on top."""
-    found = detect(model, pixels)
-    kept = found["scores"] >= score_threshold
-    masks = paste_masks(found["boxes"][kept], found["masks"][kept], pixels.shape)
-    return paint_instances(masks, found["scores"][kept], pixels.shape)

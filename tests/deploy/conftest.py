@@ -8,8 +8,7 @@ import pytest
 def bright_box_model():
     """An ONNX model that finds one particle: the box around all pixels above 0.5, with 0.9 times the largest as score.
 
-    Its mask is full, and larger than the box by nothing: [1, 4, 4] ones. Nothing scores more than the threshold in a
-    dark image.
+    The mask is full. In a dark image nothing scores more than the threshold.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -26,7 +25,7 @@ def bright_box_model():
         constant("not_rows", np.array([0, 1, 3])),
         constant("all_axes", np.array([0, 1, 2, 3])),
         constant("share", np.float32(0.9)),
-        constant("full", np.ones((1, 4, 4), np.float32)),
+        constant("full", np.ones((1, 28, 28), np.float32)),
         node("Greater", ["image", "half"], ["bright"]),
         node("Cast", ["bright"], ["brightness"], to=TensorProto.FLOAT),
     ]
@@ -57,7 +56,7 @@ def bright_box_model():
         nodes,
         "bright_box",
         [tensor("image", [1, 1, "h", "w"]), tensor("score_threshold", [1])],
-        [tensor("boxes", ["n", 4]), tensor("scores", ["n"]), tensor("masks", ["n", 4, 4])],
+        [tensor("boxes", ["n", 4]), tensor("scores", ["n"]), tensor("masks", ["n", 28, 28])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

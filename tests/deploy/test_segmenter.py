@@ -15,7 +15,8 @@ def test_finds_and_measures_a_square(bright_box_bundle):
     segmentation = Segmenter(bright_box_bundle, threads=1).segment(square((120, 150), 30, 40, 50), pixel_size_nm=2.0)
     (particle,) = segmentation.particles
     assert segmentation.labels.shape == (120, 150) and segmentation.labels.dtype == np.int32
-    assert segmentation.labels[40:90, 30:80].all() and segmentation.labels.max() == 1
+    assert segmentation.labels[41:89, 31:79].all() and segmentation.labels.max() == 1
+    assert not segmentation.labels[:38].any() and not segmentation.labels[:, 82:].any()
     assert (particle.x, particle.y) == pytest.approx((55, 65), abs=1)
     assert particle.area == (segmentation.labels == 1).sum() and particle.score == pytest.approx(0.9)
     assert segmentation.pixel_size_nm == 2.0

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from sempre.deploy.painting import paint_particles
 from sempre.deploy.tiling import Instance, detect_in_tiles, tile_boxes
@@ -24,8 +25,10 @@ def scatter_discs(random, shape, diameters, gap=3.0):
 
 
 def paint_disc(labels, x, y, radius, value):
-    rows, columns = np.ogrid[: labels.shape[0], : labels.shape[1]]
-    labels[(columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 <= radius**2] = value
+    top, left = max(0, int(y - radius)), max(0, int(x - radius))
+    view = labels[top : int(y + radius) + 1, left : int(x + radius) + 1]
+    rows, columns = np.ogrid[: view.shape[0], : view.shape[1]]
+    view[(left + columns + 0.5 - x) ** 2 + (top + rows + 0.5 - y) ** 2 <= radius**2] = value
 
 
 def perfect_detector(tile):
@@ -67,13 +70,14 @@ def painted(instances, shape):
 
 def best_ious(true, predicted):
     """For every true instance the IoU of the prediction that overlaps it most."""
+    areas = np.bincount(predicted.ravel())
     ious = []
-    for value in np.unique(true[true > 0]):
-        inside = true == value
-        overlap = np.bincount(predicted[inside], minlength=1)
+    for index, found in enumerate(ndimage.find_objects(true)):
+        inside = true[found] == index + 1
+        overlap = np.bincount(predicted[found][inside], minlength=1)
         overlap[0] = 0
         best = overlap.argmax()
-        ious.append(overlap[best] / (inside | (predicted == best)).sum() if best else 0.0)
+        ious.append(overlap[best] / (inside.sum() + areas[best] - overlap[best]))
     return np.array(ious)
 
 
@@ -88,6 +92,25 @@ def test_every_disc_is_found_once_wherever_the_seams_lie(seed):
     labels, kept = painted(instances, shape)
     assert len(kept) == true.max()
     assert best_ious(true, labels).min() > 0.95
+
+
+@pytest.mark.parametrize("gap", [3, -6])
+def test_a_detector_that_sees_each_tile_differently_gives_no_duplicates(gap):
+    random = np.random.default_rng(0)
+    shape = (700, 900)
+    diameters = np.concatenate([np.geomspace(5, 50, 50), random.uniform(80, 140, 10)])
+    true = scatter_discs(random, shape, diameters, gap)  # with a negative gap, discs touch and hide parts of others
+
+    def detect(tile):
+        boxes, scores, masks = perfect_detector(tile)
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        boxes = boxes + (random.normal(0, 0.03, boxes.shape) * sides).clip(-6, 6)
+        masks = (masks + random.normal(0, 0.2, masks.shape)).clip(0, 1).astype(np.float32)
+        return boxes.clip(0, [tile.shape[1], tile.shape[0]] * 2), random.uniform(0.5, 1, len(scores)), masks
+
+    labels, kept = painted(detect_in_tiles(true, detect, tile=300, overlap=75), shape)
+    owners = [np.bincount(true[labels == number]).argmax() for number in range(1, len(kept) + 1)]
+    assert sorted(owners) == list(range(1, true.max() + 1))
 
 
 def test_a_particle_larger_than_a_tile_is_put_together():

@@ -3,6 +3,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import box_iou
 
 from sempre.models.detector_graph import OUTPUTS, DetectorGraph, export_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, detect
@@ -18,9 +19,7 @@ def random_detector(architecture: str = "convnextv2_atto"):
         for parameter in model.parameters():
             if parameter.ndim == 1 or parameter.unique().numel() == 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
-        # Scores from near 0 to near 1: among near ties rounding would choose.
-        for layer in (model.rpn.head.cls_logits, model.roi_heads.box_predictor.cls_score):
-            layer.weight.mul_(20)
+        model.roi_heads.box_predictor.cls_score.weight.mul_(20)  # scores from near 0 to near 1
         model.roi_heads.mask_predictor.mask_fcn_logits.weight.mul_(20)
     return model
 
@@ -61,6 +60,22 @@ def test_onnx_runtime_finds_what_pytorch_finds(exported, shape):
     expected = detect(model, pixels)
     assert len(expected["scores"]) > 5
     assert_same(run(session, pixels, model.roi_heads.score_thresh), expected)
+
+
+@pytest.mark.parametrize("shape", [(100, 140), (160, 130), (128, 128), (224, 70)])
+def test_proposals_are_torchvisions(shape):
+    """Where the coarsest map is rounded up torchvision places its anchors less than 64 px apart."""
+    model = random_detector()
+    graph, proposals = DetectorGraph(model), []
+    model.rpn.register_forward_hook(lambda module, inputs, output: proposals.append(output[0][0]))
+    graph.proposals.register_forward_hook(lambda module, inputs, output: proposals.append(output))
+    pixels = blobs(*shape)
+    detect(model, pixels)
+    with torch.inference_mode():
+        graph(torch.from_numpy(pixels)[None, None], torch.tensor([0.5]))
+    assert len(proposals[0]) == len(proposals[1]) > 200
+    ious = box_iou(*proposals)
+    assert (ious.max(0).values > 0.999).all() and (ious.max(1).values > 0.999).all()
 
 
 def test_the_threshold_keeps_the_best(exported):

@@ -1,0 +1,103 @@
+"""A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.errors import InputError
+
+FORMAT = 1
+NAMES = ("model.onnx", "model.json")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `model.json` says.
+
+    Grey values are mapped so that the `percentiles` of the whole micrograph become `low` and `high`. `tile` and
+    `overlap` are in px; `pixel_size_nm` is that of the training micrographs, None if unknown.
+    """
+
+    model: Path
+    percentiles: tuple[float, float]
+    low: float
+    high: float
+    tile: int
+    overlap: int
+    score_threshold: float
+    mask_threshold: float
+    class_names: tuple[str, ...]
+    pixel_size_nm: float | None
+    detections_per_tile: int
+    sempre_version: str
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Read and check a bundle.
+
+    Raises:
+        InputError: for a folder or file that is missing, JSON that is damaged or says what cannot be, a format this
+            version does not know, and a model that is not the one described (by its SHA-256).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"the bundle {folder} is not a folder: give the one that the export wrote")
+    model, description = (folder / name for name in NAMES)
+    for path in (model, description):
+        if not path.is_file():
+            raise InputError(f"the bundle {folder} has no {path.name}: copy the whole folder, or export it again")
+    try:
+        fields = json.loads(description.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{description} is no valid JSON ({error}): copy or export the bundle again") from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        found = fields.get("format") if isinstance(fields, dict) else None
+        raise InputError(f"{description} has the format {found!r}, this sempre reads {FORMAT}: export again or upgrade")
+    try:
+        bundle = _bundle(model, fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{description} lacks or garbles {error}: export the bundle again") from error
+    if _sha256(model) != fields["sha256"]:
+        raise InputError(f"{model} is not the model that {description} describes: copy the whole bundle again")
+    return bundle
+
+
+def _bundle(model: Path, fields: dict) -> Bundle:
+    low_percentile, high_percentile = map(float, fields["input"]["percentiles"])
+    pixel_size_nm = fields["pixel_size_nm"]
+    bundle = Bundle(
+        model=model,
+        percentiles=(low_percentile, high_percentile),
+        low=float(fields["input"]["low"]),
+        high=float(fields["input"]["high"]),
+        tile=int(fields["tile"]),
+        overlap=int(fields["overlap"]),
+        score_threshold=float(fields["score_threshold"]),
+        mask_threshold=float(fields["mask_threshold"]),
+        class_names=tuple(map(str, fields["class_names"])),
+        pixel_size_nm=None if pixel_size_nm is None else float(pixel_size_nm),
+        detections_per_tile=int(fields["detections_per_tile"]),
+        sempre_version=str(fields["sempre_version"]),
+    )
+    possible = {
+        "sha256": isinstance(fields["sha256"], str),
+        "input.percentiles": 0 <= low_percentile < high_percentile <= 100,
+        "tile": bundle.tile > 0,
+        "overlap": 0 <= bundle.overlap < bundle.tile,
+        "score_threshold": 0 <= bundle.score_threshold <= 1,
+        "mask_threshold": 0 <= bundle.mask_threshold <= 1,
+        "pixel_size_nm": bundle.pixel_size_nm is None or bundle.pixel_size_nm > 0,
+    }
+    for name, holds in possible.items():
+        if not holds:
+            raise ValueError(f"'{name}'")
+    return bundle
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""`sempre segment`: particles of micrographs, on the microscope's PC.
+
+sempre segment IMAGES... --model BUNDLE --out FOLDER
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import sempre
+from sempre.deploy.overlay import write_overlay
+from sempre.deploy.particles import write_csv
+from sempre.deploy.rois import write_rois
+from sempre.deploy.segmenter import Segmentation, Segmenter
+from sempre.deploy.size_plot import write_size_plot
+from sempre.errors import InputError, run_command
+from sempre.images import crop_information_bar, find_micrographs, read_micrograph, write_labels
+
+SUMMARY = (
+    "micrograph",
+    "width_px",
+    "height_px",
+    "pixel_size_nm",
+    "particles",
+    "covered_share",
+    "median_equivalent_diameter_px",
+    "median_equivalent_diameter_nm",
+    "error",
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exit with 0, with 1 if some micrographs could not be segmented, 2 for arguments or a bundle of no use."""
+    options = _parser().parse_args(argv)
+    run_command(lambda: segment(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sempre", description="Segment the particles in electron micrographs.")
+    parser.add_argument("--version", action="version", version=f"sempre {sempre.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "segment",
+        help="find, outline and measure the particles of micrographs",
+        description="For each micrograph NAME.* it writes NAME_instances.tif (a label image), NAME_particles.csv (sizes"
+        " and shapes) and NAME_overlay.png; for all together summary.csv and size_distribution.png.",
+    )
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a micrograph, or a folder of them")
+    command.add_argument("--model", required=True, type=Path, metavar="BUNDLE", help="the folder with model.onnx")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
+    command.add_argument(
+        "--pixel-size-nm", type=float, metavar="NM", help="nm per pixel, instead of what the files say"
+    )
+    command.add_argument(
+        "--score-threshold", type=float, metavar="SCORE", help="0 to 1: higher finds fewer, surer particles"
+    )
+    command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip for ImageJ's ROI manager too")
+    command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
+    command.add_argument("--threads", type=int, metavar="N", help="processor threads for the network (default: all)")
+    return parser
+
+
+@dataclass(frozen=True)
+class Result:
+    """A segmented micrograph's row of the summary, and its particles' equivalent diameters in px."""
+
+    row: dict[str, str]
+    diameters: np.ndarray
+    pixel_size_nm: float | None
+
+
+def segment(options: argparse.Namespace) -> int:
+    """Segment every micrograph; one that fails gives a line on stderr and does not stop the others.
+
+    Raises:
+        InputError: for options or a bundle that cannot be used, before anything is segmented.
+    """
+    if options.pixel_size_nm is not None and not 0 < options.pixel_size_nm < np.inf:
+        raise InputError(f"--pixel-size-nm {options.pixel_size_nm:g} is no size: give nm per pixel, above 0")
+    if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
+        raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
+    paths = list_micrographs(options.images, options.out)
+    segmenter = Segmenter(options.model, options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    results, rows = [], []
+    for path in tqdm(paths, unit="micrograph", disable=None):  # no bar where stderr is no terminal
+        try:
+            result = segment_micrograph(path, segmenter, options)
+        except (InputError, MemoryError) as error:
+            message = " ".join(str(error).split()) or f"{path} needs more memory than there is"
+            tqdm.write(f"error: {path.name}: {message}", file=sys.stderr)
+            rows.append({"micrograph": path.name, "error": message})
+            continue
+        results.append(result)
+        rows.append(result.row)
+    write_summary(options.out / "summary.csv", rows)
+    plot_sizes(options.out / "size_distribution.png", results)
+    failed = len(paths) - len(results)
+    particles = sum(len(result.diameters) for result in results)
+    print(f"{particles} particles in {len(results)} micrographs, {failed} failed: {options.out}")
+    return 1 if failed else 0
+
+
+def list_micrographs(images: Iterable[Path], out: Path) -> list[Path]:
+    """The micrographs named, and those in the folders named, without earlier results in `out`; each once.
+
+    Raises:
+        InputError: for a folder without any, and for two files whose results would have the same names.
+    """
+    paths: dict[Path, Path] = {}
+    for image in images:
+        found = [image]
+        if image.is_dir():
+            if image.resolve() == out.resolve():
+                raise InputError(f"--out {out} is the folder of the micrographs: give another, or one below it")
+            found = [path for path in find_micrographs(image) if out.resolve() not in path.resolve().parents]
+        paths |= {path.resolve(): path for path in found}
+    if not paths:
+        raise InputError(f"{', '.join(map(str, images))} holds no micrographs but those in --out {out}")
+    stems: dict[str, Path] = {}
+    for path in paths.values():
+        other = stems.setdefault(path.stem.lower(), path)  # some file systems do not tell the cases apart
+        if other is not path:
+            raise InputError(f"{other} and {path} would give results of the same name: rename one, or segment it apart")
+    return list(paths.values())
+
+
+def segment_micrograph(path: Path, segmenter: Segmenter, options: argparse.Namespace) -> Result:
+    """Segment one micrograph and write its files.
+
+    Raises:
+        InputError: when it cannot be read or segmented.
+    """
+    micrograph = read_micrograph(path)
+    pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
+    pixel_size_nm = options.pixel_size_nm or micrograph.pixel_size_nm
+    segmentation = segmenter.segment(pixels, pixel_size_nm, options.score_threshold)
+    write_labels(options.out / f"{path.stem}_instances.tif", segmentation.labels)
+    write_csv(options.out / f"{path.stem}_particles.csv", segmentation.particles, pixel_size_nm)
+    write_overlay(options.out / f"{path.stem}_overlay.png", pixels, segmentation.labels, pixel_size_nm)
+    if options.imagej_rois:
+        write_rois(options.out / f"{path.stem}_rois.zip", segmentation.labels)
+    diameters = np.array([particle.equivalent_diameter for particle in segmentation.particles])
+    return Result(_summarise(path, segmentation, diameters), diameters, pixel_size_nm)
+
+
+def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) -> dict[str, str]:
+    height, width = segmentation.labels.shape
+    row = {
+        "micrograph": path.name,
+        "width_px": str(width),
+        "height_px": str(height),
+        "particles": str(len(diameters)),
+        "covered_share": f"{np.count_nonzero(segmentation.labels) / segmentation.labels.size:.4f}",
+    }
+    if segmentation.pixel_size_nm is not None:
+        row["pixel_size_nm"] = f"{segmentation.pixel_size_nm:.6g}"
+    if len(diameters):
+        median = float(np.median(diameters))
+        row["median_equivalent_diameter_px"] = f"{median:.6g}"
+        if segmentation.pixel_size_nm is not None:
+            row["median_equivalent_diameter_nm"] = f"{median * segmentation.pixel_size_nm:.6g}"
+    return row
+
+
+def write_summary(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write a row for each micrograph, those that failed with their error. Whole or absent."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=SUMMARY, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def plot_sizes(path: Path, results: list[Result]) -> None:
+    """Plot the sizes in nm if every micrograph's pixel size is known, else in px; no particles give no plot."""
+    with_particles = [result for result in results if len(result.diameters)]
+    if not with_particles:
+        path.unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
+        return
+    known = all(result.pixel_size_nm is not None for result in with_particles)
+    diameters = [result.diameters * (result.pixel_size_nm if known else 1.0) for result in with_particles]
+    write_size_plot(path, np.concatenate(diameters), "nm" if known else "px", len(results))
+
+
+if __name__ == "__main__":
+    main()

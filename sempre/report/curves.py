@@ -1,0 +1,29 @@
+"""Training curves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sempre.training.logging import read_log
+
+
+def loss_curves(logs: Mapping[str, Path], title: str) -> Figure:
+    """The loss over the steps of each `log.jsonl`; a validation loss, where there is one, is dashed."""
+    figure = Figure(figsize=(6.0, 3.2))
+    axes = figure.subplots()
+    for number, (name, path) in enumerate(logs.items()):
+        lines = read_log(path)
+        for kind, style in (("train", "-"), ("validation", "--")):
+            points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+            if points:
+                label = name if kind == "train" else f"{name}, validation"
+                marker = "." if len(points) == 1 else None
+                axes.plot(
+                    *zip(*points, strict=True), style, marker=marker, color=f"C{number}", label=label, linewidth=1.3
+                )
+    axes.set(title=title, xlabel="step", ylabel="loss")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    return figure

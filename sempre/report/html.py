@@ -1,0 +1,69 @@
+"""A page that is one file: pictures inside, no scripts, nothing fetched."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sempre.files import whole_or_absent
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .3em .9em; border-bottom: 1px solid #eee; }
+th { text-align: left; } td { text-align: right; } td:first-child { text-align: left; }
+img { max-width: 100%; } .row { display: flex; gap: 6px; } .row figure { flex: 1; margin: 0 0 8px; min-width: 0; }
+figcaption { font-size: .85em; color: #555; }
+"""
+
+
+def write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
+    """Write a page of HTML parts (`heading`, `paragraph`, `table`, `picture`, `figure_row`)."""
+    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style><body>\n{body}\n</body></html>\n"
+    )
+    with whole_or_absent(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def heading(text: str) -> str:
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are numbers."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def picture(source: np.ndarray | Figure | Path, caption: str = "") -> str:
+    """A picture: pixels uint8 `[H, W]` or `[H, W, 3]`, a matplotlib figure, or a PNG file."""
+    if isinstance(source, Path):
+        encoded = source.read_bytes()
+    else:
+        buffer = io.BytesIO()
+        if isinstance(source, Figure):
+            source.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        else:
+            Image.fromarray(source).save(buffer, format="PNG")
+        encoded = buffer.getvalue()
+    data = base64.b64encode(encoded).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def figure_row(pictures: Sequence[str]) -> str:
+    """Pictures side by side."""
+    return f'<div class="row">{"".join(pictures)}</div>'

@@ -1,0 +1,157 @@
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from roifile import ImagejRoi
+
+import sempre
+from sempre.deploy.command import main
+from sempre.images import read_labels
+
+
+@pytest.fixture
+def micrographs(tmp_path):
+    folder = tmp_path / "micrographs"
+    folder.mkdir()
+    for index, name in enumerate(("first.tif", "second.tif")):
+        pixels = np.full((120, 150), 200, np.uint16)
+        pixels[40:90, 30 : 80 + 10 * index] = 4000
+        tifffile.imwrite(folder / name, pixels)
+    return folder
+
+
+@pytest.fixture
+def segment(bright_box_bundle, tmp_path):
+    """Run `sempre segment` and return the exit code."""
+
+    def run(*arguments, out=tmp_path / "out", model=bright_box_bundle):
+        with pytest.raises(SystemExit) as stop:
+            main(["segment", "--threads", "1", "--model", str(model), "--out", str(out), *map(str, arguments)])
+        return stop.value.code
+
+    return run
+
+
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_segments_a_folder(segment, micrographs, tmp_path):
+    assert segment(micrographs, "--pixel-size-nm", "2.5", "--imagej-rois") == 0
+    out = tmp_path / "out"
+    results = ("instances.tif", "particles.csv", "overlay.png", "rois.zip")
+    names = {f"{stem}_{result}" for stem in ("first", "second") for result in results}
+    assert {path.name for path in out.iterdir()} == names | {"summary.csv", "size_distribution.png"}
+    labels = read_labels(out / "first_instances.tif")
+    (particle,) = read_rows(out / "first_particles.csv")
+    (roi,) = ImagejRoi.fromfile(out / "first_rois.zip")
+    assert labels.shape == (120, 150) and labels[65, 55] == 1
+    assert float(particle["area_px2"]) == (labels == 1).sum()
+    assert float(particle["feret_max_nm"]) == pytest.approx(2.5 * float(particle["feret_max_px"]), rel=1e-5)
+    assert (roi.right - roi.left) == (labels == 1).any(axis=0).sum()
+    first, second = read_rows(out / "summary.csv")
+    assert (first["micrograph"], first["particles"], first["pixel_size_nm"]) == ("first.tif", "1", "2.5")
+    assert float(second["covered_share"]) > float(first["covered_share"]) > 0
+    assert Image.open(out / "size_distribution.png").format == "PNG"
+
+
+def test_the_files_own_pixel_size_is_used(segment, tmp_path):
+    pixels = np.full((120, 150), 200, np.uint16)
+    pixels[40:90, 30:80] = 4000
+    tifffile.imwrite(tmp_path / "known.tif", pixels, imagej=True, resolution=(2, 2), metadata={"unit": "nm"})
+    assert segment(tmp_path / "known.tif") == 0
+    (row,) = read_rows(tmp_path / "out/summary.csv")
+    assert row["pixel_size_nm"] == "0.5" and row["median_equivalent_diameter_nm"]
+
+
+def test_a_bad_file_does_not_stop_the_rest(segment, micrographs, tmp_path, capsys):
+    (micrographs / "empty.tif").write_bytes(b"")
+    (micrographs / "damaged.png").write_bytes(b"no picture")
+    assert segment(micrographs, tmp_path / "absent.tif") == 1
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(complaints) == 3 and any("empty.tif" in line for line in complaints)
+    errors = {row["micrograph"]: row["error"] for row in read_rows(tmp_path / "out/summary.csv")}
+    assert {name for name, error in errors.items() if error} == {"empty.tif", "damaged.png", "absent.tif"}
+    assert (tmp_path / "out/first_instances.tif").exists() and (tmp_path / "out/second_instances.tif").exists()
+
+
+def test_no_particles(segment, micrographs, tmp_path):
+    assert segment(micrographs, "--score-threshold", "0.95", "--imagej-rois") == 0
+    assert read_rows(tmp_path / "out/first_particles.csv") == []
+    assert not (tmp_path / "out/size_distribution.png").exists()
+    assert [row["particles"] for row in read_rows(tmp_path / "out/summary.csv")] == ["0", "0"]
+
+
+def test_the_information_bar_is_left_out(segment, tmp_path):
+    random = np.random.default_rng(0)
+    pixels = random.integers(90, 110, (400, 500)).astype(np.uint8)
+    pixels[100:180, 100:220] = 220
+    pixels[360:] = 0
+    pixels[370:390, 20:200:3] = 255
+    tifffile.imwrite(tmp_path / "with_bar.tif", pixels)
+    assert segment(tmp_path / "with_bar.tif", "--crop-information-bar") == 0
+    labels = read_labels(tmp_path / "out/with_bar_instances.tif")
+    assert labels.shape == (360, 500) and labels[140, 160] and not labels[:90].any() and not labels[190:].any()
+
+
+def test_files_of_the_same_stem_are_refused(segment, micrographs, tmp_path, capsys):
+    (micrographs / "below").mkdir()
+    (micrographs / "first.tif").rename(micrographs / "below/Second.tif")
+    assert segment(micrographs) == 2
+    assert "same name" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_file_named_twice_is_segmented_once(segment, micrographs, tmp_path):
+    assert segment(micrographs, micrographs / "first.tif") == 0
+    assert len(read_rows(tmp_path / "out/summary.csv")) == 2
+
+
+def test_results_below_the_micrographs_are_no_micrographs(segment, micrographs):
+    for _ in range(2):
+        assert segment(micrographs, out=micrographs / "results") == 0
+        assert len(read_rows(micrographs / "results/summary.csv")) == 2
+    assert segment(micrographs, out=micrographs) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--pixel-size-nm", "0"),
+        ("--pixel-size-nm", "nan"),
+        ("--score-threshold", "2"),
+        ("--threads", "0"),
+        ("--other",),
+    ],
+)
+def test_unusable_arguments(segment, micrographs, tmp_path, arguments):
+    assert segment(micrographs, *arguments) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_unusable_bundles_and_folders(segment, micrographs, tmp_path, capsys):
+    assert segment(micrographs, model=tmp_path / "absent") == 2
+    (tmp_path / "nothing").mkdir()
+    assert segment(tmp_path / "nothing") == 2
+    assert segment() == 2
+    assert all(line for line in capsys.readouterr().err.splitlines())
+
+
+def test_runs_as_a_module_without_the_training_libraries(micrographs, bright_box_bundle, tmp_path):
+    code = (
+        "import sys, runpy\n"
+        "for name in ('torch', 'torchvision', 'omegaconf', 'timm', 'onnx'): sys.modules[name] = None\n"
+        "runpy.run_module('sempre.deploy.command', run_name='__main__')"
+    )
+    arguments = ["segment", micrographs, tmp_path / "absent.tif", "--model", bright_box_bundle, "--out", tmp_path / "o"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and (tmp_path / "o/first_overlay.png").exists()
+
+
+def test_version():
+    done = subprocess.run([sys.executable, "-m", "sempre.deploy.command", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, f"sempre {sempre.__version__}")

@@ -1,0 +1,181 @@
+"""The whole chain, from micrographs to a deployable segmenter and a report, within a budget of minutes.
+
+    python tools/demo.py                        # on a synthetic set that it renders itself
+    python tools/demo.py data=path/to/set       # on labelled micrographs: images/ with labels/ or segmaps/
+    python tools/demo.py data=path/to/set minutes=60
+
+It runs the recipes as anyone would, one command after the other, and prints each. An interrupted demo goes on where it
+stopped; `runs/<name>/report.html` and `summary.json` hold what was measured.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from sempre.config import changed_keys, read_options
+from sempre.data.labelled import LabelledSet
+from sempre.errors import InputError, run_command
+from sempre.files import write_json
+from sempre.report.chain import write_chain_report
+from sempre.training.logging import read_log
+from sempre.training.run_folder import open_run
+
+THRESHOLD_MICROGRAPHS = 32  # on which fine-tuning chooses its score threshold
+ROOT = Path(__file__).parents[1]
+PRETRAINING_SHARE = 0.2  # of the time left for training; the two arms share the rest equally
+RESERVE = 60  # seconds for starting processes, the export and the report
+# glibc would hand every large tensor back to the system and fault its pages in again: a sixth of a CPU's training time.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
+BASELINE, ARMS = "Otsu + watershed", ("No pretraining", "FCMAE")
+
+
+@dataclass
+class Options:
+    data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
+    name: str = "demo"  # everything goes to runs/<name>
+    minutes: float = 12.0  # budget of the whole demo
+    seed: int = 0  # of the synthetic set, the weights and the crops
+
+
+def main() -> None:
+    options = read_options(Options)
+    folder = Path("runs") / options.name
+    set_aside_if_changed(folder, options)
+    open_run(folder, options)
+    stages = Stages(folder / "stages.json")
+
+    # Data: a labelled set, and a store of what is to be pretrained on.
+    labelled = Path(options.data) if options.data else folder / "data/labelled"
+    micrographs = labelled / "images" if options.data else folder / "data/unlabelled"
+    store = folder / "store.h5"
+    if not options.data:
+        stages.run("render", "data/synthesize.py", f"out={folder / 'data'}", f"seed={options.seed}")
+    stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}")
+
+    # The budget, in epochs: what the machine does in a minute is measured first.
+    pretraining = ["configs/fcmae/demo.yaml", f"store={store}", f"seed={options.seed}"]
+    fine_tuning = ["configs/mask_rcnn/demo.yaml", f"data={labelled}", f"seed={options.seed}"]
+    stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=1")
+    split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
+    probe = f"name={options.name}/probe/mask_rcnn"
+    stages.run("measure fine-tuning", "finetune/mask_rcnn.py", *fine_tuning, probe, f"split_file={split}", "epochs=10")
+    epochs = stages.once("plan", lambda: plan(options.minutes, folder, labelled, stages.seconds))
+
+    # Methods: pretrain, then fine-tune both arms alike, beside a baseline that learns nothing.
+    name = f"{options.name}/pretraining"
+    stages.run("pretrain", "pretrain/fcmae.py", *pretraining, f"name={name}", f"epochs={epochs['pretraining']}")
+    for arm, backbone in zip(ARMS, ("none", folder / "pretraining/backbone"), strict=True):
+        target = [f"name={options.name}/{folder_name(arm)}", f"backbone={backbone}", f"epochs={epochs['fine-tuning']}"]
+        stages.run(f"fine-tune {arm}", "finetune/mask_rcnn.py", *fine_tuning, *target)
+    name = f"{options.name}/{folder_name(BASELINE)}"
+    stages.run(f"score {BASELINE}", "evaluate/watershed.py", f"data={labelled}", f"name={name}")
+
+    # Deployment: a bundle, and some held-out micrographs through it as on the microscope's PC.
+    run, bundle = folder / folder_name("FCMAE") / "repeat-0", folder / "bundle"
+    stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={bundle}")
+    held_out = [str(path) for path in validation_micrographs(labelled)[:3]]
+    segment = ["segment", *held_out, "--model", str(bundle), "--out", str(folder / "segmented")]
+    stages.run("segment", "-m", "sempre.deploy.command", *segment)
+
+    names = {arm: folder_name(arm) for arm in (BASELINE, *ARMS)}
+    write_chain_report(folder, labelled, names, stages.seconds)
+    minutes = sum(stages.seconds.values()) / 60
+    print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
+
+
+class Stages:
+    """Commands that are done once: what has finished, and how long it took, is kept in a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        state = json.loads(path.read_text()) if path.exists() else {"seconds": {}, "results": {}}
+        self.seconds, self.results = state["seconds"], state["results"]
+
+    def run(self, stage: str, *command: str) -> None:
+        """Run a Python script or `-m module` with its arguments, unless it has finished before."""
+        if stage in self.seconds:
+            return
+        script = list(command) if command[0] == "-m" else [str(ROOT / command[0]), *command[1:]]
+        print(f"\n[{stage}] python {shlex.join(command)}", flush=True)
+        start = time.monotonic()
+        code = subprocess.run([sys.executable, *script], check=False, env=MALLOC | os.environ).returncode
+        if code:
+            raise InputError(f"the stage '{stage}' ended with code {code}: mend what it says above, then start again")
+        self.seconds[stage] = time.monotonic() - start
+        self._save()
+
+    def once(self, stage: str, compute: Callable[[], object]) -> object:
+        """The result (JSON) of `compute`, remembered."""
+        if stage not in self.results:
+            self.results[stage] = compute()
+            self._save()
+        return self.results[stage]
+
+    def _save(self) -> None:
+        write_json(self.path, {"seconds": self.seconds, "results": self.results})
+
+
+def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:
+    """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
+    training, validation = LabelledSet(labelled).split()
+    batch = OmegaConf.load(ROOT / "configs/mask_rcnn/demo.yaml").batch
+    run = folder / "probe/mask_rcnn/repeat-0"
+    seconds_a_micrograph = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds_a_micrograph"]
+    scoring = 2 * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
+    left = 60 * minutes - sum(spent.values()) - RESERVE - scoring
+    pretraining_epoch = seconds_a_step(folder / "probe/fcmae") * last_step(folder / "probe/fcmae")
+    fine_tuning_epoch = seconds_a_step(run) * max(1, len(training) // batch)
+    return {
+        "pretraining": max(1, int(PRETRAINING_SHARE * left / pretraining_epoch)),
+        "fine-tuning": max(1, int((1 - PRETRAINING_SHARE) / 2 * left / fine_tuning_epoch)),
+    }
+
+
+def seconds_a_step(run: Path) -> float:
+    """Of a training, validation included, without its first steps, which warm up."""
+    lines = read_log(run / "log.jsonl")
+    return (lines[-1]["time"] - lines[0]["time"]) / (lines[-1]["step"] - lines[0]["step"])
+
+
+def last_step(run: Path) -> int:
+    return read_log(run / "log.jsonl")[-1]["step"]
+
+
+def small_split(labelled: Path, path: Path) -> str:
+    """A split file of eight training micrographs and one validation micrograph, to measure a step on."""
+    dataset = LabelledSet(labelled)
+    training, validation = dataset.split()
+    sides = {"train": [dataset.names[index] for index in training[:8]], "validation": [dataset.names[validation[0]]]}
+    write_json(path, sides)
+    return str(path)
+
+
+def validation_micrographs(labelled: Path) -> list[Path]:
+    dataset = LabelledSet(labelled)
+    return [dataset.images[index] for index in dataset.split()[1]]
+
+
+def folder_name(arm: str) -> str:
+    return "_".join(arm.lower().replace("+", "").split())
+
+
+def set_aside_if_changed(folder: Path, options: Options) -> None:
+    """A demo of other options (another `data`, say) is renamed, not overwritten."""
+    saved = folder / "config.yaml"
+    if saved.exists() and changed_keys(options, saved):
+        number = 1
+        while folder.with_name(f"{folder.name}.{number}").exists():
+            number += 1
+        folder.rename(folder.with_name(f"{folder.name}.{number}"))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,155 @@
+"""Export a fine-tuned detector to a bundle that segments without PyTorch.
+
+    python tools/export_onnx.py run=runs/my_particles/repeat-0 out=my_bundle
+
+The bundle is a folder of `model.onnx` (boxes, scores and small masks of one image; see
+`sempre.models.detector_graph`) and `model.json` (how to feed it and what it finds). It is written only if ONNX Runtime
+finds the same instances as PyTorch on a micrograph.
+"""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from torchvision.models.detection import MaskRCNN
+
+import sempre
+from sempre.config import read_options
+from sempre.deploy.paste import paste_masks
+from sempre.errors import InputError, run_command
+from sempre.images import percentile_normalise, read_micrograph
+from sempre.models.detector_files import load_detector
+from sempre.models.detector_graph import OUTPUTS, export_detector
+from sempre.models.mask_rcnn import detect
+
+TILE, OVERLAP = 1024, 256  # px; the tile a multiple of the network's stride, the overlap wider than a particle
+MASK_THRESHOLD = 0.5
+LEAST_IOU, SCORE_TOLERANCE = 0.99, 1e-3  # what counts as the same instance
+
+Detections = dict[str, np.ndarray]  # boxes [N, 4], scores [N], masks [N, M, M], as `detect` gives them
+
+
+@dataclass
+class Options:
+    run: str = "???"  # folder of a finished fine-tuning, runs/<name>/repeat-<n>
+    out: str = ""  # the bundle's folder; <run>/bundle when empty
+    micrograph: str = ""  # to compare ONNX Runtime with PyTorch on; one of the run's own when empty
+
+
+def main() -> None:
+    options = read_options(Options)
+    model, details = load_detector(options.run)
+    micrograph = options.micrograph or details.get("micrograph")
+    if not micrograph:
+        raise InputError(f"{options.run} names no micrograph to check the export on: add micrograph=…")
+    percentiles, threshold = details["normalisation"]["percentiles"], details["score_threshold"]
+    pixels = centre(percentile_normalise(read_micrograph(micrograph).pixels, *percentiles), TILE)
+
+    out = Path(options.out or Path(options.run) / "bundle")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
+        graph = Path(partial) / "model.onnx"
+        export_detector(model, graph)
+        compared = check_export(model, graph, pixels, threshold)
+        description = {
+            "format": 1,
+            "sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
+            "input": {"percentiles": percentiles, "low": 0, "high": 1},
+            "tile": TILE,
+            "overlap": OVERLAP,
+            "score_threshold": threshold,
+            "mask_threshold": MASK_THRESHOLD,
+            "class_names": details["class_names"],
+            "pixel_size_nm": details["pixel_size_nm"],
+            "detections_per_tile": model.roi_heads.detections_per_img,
+            "sempre_version": sempre.__version__,
+        }
+        graph.with_suffix(".json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+        # Without its model.json a folder is no bundle: a kill leaves the old one, none, or the new one.
+        out.mkdir(exist_ok=True)
+        (out / "model.json").unlink(missing_ok=True)
+        for name in ("model.onnx", "model.json"):
+            (Path(partial) / name).replace(out / name)
+    print(f"{out}: ONNX Runtime and PyTorch agree on {compared} instances of {micrograph}")
+
+
+def centre(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The middle of an image, at most `side` px high and wide."""
+    y, x = (max(length - side, 0) // 2 for length in pixels.shape)
+    return np.ascontiguousarray(pixels[y : y + side, x : x + side])
+
+
+def check_export(model: MaskRCNN, graph: Path, pixels: np.ndarray, score_threshold: float) -> int:
+    """Compare the exported graph with the network on one normalised image `[H, W]`; the number of instances compared.
+
+    Raises:
+        InputError: when an instance that one of them finds lacks a counterpart in the other.
+    """
+    model.roi_heads.score_thresh = 0.0
+    expected = detect(model, pixels)
+    # A network that is sure of nothing here is compared on what it is most sure of.
+    score_threshold = min(score_threshold, 0.9 * float(expected["scores"].max(initial=0)))
+    lowest = score_threshold - SCORE_TOLERANCE
+    expected = {name: values[expected["scores"] > lowest] for name, values in expected.items()}
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    feed = {"image": pixels[None, None], "score_threshold": np.array([lowest], np.float32)}
+    found = dict(zip(OUTPUTS, session.run(OUTPUTS, feed), strict=True))
+
+    same = same_instances(expected, found, pixels.shape)
+    for name, detections, paired in (("PyTorch", expected, same.any(1)), ("ONNX Runtime", found, same.any(0))):
+        alone = (detections["scores"] > score_threshold + SCORE_TOLERANCE) & ~paired
+        if alone.any():
+            box = ", ".join(f"{side:.1f}" for side in detections["boxes"][alone][0])
+            raise InputError(
+                f"the export is not faithful: {alone.sum()} of {len(alone)} instances are found by {name} alone, the "
+                f"first at ({box}) px; nothing was written: try other versions of torch and onnxruntime"
+            )
+    return len(expected["scores"])
+
+
+def same_instances(expected: Detections, found: Detections, shape: tuple[int, int]) -> np.ndarray:
+    """Bool `[N, M]`, at most one true in each row and column: which of N expected and M found instances are the same.
+
+    Each expected instance, by falling score, takes the free one whose box overlaps it most; they are the same if box
+    and mask agree to an IoU of `LEAST_IOU` and the scores to `SCORE_TOLERANCE`.
+    """
+    ious = box_ious(expected["boxes"], found["boxes"])
+    masks = [paste_masks(side["boxes"], side["masks"], shape, MASK_THRESHOLD) for side in (expected, found)]
+    same = np.zeros(ious.shape, bool)
+    for row in range(len(ious) if ious.size else 0):
+        free = np.where(same.any(0), -1, ious[row])
+        column = int(free.argmax())
+        same[row, column] = (
+            free[column] >= LEAST_IOU
+            and mask_iou(masks[0][row], masks[1][column]) >= LEAST_IOU
+            and abs(expected["scores"][row] - found["scores"][column]) <= SCORE_TOLERANCE
+        )
+    return same
+
+
+def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union `[N, M]` of boxes `[N, 4]` and `[M, 4]` (x0, y0, x1, y1)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = (high - low).clip(min=0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
+
+
+def mask_iou(first: tuple[int, int, np.ndarray], second: tuple[int, int, np.ndarray]) -> float:
+    """Intersection over union of two pasted masks (y0, x0, bool crop); 1 when both are empty."""
+    top, left = min(first[0], second[0]), min(first[1], second[1])
+    bottom, right = (max(mask[axis] + mask[2].shape[axis] for mask in (first, second)) for axis in (0, 1))
+    window = np.zeros((2, bottom - top, right - left), bool)
+    for layer, (y0, x0, crop) in zip(window, (first, second), strict=True):
+        layer[y0 - top : y0 - top + crop.shape[0], x0 - left : x0 - left + crop.shape[1]] = crop
+    union = window.any(0).sum()
+    return window.all(0).sum() / union if union else 1.0
+
+
+if __name__ == "__main__":
+    run_command(main)
