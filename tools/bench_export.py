@@ -21,9 +21,9 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from sempre.config import read_options
+from sempre.deploy.painting import paint_particles
 from sempre.deploy.paste import paste_masks
 from sempre.errors import run_command
-from sempre.images import paint_instances
 from sempre.models.detector_graph import OUTPUTS, export_detector
 from sempre.models.mask_rcnn import DetectorOptions, MicrographTransform, build_mask_rcnn
 
@@ -108,7 +108,7 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 def segment_plainly(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> int:
     """Paint the full-size masks into a label image; the number of instances."""
     scores, masks = session.run(["scores", "masks"], {"image": pixels[None]})
-    paint_instances([(0, 0, mask[0] >= 0.5) for mask in masks], scores, pixels.shape)
+    paint_particles([(0, 0, mask[0] >= 0.5) for mask in masks], scores, pixels.shape)
     return len(scores)
 
 
@@ -116,7 +116,7 @@ def segment(session: onnxruntime.InferenceSession, pixels: np.ndarray) -> int:
     """Paste the small masks and paint them into a label image; the number of instances."""
     feed = {"image": pixels[None, None], "score_threshold": np.array([0.05], np.float32)}
     boxes, scores, masks = session.run(OUTPUTS, feed)
-    paint_instances(paste_masks(boxes, masks, pixels.shape), scores, pixels.shape)
+    paint_particles(paste_masks(boxes, masks, pixels.shape), scores, pixels.shape)
     return len(scores)
 
 

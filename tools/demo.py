@@ -61,12 +61,12 @@ def main() -> None:
     stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}")
 
     # The budget, in epochs: what the machine does in a minute is measured first.
-    pretraining = ["configs/fcmae/demo.yaml", f"store={store}", f"seed={options.seed}"]
-    fine_tuning = ["configs/mask_rcnn/demo.yaml", f"data={labelled}", f"seed={options.seed}"]
-    stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=1")
+    pretraining = [str(ROOT / "configs/fcmae/demo.yaml"), f"store={store}", f"seed={options.seed}"]
+    fine_tuning = [str(ROOT / "configs/mask_rcnn/demo.yaml"), f"data={labelled}", f"seed={options.seed}"]
+    stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=2")
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
-    probe = f"name={options.name}/probe/mask_rcnn"
-    stages.run("measure fine-tuning", "finetune/mask_rcnn.py", *fine_tuning, probe, f"split_file={split}", "epochs=10")
+    probe = [f"name={options.name}/probe/mask_rcnn", f"split_file={split}", "epochs=8", "score_threshold=0.5"]
+    stages.run("measure fine-tuning", "finetune/mask_rcnn.py", *fine_tuning, *probe)
     epochs = stages.once("plan", lambda: plan(options.minutes, folder, labelled, stages.seconds))
 
     # Methods: pretrain, then fine-tune both arms alike, beside a baseline that learns nothing.
