@@ -90,7 +90,7 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
 def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:
     """Load timm's pretrained (ImageNet) weights into a headless one-channel `network`, from `file` or timm's hub.
 
-    timm averages the first layer's colour kernels to one channel.
+    timm sums the first layer's colour kernels to one channel.
 
     Raises:
         InputError: when the weights cannot be had or do not fit.

@@ -28,7 +28,9 @@ def make_accelerator(precision: str, accumulation: int = 1) -> Accelerator:
     if precision not in ("auto", "bf16", "float32"):
         raise InputError(f"precision '{precision}' is unknown: choose auto, bf16 or float32")
     half = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
-    return Accelerator(mixed_precision="bf16" if half else "no", gradient_accumulation_steps=accumulation)
+    # Without cpu=True, Accelerate takes no notice of the other processes of a launch on CPUs.
+    cpu = not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no", gradient_accumulation_steps=accumulation)
 
 
 def fit(

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+import timm
+import torch
+
+from sempre.errors import InputError
+from sempre.models.checkpoints import (
+    BackboneDetails,
+    load_backbone,
+    load_backbone_weights,
+    load_timm_weights,
+    read_backbone_details,
+    save_backbone,
+)
+
+ARCHITECTURE = "convnextv2_atto"
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0)
+
+
+@pytest.fixture
+def backbone(tmp_path, network):
+    details = BackboneDetails(ARCHITECTURE, 1, "fcmae", "0" * 64, 0.5, {"epochs": 3})
+    save_backbone(tmp_path / "backbone", network, details)
+    return tmp_path / "backbone"
+
+
+def test_a_saved_backbone_is_loaded_as_it_was(backbone, network):
+    loaded, details = load_backbone(backbone)
+    assert details.config == {"epochs": 3}
+    assert details.normalisation == {"percentiles": [1, 99], "mean": 0.5, "std": 0.25}
+    assert loaded.state_dict().keys() == network.state_dict().keys()
+    assert all(torch.equal(weight, network.state_dict()[name]) for name, weight in loaded.state_dict().items())
+
+
+def test_any_timm_user_can_load_it_with_one_call(backbone, network):
+    file = str(backbone / "backbone.safetensors")
+    theirs = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0, checkpoint_path=file)
+    image = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(theirs.eval()(image), network.eval()(image))
+
+
+def test_another_architecture_is_named(backbone):
+    other = timm.create_model("convnextv2_femto", in_chans=1, num_classes=0)
+    with pytest.raises(InputError, match=r"is a convnextv2_atto, not a convnextv2_femto: set architecture="):
+        load_backbone_weights(other, backbone, "convnextv2_femto")
+
+
+def test_what_is_no_backbone_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is no backbone"):
+        read_backbone_details(tmp_path)
+
+
+def test_a_damaged_backbone_is_refused(backbone):
+    weights = backbone / "backbone.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        load_backbone(backbone)
+    (backbone / "backbone.json").write_text(json.dumps({"architecture": ARCHITECTURE})[:-4])
+    with pytest.raises(InputError, match="damaged"):
+        load_backbone(backbone)
+
+
+def test_timms_weights_come_from_a_local_file_with_colour_averaged_to_grey(tmp_path):
+    torch.manual_seed(1)
+    colour = timm.create_model(ARCHITECTURE, in_chans=3, num_classes=1000)
+    file = tmp_path / "imagenet.pth"
+    torch.save(colour.state_dict(), file)
+    network = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0)
+    load_timm_weights(network, ARCHITECTURE, file)
+    torch.testing.assert_close(network.stem[0].weight, colour.stem[0].weight.sum(1, keepdim=True))
+    torch.testing.assert_close(network.stages[2].blocks[0].conv_dw.weight, colour.stages[2].blocks[0].conv_dw.weight)
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path, network):
+    with pytest.raises(InputError, match=r"nothing\.pth does not exist"):
+        load_timm_weights(network, ARCHITECTURE, tmp_path / "nothing.pth")

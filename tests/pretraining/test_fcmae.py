@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempre.models.fcmae_decoder import patchify, unpatchify
+from sempre.models.packed import PATCH
+from sempre.pretraining.fcmae import FCMAE, hide, random_visible
+
+
+def small_fcmae(**options) -> FCMAE:
+    torch.manual_seed(0)
+    network = timm.create_model("convnextv2_atto", in_chans=1, num_classes=0, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
+    return FCMAE(network, decoder_width=32, **options)
+
+
+def crops(batch: int = 2, rows: int = 3, columns: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(batch, 1, rows * PATCH, columns * PATCH, generator=generator)
+    patches = rows * columns
+    visible = [torch.from_numpy(random_visible(patches, 0.5, 0, 0, sample)) for sample in range(batch)]
+    return images, torch.stack(visible)
+
+
+def test_patches_are_squares_in_row_major_order():
+    images = torch.arange(2 * 64 * 96, dtype=torch.float32).view(2, 1, 64, 96)
+    patches = patchify(images)
+    assert patches.shape == (2, 6, PATCH * PATCH)
+    torch.testing.assert_close(patches[1, 4].view(PATCH, PATCH), images[1, 0, 32:64, 32:64])
+    torch.testing.assert_close(unpatchify(patches, 64, 96), images)
+
+
+@pytest.mark.parametrize("normalise_target", [False, True])
+def test_the_loss_is_the_mean_squared_error_of_the_hidden_patches(normalise_target):
+    model = small_fcmae(normalise_target=normalise_target)
+    images, visible = crops()
+    predicted = model.decoder(model.encoder(images, visible), visible).detach().numpy()
+    errors = []
+    for image, prediction, shown in zip(images[:, 0].numpy(), predicted, visible.tolist(), strict=True):
+        for patch in set(range(9)) - set(shown):
+            y, x = divmod(patch, 3)
+            target = image[y * PATCH : (y + 1) * PATCH, x * PATCH : (x + 1) * PATCH].ravel()
+            if normalise_target:
+                target = (target - target.mean()) / np.sqrt(target.var(ddof=1) + 1e-6)
+            errors.append(((prediction[patch] - target) ** 2).mean())
+    assert model(images, visible)["loss"].item() == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_reconstructions_keep_what_was_visible():
+    model = small_fcmae(normalise_target=True)
+    images, visible = crops()
+    shown = hide(torch.ones_like(images), visible).bool()
+    painted = model.reconstruct(images, visible)
+    assert torch.equal(painted[shown], images[shown])
+    assert not torch.allclose(painted[~shown], images[~shown])
+
+
+def test_training_lowers_the_loss():
+    model = small_fcmae()
+    images, visible = crops(4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = model(images, visible)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.97 * losses[0]
+
+
+@given(st.integers(2, 400), st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+def test_masks_are_a_function_of_their_key(patches, ratio, seed, epoch, sample):
+    visible = random_visible(patches, ratio, seed, epoch, sample)
+    assert len(visible) == min(max(patches - round(patches * ratio), 1), patches - 1)
+    assert (np.diff(visible) > 0).all()
+    assert visible[0] >= 0
+    assert visible[-1] < patches
+    np.testing.assert_array_equal(visible, random_visible(patches, ratio, seed, epoch, sample))
+
+
+def test_masks_differ_between_epochs_and_samples():
+    masks = {tuple(random_visible(100, 0.5, 0, epoch, sample)) for epoch in range(4) for sample in range(4)}
+    assert len(masks) == 16

@@ -1,0 +1,74 @@
+"""The rooms' imports go one way, and deployment needs no torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# A room may import only rooms that stand before it.
+ROOMS = [
+    "errors",
+    "files",
+    "images",
+    "metrics",
+    "deploy",
+    "config",
+    "data",
+    "models",
+    "pretraining",
+    "training",
+    "report",
+]
+RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
+MODULES = sorted((ROOT / "sempre").rglob("*.py"))
+
+
+def imported(file: Path) -> set[str]:
+    """Full names of the modules a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: write imports in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_rooms_import_only_what_stands_above(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    if len(parts) == 2 and parts[1] == "__init__":
+        return
+    own = ROOMS.index(parts[1])
+    for name in imported(file):
+        if name.startswith("sempre.") and room(name) in ROOMS:
+            assert ROOMS.index(room(name)) <= own, f"{file} reaches up to {name}"
+
+
+@pytest.mark.parametrize("folder", RECIPES)
+def test_recipes_never_import_each_other(folder):
+    for file in (ROOT / folder).glob("*.py"):
+        tops = {name.split(".")[0] for name in imported(file)}
+        assert not tops & ({*RECIPES, "tests"} - {"data"}), f"{file} imports a recipe"
+
+
+def test_every_room_is_in_the_order():
+    rooms = {file.relative_to(ROOT / "sempre").parts[0].removesuffix(".py") for file in MODULES} - {"__init__"}
+    assert rooms == set(ROOMS)
+
+
+def test_deployment_imports_without_torch_and_its_company():
+    forbidden = ["torch", "torchvision", "timm", "lightly", "accelerate", "omegaconf", "onnx", "pycocotools"]
+    code = (
+        "import sempre.images, sempre.images.synthetic, sempre.metrics, sempre.deploy.command, sys\n"
+        f"sys.exit(' '.join(set(sys.modules) & {set(forbidden)}) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

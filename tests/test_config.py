@@ -1,0 +1,96 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sempre.config import read_options
+from sempre.errors import InputError, run_command
+
+
+@dataclass
+class Options:
+    """Of a recipe."""
+
+    store: str = "???"  # file to read
+    rate: float = 0.1  # learning rate
+    crop: int = 640  # side, px
+    range: list[float] = field(default_factory=lambda: [1.0, 2.0])  # low and high
+
+
+def test_files_go_over_defaults_and_pairs_over_files(tmp_path):
+    (tmp_path / "a.yaml").write_text("rate: 0.5\ncrop: 64\n")
+    options = read_options(Options, ["crop=32", str(tmp_path / "a.yaml"), "store=s.h5", "range=[0.5,1]"])
+    assert options == Options(store="s.h5", rate=0.5, crop=32, range=[0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("rat=1", "unknown option 'rat' in rat=1: did you mean 'rate'"),
+        ("rate=fast", "rate=fast: Value 'fast'"),
+        ("missing.yaml", r"missing\.yaml is neither a YAML file nor key=value"),
+        ("crop=3", r"store must be given: add store=…"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(argument, message):
+    with pytest.raises(InputError, match=message):
+        read_options(Options, [argument])
+
+
+def test_an_unknown_key_in_a_file_is_named_with_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("crops: 64\n")
+    with pytest.raises(InputError, match=r"unknown option 'crops' in .*a\.yaml: did you mean 'crop'"):
+        read_options(Options, [str(tmp_path / "a.yaml")])
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("rate: [1\n")
+    with pytest.raises(InputError, match=r"a\.yaml is not valid YAML"):
+        read_options(Options, [str(tmp_path / "a.yaml")])
+
+
+def test_help_shows_each_option_with_its_comment_and_default(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        read_options(Options, ["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert "crop                   side, px [640]" in text
+    assert "store                  file to read (required)" in text
+
+
+def test_every_shipped_configuration_is_read():
+    from finetune.mask_rcnn import Options as MaskRCNN
+    from pretrain.fcmae import Options as FCMAE
+
+    configs = Path(__file__).parents[1] / "configs"
+    for recipe, options in (("fcmae", FCMAE), ("mask_rcnn", MaskRCNN)):
+        files = sorted((configs / recipe).glob("*.yaml"))
+        assert files
+        for file in files:
+            read_options(options, [str(file), "store=x" if recipe == "fcmae" else "data=x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("a\nb"), 2, "error: a b\n"),
+        (FileNotFoundError(2, "No such file", "x.tif"), 2, "error: [Errno 2] No such file: 'x.tif'\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_commands_print_one_line_and_a_code(error, code, text, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        run_command(main)
+    assert exit_.value.code == code
+    assert capsys.readouterr().err == text
+
+
+def test_bugs_keep_their_traceback():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(main)

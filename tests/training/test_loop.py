@@ -1,0 +1,132 @@
+"""The loop resumes to the same weights, stops on a signal, and never goes on with a loss that is no number."""
+
+import os
+import signal
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from sempre.data.samplers import EpochSampler
+from sempre.errors import InputError
+from sempre.training.logging import read_log
+from sempre.training.loop import fit, make_accelerator, step_seed
+from sempre.training.schedule import cosine_with_warmup
+
+
+class Numbers(Dataset):
+    """Random vectors that depend on (epoch, sample)."""
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+        return torch.randn(8, generator=torch.Generator().manual_seed(1000 * key[0] + key[1]))
+
+
+class Noisy(nn.Module):
+    """A small network with dropout, so that the model's noise counts; does `at_step` when it gets there."""
+
+    def __init__(self, at_step: int = -1, act=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.GELU(), nn.Linear(16, 8))
+        self.steps, self.at_step, self.act = 0, at_step, act
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        loss = (self.layers(x) - x).square().mean()
+        if self.training:
+            self.steps += 1
+            if self.steps == self.at_step:
+                loss = self.act(loss)
+        return {"loss": loss}
+
+
+def train(folder, model, epochs=4, **options):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    loader = DataLoader(
+        Numbers(), batch_sampler=EpochSampler(32, 4, seed=3), collate_fn=lambda items: {"x": torch.stack(items)}
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    return fit(
+        model,
+        optimizer,
+        loader,
+        accelerator=make_accelerator("float32"),
+        folder=folder,
+        epochs=epochs,
+        rate=lambda step: cosine_with_warmup(step, 32, 4, 1e-2),
+        seed=5,
+        log_every=2,
+        **options,
+    )
+
+
+def weights(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in model.parameters()]
+
+
+def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(tmp_path):
+    whole = Noisy()
+    assert train(tmp_path / "whole", whole).step == 32
+
+    def send_signal(loss):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return loss
+
+    folder = tmp_path / "stopped"
+    assert train(folder, Noisy(at_step=11, act=send_signal)) is None
+    assert read_log(folder / "log.jsonl")[-1]["step"] == 12
+    resumed = Noisy()
+    progress = train(folder, resumed)
+    assert (progress.step, progress.epoch) == (32, 4)
+    assert resumed.steps == 32 - 12
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    steps = [line["step"] for line in read_log(folder / "log.jsonl")]
+    assert steps == sorted(set(steps)), "no line is lost or written twice"
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    train(tmp_path, Noisy())
+    again = Noisy()
+    assert train(tmp_path, again).step == 32
+    assert again.steps == 0
+
+
+def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"the loss is nan at step 6: lower the rate"):
+        train(tmp_path, Noisy(at_step=5, act=lambda loss: loss * float("nan")))
+
+
+def test_the_best_epoch_is_the_one_of_lowest_validation_loss(tmp_path):
+    losses, exported = iter([3.0, 1.0, 2.0, 1.5]), []
+    progress = train(
+        tmp_path,
+        Noisy(),
+        validate=lambda model, log, step: next(losses),
+        on_best=lambda model, loss: exported.append(loss),
+    )
+    assert exported == [3.0, 1.0]
+    assert progress.best == 1.0
+    validated = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "validation"]
+    assert [line["loss"] for line in validated] == [3.0, 1.0, 2.0, 1.5]
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match="choose auto, bf16 or float32"):
+        make_accelerator("fp8")
+
+
+def test_noise_is_a_function_of_seed_step_and_rank():
+    assert len({step_seed(seed, step, rank) for seed in range(3) for step in range(3) for rank in range(3)}) == 27
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing():
+    rates = [cosine_with_warmup(step, 100, 10, 1.0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
