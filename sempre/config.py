@@ -51,10 +51,7 @@ def help_text(options_class: type) -> str:
     comments = dict(re.findall(r"^ {4}(\w+): [^#\n]*?#\s*(.+)$", inspect.getsource(options_class), re.MULTILINE))
     lines = [(module.__doc__ or "").strip(), "", "options, as key=value or in a YAML file given before them:"]
     for field in fields(options_class):
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        else:
-            default = field.default
+        default = field.default if field.default_factory is MISSING else field.default_factory()
         shown = "(required)" if default in ("???", MISSING) else f"[{default}]"
         lines.append(f"  {field.name:<22} {comments.get(field.name, '')} {shown}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -10,14 +11,20 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
-from sempre.images.pixel_size import ims_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.pixel_size import NM, ims_pixel_size_nm, tiff_pixel_size_nm
 
 MAX_PIXELS = 1 << 29
 TIFF_SUFFIXES = {".tif", ".tiff"}
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 HDF5_SUFFIXES = {".h5", ".hdf5"}
-ROSETTASCIIO_SUFFIXES = {".dm3", ".dm4", ".emd", ".mrc", ".ser"}
-MICROGRAPH_SUFFIXES = frozenset(TIFF_SUFFIXES | PICTURE_SUFFIXES | HDF5_SUFFIXES | {".ims"} | ROSETTASCIIO_SUFFIXES)
+ROSETTASCIIO_PLUGINS = {
+    ".dm3": "digitalmicrograph",
+    ".dm4": "digitalmicrograph",
+    ".emd": "emd",
+    ".mrc": "mrc",
+    ".ser": "tia",
+}
+MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -86,7 +93,7 @@ def _reader(suffix: str, path: Path) -> Callable[[Path, int], Micrograph]:
         return _read_hdf5
     if suffix == ".ims":
         return _read_ims
-    if suffix in ROSETTASCIIO_SUFFIXES:
+    if suffix in ROSETTASCIIO_PLUGINS:
         return _read_rosettasciio
     raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
 
@@ -163,38 +170,31 @@ def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
 
 
 def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
+    plugin = ROSETTASCIIO_PLUGINS[path.suffix.lower()]
     try:
-        from rsciio import IO_PLUGINS
+        reader = import_module(f"rsciio.{plugin}")
     except ImportError:
         raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
-    from importlib import import_module
-
-    suffix = path.suffix.lower()[1:]
-    plugin = next(plugin for plugin in IO_PLUGINS if suffix in plugin["file_extensions"] and suffix != "tif")
-    signals = import_module(plugin["api"]).file_reader(str(path), lazy=True)
+    signals = reader.file_reader(str(path), lazy=True)
     signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
     if signal is None:
         raise InputError(f"{path} holds no image")
     data = signal["data"]
     _check_size(path, data.shape[-2:], max_pixels)
     pixels = np.asarray(data[(0,) * (data.ndim - 2)])
-    return Micrograph(_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin["name"]})
+    return Micrograph(_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
 
 
 def _axis_nm(axis: dict) -> float | None:
     """Pixel size of a RosettaSciIO axis."""
-    factor = {"m": 1e9, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "pm": 1e-3, "Å": 0.1}.get(
-        axis.get("units")
-    )
+    factor = NM.get(axis.get("units"))
     return axis["scale"] * factor if factor and axis["scale"] > 0 else None
 
 
 def _check_size(path: Path, shape: tuple[int, ...], max_pixels: int) -> None:
     height, width = shape[:2]
     if height * width > max_pixels:
-        raise InputError(
-            f"{path} claims {width}x{height} pixels, more than the {max_pixels:,} allowed: raise max_pixels"
-        )
+        raise InputError(f"{path} claims {height}x{width} px, more than the {max_pixels:,} allowed: cut it into parts")
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from sempre.errors import InputError
+from sempre.images import decode_rle, encode_rle, instance_boxes, paint_instances, read_labels, write_labels
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_run_lengths_are_cocos(mask):
+    coco = pytest.importorskip("pycocotools.mask")
+    rle = encode_rle(mask)
+    np.testing.assert_array_equal(decode_rle(rle), mask)
+    theirs = coco.decode(coco.frPyObjects(rle, *rle["size"])).astype(bool)
+    np.testing.assert_array_equal(theirs, mask)
+
+
+def test_damaged_run_lengths_are_refused():
+    with pytest.raises(InputError, match="sum to 5, not to 2x3"):
+        decode_rle({"size": [2, 3], "counts": [2, 3]})
+
+
+@given(arrays(np.int32, (7, 8), elements=st.sampled_from([0, 1, 3, 70000])))
+def test_boxes_hold_their_instance_and_no_more(labels):
+    ids, boxes = instance_boxes(labels)
+    np.testing.assert_array_equal(ids, np.unique(labels[labels > 0]))
+    for label, (x0, y0, x1, y1) in zip(ids, boxes, strict=True):
+        rows, columns = np.nonzero(labels == label)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(7, np.uint16), (65_535, np.uint16), (65_536, np.uint32)])
+def test_label_images_take_sixteen_bit_while_they_can(tmp_path, largest, dtype):
+    labels = np.zeros((20, 30), np.int32)
+    labels[3, 4], labels[5, 6] = 1, largest
+    write_labels(tmp_path / "a.tif", labels)
+    assert tifffile.imread(tmp_path / "a.tif").dtype == dtype
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_grey_values_are_no_labels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 0.5, np.float32))
+    with pytest.raises(InputError, match="integer ids"):
+        read_labels(tmp_path / "a.tif")
+
+
+def test_the_higher_score_lies_on_top():
+    masks = [(0, 0, np.ones((3, 3), bool)), (2, 2, np.ones((3, 3), bool)), (1, 1, np.ones((1, 1), bool))]
+    labels = paint_instances(masks, np.array([0.5, 0.9, 0.1]), (6, 6))
+    assert labels[2, 2] == labels[4, 4] == 1
+    assert labels[0, 0] == labels[1, 1] == 2
+    assert 3 not in labels

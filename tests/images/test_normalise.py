@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sempre.images import percentile_normalise, to_uint8
+from sempre.images.watershed import otsu_watershed
+from sempre.metrics import aji_plus
+
+
+@pytest.mark.parametrize("percentiles", [(1, 99), (2, 98), (5, 95)])
+def test_the_percentiles_become_black_and_white(percentiles):
+    pixels = np.random.default_rng(0).normal(1000, 50, (200, 200))
+    grey = percentile_normalise(pixels, *percentiles)
+    low, high = np.percentile(pixels, percentiles)
+    np.testing.assert_allclose(grey, np.clip((pixels - low) / (high - low), 0, 1), atol=1e-5)
+    assert (grey == 0).mean() == pytest.approx(percentiles[0] / 100, abs=0.001)
+
+
+@given(arrays(np.float32, (4, 5), elements=st.floats(-1e6, 1e6, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])))
+def test_any_pixels_give_finite_grey_values(pixels):
+    grey = percentile_normalise(pixels)
+    assert grey.dtype == np.float32
+    assert np.isfinite(grey).all()
+    assert grey.min() >= 0
+    assert grey.max() <= 1
+
+
+def test_a_few_hot_pixels_do_not_darken_the_rest():
+    pixels = np.random.default_rng(0).integers(100, 200, (100, 100)).astype(np.uint16)
+    hot = pixels.copy()
+    hot[0, :10] = 65535
+    np.testing.assert_allclose(percentile_normalise(hot)[1:], percentile_normalise(pixels)[1:], atol=0.02)
+
+
+def test_a_constant_image_is_black():
+    assert not percentile_normalise(np.full((4, 4), 7, np.uint8)).any()
+
+
+def test_grey_values_are_rounded():
+    np.testing.assert_array_equal(to_uint8(np.array([-1, 0, 0.5, 1, 2])), [0, 0, 128, 255, 255])
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_watershed_separates_touching_discs(dark):
+    rows, columns = np.ogrid[:120, :160]
+    true = np.zeros((120, 160), np.int32)
+    for label, x in enumerate((40, 78, 116), start=1):
+        true[(rows - 60) ** 2 + (columns - x) ** 2 <= 20**2] = label
+    pixels = np.where(true > 0, 0.8, 0.2) + np.random.default_rng(0).normal(0, 0.05, true.shape)
+    assert aji_plus(true, otsu_watershed(1 - pixels if dark else pixels)) > 0.9
+
+
+def test_the_watershed_of_nothing_is_nothing():
+    assert not otsu_watershed(np.full((32, 32), 0.4)).any()
