@@ -58,6 +58,10 @@ class Options:
     batch: int = 8  # crops a step and process
     crop: int = 512  # side of the training crops, px
     scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # crops are rescaled by a factor drawn here
+    flip: bool = True  # mirror crops and turn them by quarter turns
+    rotation: float = 0.0  # turn crops freely by up to this many degrees
+    brightness: float = 0.1  # grey values (0 to 1) are shifted by up to this
+    contrast: float = 0.2  # and spread by up to this share
     rate: float = 4e-4  # peak learning rate of AdamW
     warmup: float = 0.05  # share of the steps that warm up
     weight_decay: float = 0.05  # of AdamW, on matrices only
@@ -127,7 +131,17 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
     """Train one detector; None when a signal stopped it early."""
     accelerator = make_accelerator(options.precision)
     ranks = accelerator.num_processes
-    crops = DetectionCrops(labelled, training, options.crop, seed, scale_range=tuple(options.scale_range))
+    crops = DetectionCrops(
+        labelled,
+        training,
+        options.crop,
+        seed,
+        flip=options.flip,
+        scale_range=tuple(options.scale_range),
+        rotation=options.rotation,
+        brightness=options.brightness,
+        contrast=options.contrast,
+    )
     loader = DataLoader(
         crops,
         batch_sampler=EpochSampler(len(crops), options.batch * ranks, seed, accelerator.process_index, ranks),

@@ -5,7 +5,7 @@
 
 Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023: half of the 32x32 px
 patches are hidden, a sparse encoder sees the others, a small decoder paints the hidden ones. `runs/<name>/backbone/`
-holds the encoder of the epoch with the lowest validation loss. The same command again goes on where the last one stopped.
+holds the encoder of the epoch with the lowest validation loss. The same command again goes on where the last stopped.
 """
 
 from dataclasses import asdict, dataclass
@@ -73,7 +73,7 @@ def main() -> int | None:
     with accelerator.main_process_first():
         folder = open_run(Path("runs") / options.name, options)
 
-    # Data: random crops, half of the crop's patches visible. Validation keeps epoch 0, so its crops and masks are fixed.
+    # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(store, training, options.crop, options.flip, options.seed)
     fixed_crops = CropDataset(store, validation, options.crop, flip=0.0, seed=options.split_seed)
     loader = make_loader(crops, options, accelerator, shuffle=True)

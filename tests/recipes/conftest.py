@@ -1,0 +1,75 @@
+"""A small synthetic set, and recipes run as a person runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from sempre.images import write_labels
+from sempre.images.synthetic import render_field
+
+ROOT = Path(__file__).parents[2]
+FIELDS = (0, 2, 5, 6)  # seeds of fields with 4 to 17 particles
+
+
+@pytest.fixture(scope="session")
+def labelled_set(tmp_path_factory) -> Path:
+    """Four fields of 192x192 px in `images/` and `labels/`."""
+    folder = tmp_path_factory.mktemp("labelled")
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for seed in FIELDS:
+        field = render_field(seed, (192, 192))
+        tifffile.imwrite(folder / f"images/field_{seed}.tif", field.pixels)
+        write_labels(folder / f"labels/field_{seed}.tif", field.labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run():
+    """`run(script, *arguments, cwd=…)`: the finished process, its output as text."""
+
+    def run_script(script: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | environment,
+        )
+
+    return run_script
+
+
+@pytest.fixture(scope="session")
+def store(labelled_set, run, tmp_path_factory) -> Path:
+    """The fields as a store."""
+    folder = tmp_path_factory.mktemp("store")
+    finished = run("data/prepare.py", f"images={labelled_set}/images", "store=store.h5", "workers=1", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "store.h5"
+
+
+@pytest.fixture(scope="session")
+def pretrained(store, run, tmp_path_factory) -> Path:
+    """The folder of a short pretraining's run."""
+    folder = tmp_path_factory.mktemp("pretraining")
+    finished = run("pretrain/fcmae.py", f"store={store}", *SHORT_PRETRAINING, "name=whole", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "runs/whole"
+
+
+SHORT_PRETRAINING = (
+    "architecture=convnextv2_atto",
+    "decoder_width=32",
+    "crop=128",
+    "batch=2",
+    "epochs=3",
+    "warmup_epochs=1",
+    "workers=1",
+    "panels=2",
+)

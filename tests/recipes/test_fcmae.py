@@ -1,0 +1,76 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from safetensors.torch import load_file
+
+from sempre.models.checkpoints import load_backbone
+from sempre.training.logging import read_log
+from tests.recipes.conftest import ROOT, SHORT_PRETRAINING
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_leaves_backbone_curves_and_panels(pretrained):
+    network, details = load_backbone(pretrained / "backbone")
+    assert details.architecture == "convnextv2_atto"
+    assert details.config["crop"] == 128
+    log = read_log(pretrained / "log.jsonl")
+    losses = [line["loss"] for line in log if line["kind"] == "validation"]
+    assert len(losses) == 3
+    assert details.validation_loss == pytest.approx(min(losses))
+    assert {"loss", "rate", "steps_a_second"} <= {key for line in log if line["kind"] == "train" for key in line}
+    assert any((pretrained / "tensorboard").iterdir())
+    panels = np.asarray(Image.open(pretrained / "figures/reconstructions.png"))
+    assert panels.shape[1] == 3 * (128 + 4)
+    fresh = timm.create_model("convnextv2_atto", in_chans=1, num_classes=0)
+    assert network.state_dict().keys() == fresh.state_dict().keys()
+
+
+def test_a_killed_run_ends_with_the_same_backbone(pretrained, store, tmp_path):
+    command = [sys.executable, str(ROOT / "pretrain/fcmae.py"), f"store={store}", *SHORT_PRETRAINING, "name=stopped"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "runs/stopped/log.jsonl"
+    while process.poll() is None and not read_log(log):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    name = "backbone/backbone.safetensors"
+    whole, resumed = load_file(pretrained / name), load_file(tmp_path / "runs/stopped" / name)
+    assert all((whole[key] == resumed[key]).all() for key in whole)
+
+
+def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path):
+    options = [option for option in SHORT_PRETRAINING if not option.startswith("batch")] + ["batch=1"]
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "pretrain/fcmae.py")]
+    finished = subprocess.run(
+        [sys.executable, *command, f"store={store}", *options, "name=two"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    losses = []
+    for folder in (pretrained, tmp_path / "runs/two"):
+        losses.append([line["loss"] for line in read_log(folder / "log.jsonl") if line["kind"] == "validation"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_the_configuration_is_saved_and_another_refused(pretrained, store, run):
+    finished = run(
+        "pretrain/fcmae.py", f"store={store}", *SHORT_PRETRAINING, "name=whole", "seed=5", cwd=pretrained.parents[1]
+    )
+    assert finished.returncode == 2
+    assert "seed: 0 -> 5" in finished.stderr
+    details = json.loads((pretrained / "backbone/backbone.json").read_text())
+    assert details["config"]["seed"] == 0

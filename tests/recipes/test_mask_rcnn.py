@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from finetune.mask_rcnn import Options, best_score_threshold, build_detector, segment, train
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import true_overlap
+from sempre.images import read_labels
+from sempre.metrics import aji_plus, label_overlap, score_sample
+from sempre.training.logging import read_log
+
+pytestmark = pytest.mark.slow
+
+SMALL = Options(
+    data="",
+    architecture="convnextv2_atto",
+    crop=192,
+    batch=4,
+    layer_decay=1.0,
+    pyramid_channels=64,
+    box_head_width=256,
+    mask_head_layers=2,
+    proposals=200,
+    proposals_sampled=64,
+    workers=0,
+    precision="float32",
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
+    labelled = LabelledSet(labelled_set)
+    options = replace(SMALL, epochs=150, rate=1e-3, flip=False, brightness=0.0, contrast=0.0, weight_decay=0.0)
+    detector = train(options, 0, labelled, np.arange(4), tmp_path)
+    scores = []
+    for index in range(4):
+        micrograph = labelled.read(index)
+        labels = segment(detector, 0.5, micrograph.pixels.astype(np.float32) / 255).labels
+        scores.append(aji_plus(true_overlap(micrograph, labels)))
+    assert np.mean(scores) >= 0.85, scores
+    assert 0.3 <= best_score_threshold(detector, labelled, np.arange(4)) <= 0.95
+
+
+def test_a_pretrained_backbone_is_fine_tuned_in_bf16_with_finite_losses(labelled_set, pretrained, tmp_path):
+    options = replace(
+        SMALL, backbone=str(pretrained / "backbone"), precision="bf16", epochs=4, crop=96, proposals=100, rate=1e-3
+    )
+    detector = train(options, 0, LabelledSet(labelled_set), np.arange(4), tmp_path)
+    losses = [value for line in read_log(tmp_path / "log.jsonl") for key, value in line.items() if "loss" in key]
+    assert len(losses) >= 4
+    assert np.isfinite(losses).all()
+    assert all(torch.isfinite(weight).all() for weight in detector.state_dict().values())
+
+
+def test_arms_differ_in_the_backbone_alone(pretrained):
+    random, again = build_detector(SMALL, 3), build_detector(SMALL, 3)
+    ours = build_detector(replace(SMALL, backbone=str(pretrained / "backbone")), 3)
+    same = {name for name, weight in again.state_dict().items() if torch.equal(weight, random.state_dict()[name])}
+    assert same == set(random.state_dict())
+    differ = {name for name, weight in ours.state_dict().items() if not torch.equal(weight, random.state_dict()[name])}
+    assert differ
+    assert all(name.startswith("backbone.body.") for name in differ)
+
+
+def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):
+    options = [f"{name}={getattr(SMALL, name)}" for name in ("architecture", "pyramid_channels", "box_head_width")]
+    options += ["crop=96", "batch=2", "epochs=1", "repeats=2", "workers=0", "proposals=50", "detections=50"]
+    command = ["finetune/mask_rcnn.py", f"data={labelled_set}", "name=arm", "score_threshold=0.3", *options]
+    finished = run(*command, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    summary = json.loads((tmp_path / "runs/arm/summary.json").read_text())
+    assert len(summary["repeats"]) == 2
+    means = [repeat["summary"]["aji_plus"] for repeat in summary["repeats"]]
+    assert summary["scores"]["aji_plus"]["mean"] == pytest.approx(np.mean(means))
+    labelled = LabelledSet(labelled_set)
+    name, sample = next(iter(summary["repeats"][1]["samples"].items()))
+    predicted = read_labels(tmp_path / f"runs/arm/repeat-1/predictions/{name}.tif")
+    true = labelled.read(labelled.names.index(name)).layers[0]
+    assert score_sample(label_overlap(true, predicted)) == sample
+    again = run(*command, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "step/s" not in again.stderr, "a finished run is only reported"

@@ -1,0 +1,119 @@
+"""What packing the visible tiles saves: seconds an image and peak memory against the masked dense network, in one run.
+
+    python tools/bench_sparse.py
+    python tools/bench_sparse.py architecture=convnextv2_base device=cuda batch=32
+
+Both run the same weights on the same crops and visible patches, forward and backward, in turns; the medians are shown.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import timm
+import torch
+
+from sempre.config import read_options
+from sempre.errors import run_command
+from sempre.models.masked_dense import masked_dense_forward
+from sempre.models.packed import PATCH, PackedEncoder
+
+METHODS = ("packed", "masked dense")
+
+
+@dataclass
+class Options:
+    architecture: str = "convnextv2_atto"  # a timm ConvNeXtV2
+    size: int = 640  # side of the crops, px
+    mask_ratio: float = 0.5  # share of the patches that is hidden
+    batch: int = 2  # crops
+    repeats: int = 5  # timed turns of each method
+    device: str = "auto"  # cuda where there is one, else cpu
+    threads: int = 2  # of the CPU
+    memory_of: str = ""  # internal: run this method once and print the peak memory in MB
+
+
+def main() -> None:
+    options = read_options(Options)
+    torch.set_num_threads(options.threads)
+    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    steps = make_steps(options, device)
+    if options.memory_of:
+        print(peak_memory(steps[options.memory_of], device))
+        return
+    seconds = {method: {"forward": [], "forward and backward": []} for method in METHODS}
+    for turn in range(options.repeats + 1):  # the first warms up
+        for method in METHODS:
+            for part, backward in (("forward", False), ("forward and backward", True)):
+                duration = timed(lambda run=steps[method], backward=backward: run(backward), device)
+                if turn:
+                    seconds[method][part].append(duration / options.batch)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} threads"
+    print(f"{options.architecture}, {options.size}x{options.size} px, {options.mask_ratio:.0%} masked, {where}")
+    for part in ("forward", "forward and backward"):
+        medians = {method: statistics.median(seconds[method][part]) for method in METHODS}
+        shown = ", ".join(f"{method} {medians[method]:.3f} s" for method in METHODS)
+        print(f"{part:21} {shown} an image: {medians['masked dense'] / medians['packed']:.2f}x")
+    # Peaks of one process never fall again: each method is measured in its own.
+    memory = {method: memory_in_own_process(options, method) for method in METHODS}
+    shown = ", ".join(f"{method} {memory[method]:.0f} MB" for method in METHODS)
+    print(f"{'peak memory':21} {shown}: {memory['masked dense'] / memory['packed']:.2f}x")
+
+
+def make_steps(options: Options, device: str) -> dict[str, Callable[[bool], None]]:
+    torch.manual_seed(0)
+    network = timm.create_model(options.architecture, in_chans=1, num_classes=0).to(device)
+    encoder = PackedEncoder(network)
+    images = torch.randn(options.batch, 1, options.size, options.size, device=device)
+    patches = (options.size // PATCH) ** 2
+    kept = patches - round(patches * options.mask_ratio)
+    visible = torch.stack([torch.randperm(patches)[:kept] for _ in range(options.batch)]).to(device)
+    forwards = {
+        "packed": lambda: encoder(images, visible),
+        "masked dense": lambda: masked_dense_forward(network, images, visible),
+    }
+
+    def step(forward: Callable[[], torch.Tensor], backward: bool) -> None:
+        if not backward:
+            with torch.no_grad():
+                forward()
+            return
+        network.zero_grad()
+        forward().square().mean().backward()
+
+    return {method: lambda backward, forward=forward: step(forward, backward) for method, forward in forwards.items()}
+
+
+def timed(run: Callable[[], None], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(run: Callable[[bool], None], device: str) -> float:
+    """MB of one step above what the libraries and the weights take."""
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        run(True)
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(True)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+
+
+def memory_in_own_process(options: Options, method: str) -> float:
+    given = [f"{name}={value}" for name, value in vars(options).items() if name != "memory_of"]
+    command = [sys.executable, __file__, *given, f"memory_of={method}"]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+if __name__ == "__main__":
+    run_command(main)
