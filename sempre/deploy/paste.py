@@ -43,7 +43,7 @@ def paste_masks(
 
 
 def _interpolation(start: float, end: float, limit: int, cells: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """First pixel whose centre is in [start, end) and the image; each one's cell (padded), and the next one's weight."""
+    """The first pixel with its centre in [start, end) and the image; each one's padded cell, the next cell's weight."""
     first = min(max(int(np.ceil(start - 0.5)), 0), limit)
     last = max(first, min(int(np.ceil(end - 0.5)), limit))
     centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)

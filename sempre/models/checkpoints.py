@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import timm
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import whole_or_absent, write_json
+from sempre.files import write_json
 from sempre.images.normalise import MEAN, STD
+from sempre.models.weights import load_weights, save_weights
 
 WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
 
@@ -39,9 +38,7 @@ def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetai
     """Write the artefact; each file is whole or absent, the details come last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(folder / WEIGHTS) as partial:
-        save_file(weights, partial, metadata={"format": "pt"})
+    save_weights(network, folder / WEIGHTS)
     write_json(folder / DETAILS, asdict(details))
 
 
@@ -68,7 +65,7 @@ def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
     """
     details = read_backbone_details(folder)
     network = timm.create_model(details.architecture, in_chans=details.input_channels, num_classes=0)
-    _load(network, Path(folder) / WEIGHTS)
+    load_weights(network, Path(folder) / WEIGHTS)
     return network, details
 
 
@@ -84,7 +81,7 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
             f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
             f"set architecture={details.architecture}"
         )
-    _load(network, Path(folder) / WEIGHTS)
+    load_weights(network, Path(folder) / WEIGHTS)
 
 
 def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:
@@ -108,10 +105,3 @@ def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | 
             "give them as a local file with imagenet_weights=FILE"
         ) from error
     network.load_state_dict(pretrained.state_dict())
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{path} does not fit its architecture or is damaged: copy the backbone again") from error

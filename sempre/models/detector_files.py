@@ -4,13 +4,12 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torchvision.models.detection import MaskRCNN
 
 from sempre.errors import InputError
-from sempre.files import whole_or_absent, write_json
+from sempre.files import write_json
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.weights import load_weights, save_weights
 
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -25,9 +24,7 @@ def save_detector(folder: str | Path, model: MaskRCNN, details: dict) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    with whole_or_absent(folder / WEIGHTS) as partial:
-        save_file(weights, partial)
+    save_weights(model, folder / WEIGHTS)
     write_json(folder / DETAILS, details)
 
 
@@ -48,9 +45,5 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} does not describe a detector ({error}): fine-tune it again") from error
     model = build_mask_rcnn(options)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
-        message = str(error).splitlines()[0]
-        raise InputError(f"{folder / WEIGHTS} does not fit its {DETAILS} ({message}): fine-tune it again") from error
+    load_weights(model, folder / WEIGHTS)
     return model.eval(), details

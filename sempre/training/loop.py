@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -77,66 +78,68 @@ def fit(
     losses_since, steps_since, log_time = {}, 0, time.monotonic()
     save_time = time.monotonic()
 
-    while progress.epoch < epochs:
-        model.train()
-        loader.batch_sampler.set_epoch(progress.epoch, progress.batch)
-        for batch in loader:
-            # Model noise (drop path, proposal sampling) depends on the step alone, so a resumed run repeats it.
-            torch.manual_seed(step_seed(seed, progress.step, accelerator.process_index))
-            set_rate(optimizer, rate(progress.step))
-            with accelerator.accumulate(model):
-                losses = model(**send_to_device(batch, accelerator.device, non_blocking=True))
-                accelerator.backward(losses["loss"])
-                if clip_gradient is not None and accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(model.parameters(), clip_gradient)
-                optimizer.step()
-                optimizer.zero_grad()
-            progress.step += 1
-            progress.batch += 1
-            steps_since += 1
-            for name, value in losses.items():
-                losses_since[name] = losses_since.get(name, 0.0) + value.detach()
-            log.advance()
-            # Reading a loss waits for the device: once every few steps, for all ranks at the same ones.
-            if progress.step % log_every == 0 or progress.batch == loader.batch_sampler.batches():
-                seconds = time.monotonic() - log_time
-                progress.seconds += seconds
-                means = {name: (total / steps_since).item() for name, total in losses_since.items()}
-                if not np.isfinite(means["loss"]):
-                    log.close()
-                    raise InputError(
-                        f"the loss is {means['loss']} at step {progress.step}: "
-                        f"lower the rate and start again, {last} holds the last good state"
+    with closing(log):
+        while progress.epoch < epochs:
+            model.train()
+            loader.batch_sampler.set_epoch(progress.epoch, progress.batch)
+            for batch in loader:
+                # Model noise (drop path, proposal sampling) depends on the step alone, so a resumed run repeats it.
+                torch.manual_seed(step_seed(seed, progress.step, accelerator.process_index))
+                set_rate(optimizer, rate(progress.step))
+                with accelerator.accumulate(model):
+                    losses = model(**send_to_device(batch, accelerator.device, non_blocking=True))
+                    accelerator.backward(losses["loss"])
+                    if clip_gradient is not None and accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), clip_gradient)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                progress.step += 1
+                progress.batch += 1
+                steps_since += 1
+                for name, value in losses.items():
+                    losses_since[name] = losses_since.get(name, 0.0) + value.detach()
+                log.advance()
+                # Reading a loss waits for the device: once every few steps, for all ranks at the same ones.
+                if progress.step % log_every == 0 or progress.batch == loader.batch_sampler.batches():
+                    seconds = time.monotonic() - log_time
+                    progress.seconds += seconds
+                    means = {name: (total / steps_since).item() for name, total in losses_since.items()}
+                    if not np.isfinite(means["loss"]):
+                        raise InputError(
+                            f"the loss is {means['loss']} at step {progress.step}: "
+                            f"lower the rate and start again, {last} holds the last good state"
+                        )
+                    log.write(
+                        progress.step,
+                        "train",
+                        **means,
+                        rate=rate(progress.step - 1),
+                        steps_a_second=steps_since / seconds,
                     )
-                log.write(
-                    progress.step, "train", **means, rate=rate(progress.step - 1), steps_a_second=steps_since / seconds
-                )
-                losses_since, steps_since, log_time = {}, 0, time.monotonic()
-                stopping = _any_rank(accelerator, bool(stop))
-                due = accelerator.is_main_process and time.monotonic() - save_time > 60 * checkpoint_minutes
-                if stopping or _any_rank(accelerator, due):
-                    save_checkpoint(accelerator, last)
-                    save_time = time.monotonic()
-                if stopping:
-                    log.close()
-                    return None
+                    losses_since, steps_since, log_time = {}, 0, time.monotonic()
+                    stopping = _any_rank(accelerator, bool(stop))
+                    due = accelerator.is_main_process and time.monotonic() - save_time > 60 * checkpoint_minutes
+                    if stopping or _any_rank(accelerator, due):
+                        save_checkpoint(accelerator, last)
+                        save_time = time.monotonic()
+                    if stopping:
+                        return None
 
-        progress.epoch += 1
-        progress.batch = 0
-        if validate is not None and (progress.epoch % validate_every == 0 or progress.epoch == epochs):
-            model.eval()
-            loss = validate(accelerator.unwrap_model(model), log, progress.step)
-            log.write(progress.step, "validation", loss=loss, epoch=progress.epoch)
-            if loss < progress.best:
-                progress.best = loss
-                if on_best is not None and accelerator.is_main_process:
-                    on_best(accelerator.unwrap_model(model), loss)
-            log_time = time.monotonic()
-        due = progress.epoch == epochs or time.monotonic() - save_time > 60 * checkpoint_minutes
-        if _any_rank(accelerator, due):
-            save_checkpoint(accelerator, last)
-            save_time = time.monotonic()
-    log.close()
+            progress.epoch += 1
+            progress.batch = 0
+            if validate is not None and (progress.epoch % validate_every == 0 or progress.epoch == epochs):
+                model.eval()
+                loss = validate(accelerator.unwrap_model(model), log, progress.step)
+                log.write(progress.step, "validation", loss=loss, epoch=progress.epoch)
+                if loss < progress.best:
+                    progress.best = loss
+                    if on_best is not None and accelerator.is_main_process:
+                        on_best(accelerator.unwrap_model(model), loss)
+                log_time = time.monotonic()
+            due = progress.epoch == epochs or time.monotonic() - save_time > 60 * checkpoint_minutes
+            if _any_rank(accelerator, due):
+                save_checkpoint(accelerator, last)
+                save_time = time.monotonic()
     return progress
 
 
