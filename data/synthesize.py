@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from sempre.config import changed_keys, read_options, save_options
 from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.synthetic import render_field
 
@@ -136,13 +137,9 @@ def make(task: Task) -> None:
 
 def write_micrograph(path: Path, pixels: np.ndarray, pixel_size_nm: float) -> None:
     """Write pixels uint8 `[H, W]` as a TIFF with ImageJ's metadata. Whole or absent."""
-    partial = path.with_name(f".{path.name}.partial")
     per_nm = 1 / pixel_size_nm
-    with partial.open("wb") as file:
-        tifffile.imwrite(file, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"})
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole_or_absent(path) as partial:
+        tifffile.imwrite(partial, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"})
 
 
 def information_bar(seed: int, width: int, pixel_size_nm: float) -> np.ndarray:
@@ -179,9 +176,8 @@ def write_preview(path: Path, tasks: list[Task]) -> None:
     for place, task in enumerate(tasks):
         y, x = place // columns * TILE, place % columns * TILE
         sheet[y : y + TILE, x : x + TILE] = outlined(read_micrograph(task.image).pixels, read_labels(task.labels))
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(sheet).save(partial, format="PNG")
-    partial.replace(path)
+    with whole_or_absent(path) as partial:
+        Image.fromarray(sheet).save(partial, format="PNG")
 
 
 def outlined(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:

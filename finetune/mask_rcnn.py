@@ -57,7 +57,10 @@ class Options:
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
     batch: int = 8  # crops a step and process
     crop: int = 512  # side of the training crops, px
-    scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # crops are rescaled by a factor drawn here
+    scale: float = 1.0  # the detector sees micrographs at this many times their size; 0.5 takes a quarter of the time
+    scale_range: list[float] = field(
+        default_factory=lambda: [1.0, 1.0]
+    )  # and crops at a further factor drawn from here
     flip: bool = True  # mirror crops and turn them by quarter turns
     rotation: float = 0.0  # turn crops freely by up to this many degrees
     brightness: float = 0.1  # grey values (0 to 1) are shifted by up to this
@@ -111,9 +114,9 @@ def main() -> int | None:
             if detector is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
-                threshold = options.score_threshold or best_score_threshold(detector, labelled, training)
+                threshold = options.score_threshold or best_score_threshold(detector, options.scale, labelled, training)
                 save(detector, options, threshold, labelled, validation, repeat_folder)
-                predict = partial(segment, detector, threshold)
+                predict = partial(segment, detector, options.scale, threshold)
                 write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -137,7 +140,7 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
         options.crop,
         seed,
         flip=options.flip,
-        scale_range=tuple(options.scale_range),
+        scale_range=tuple(options.scale * factor for factor in options.scale_range),
         rotation=options.rotation,
         brightness=options.brightness,
         contrast=options.contrast,
@@ -165,22 +168,22 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
     return detector if finished else None
 
 
-def best_score_threshold(detector: nn.Module, labelled: LabelledSet, training: np.ndarray) -> float:
+def best_score_threshold(detector: nn.Module, scale: float, labelled: LabelledSet, training: np.ndarray) -> float:
     """The score threshold of highest mean AJI+ on training micrographs; the held-out ones have no say in it."""
     thresholds = np.arange(0.3, 0.96, 0.05).round(2)
     totals = np.zeros(len(thresholds))
     for index in tqdm(training[:THRESHOLD_MICROGRAPHS], desc="choosing the score threshold", unit="image"):
         micrograph = labelled.read(index)
-        found = detect(detector, micrograph.pixels.astype(np.float32) / 255)
+        found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
         for position, threshold in enumerate(thresholds):
             labels = paint(found, threshold, micrograph.pixels.shape).labels
             totals[position] += aji_plus(true_overlap(micrograph, labels))
     return float(thresholds[totals.argmax()])
 
 
-def segment(detector: nn.Module, threshold: float, pixels: np.ndarray) -> Prediction:
+def segment(detector: nn.Module, scale: float, threshold: float, pixels: np.ndarray) -> Prediction:
     """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
-    return paint(detect(detector, pixels), threshold, pixels.shape)
+    return paint(detect(detector, pixels, scale), threshold, pixels.shape)
 
 
 def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
@@ -204,6 +207,7 @@ def save(
         "detector": asdict(detector_options(options)),
         "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
         "class_names": ["particle"],
+        "scale": options.scale,
         "score_threshold": threshold,
         "pixel_size_nm": read_micrograph(micrograph).pixel_size_nm,
         "micrograph": str(micrograph),

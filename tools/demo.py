@@ -14,10 +14,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 
 from sempre.config import changed_keys, read_options
@@ -30,8 +31,10 @@ from sempre.training.run_folder import open_run
 
 THRESHOLD_MICROGRAPHS = 32  # on which fine-tuning chooses its score threshold
 ROOT = Path(__file__).parents[1]
-PRETRAINING_SHARE = 0.2  # of the time left for training; the two arms share the rest equally
+PRETRAINING_SHARE = 0.25  # of the time left for training
 RESERVE = 60  # seconds for starting processes, the export and the report
+# On CPUs the arms are fine-tuned side by side, for one detector's small layers cannot keep two cores busy.
+SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
 # glibc would hand every large tensor back to the system and fault its pages in again: a sixth of a CPU's training time.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 BASELINE, ARMS = "Otsu + watershed", ("No pretraining", "FCMAE")
@@ -65,16 +68,24 @@ def main() -> None:
     fine_tuning = [str(ROOT / "configs/mask_rcnn/demo.yaml"), f"data={labelled}", f"seed={options.seed}"]
     stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=2")
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
-    probe = [f"name={options.name}/probe/mask_rcnn", f"split_file={split}", "epochs=8", "score_threshold=0.5"]
-    stages.run("measure fine-tuning", "finetune/mask_rcnn.py", *fine_tuning, *probe)
+    probe = ["finetune/mask_rcnn.py", *fine_tuning, f"split_file={split}", "epochs=8", "score_threshold=0.5"]
+    probes = [[*probe, f"name={options.name}/probe/mask_rcnn_{number}"] for number in range(2 if SIDE_BY_SIDE else 1)]
+    stages.run_together("measure fine-tuning", probes)
     epochs = stages.once("plan", lambda: plan(options.minutes, folder, labelled, stages.seconds))
 
     # Methods: pretrain, then fine-tune both arms alike, beside a baseline that learns nothing.
     name = f"{options.name}/pretraining"
     stages.run("pretrain", "pretrain/fcmae.py", *pretraining, f"name={name}", f"epochs={epochs['pretraining']}")
-    for arm, backbone in zip(ARMS, ("none", folder / "pretraining/backbone"), strict=True):
-        target = [f"name={options.name}/{folder_name(arm)}", f"backbone={backbone}", f"epochs={epochs['fine-tuning']}"]
-        stages.run(f"fine-tune {arm}", "finetune/mask_rcnn.py", *fine_tuning, *target)
+    arms = [
+        [f"name={options.name}/{folder_name(arm)}", f"backbone={backbone}", f"epochs={epochs['fine-tuning']}"]
+        for arm, backbone in zip(ARMS, ("none", folder / "pretraining/backbone"), strict=True)
+    ]
+    arms = [["finetune/mask_rcnn.py", *fine_tuning, *arm] for arm in arms]
+    if SIDE_BY_SIDE:
+        stages.run_together("fine-tune both arms", arms)
+    else:
+        for name, arm in zip(ARMS, arms, strict=True):
+            stages.run(f"fine-tune {name}", *arm)
     name = f"{options.name}/{folder_name(BASELINE)}"
     stages.run(f"score {BASELINE}", "evaluate/watershed.py", f"data={labelled}", f"name={name}")
 
@@ -101,14 +112,30 @@ class Stages:
 
     def run(self, stage: str, *command: str) -> None:
         """Run a Python script or `-m module` with its arguments, unless it has finished before."""
+        self.run_together(stage, [command])
+
+    def run_together(self, stage: str, commands: Sequence[Sequence[str]]) -> None:
+        """Run several at the same time, each with its share of the cores; the stage has finished when all have."""
         if stage in self.seconds:
             return
-        script = list(command) if command[0] == "-m" else [str(ROOT / command[0]), *command[1:]]
-        print(f"\n[{stage}] python {shlex.join(command)}", flush=True)
+        environment = MALLOC | os.environ
+        if len(commands) > 1:
+            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(commands)))
         start = time.monotonic()
-        code = subprocess.run([sys.executable, *script], check=False, env=MALLOC | os.environ).returncode
-        if code:
-            raise InputError(f"the stage '{stage}' ended with code {code}: mend what it says above, then start again")
+        processes = []
+        for number, command in enumerate(commands):
+            print(f"\n[{stage}] python {shlex.join(command)}", flush=True)
+            script = list(command) if command[0] == "-m" else [str(ROOT / command[0]), *command[1:]]
+            # Each has a line of its own for its progress bar.
+            environment = environment | {"TQDM_POSITION": str(number)}
+            processes.append(subprocess.Popen([sys.executable, *script], env=environment))
+        try:
+            codes = [process.wait() for process in processes]
+        finally:
+            for process in processes:
+                process.terminate()
+        if any(codes):
+            raise InputError(f"the stage '{stage}' ended with code {max(codes, key=abs)}: see above, then start again")
         self.seconds[stage] = time.monotonic() - start
         self._save()
 
@@ -127,15 +154,16 @@ def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) 
     """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
     training, validation = LabelledSet(labelled).split()
     batch = OmegaConf.load(ROOT / "configs/mask_rcnn/demo.yaml").batch
-    run = folder / "probe/mask_rcnn/repeat-0"
+    run = folder / "probe/mask_rcnn_0/repeat-0"
     seconds_a_micrograph = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds_a_micrograph"]
-    scoring = 2 * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
+    in_turn = 1 if SIDE_BY_SIDE else len(ARMS)
+    scoring = in_turn * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
     left = 60 * minutes - sum(spent.values()) - RESERVE - scoring
     pretraining_epoch = seconds_a_step(folder / "probe/fcmae") * last_step(folder / "probe/fcmae")
     fine_tuning_epoch = seconds_a_step(run) * max(1, len(training) // batch)
     return {
         "pretraining": max(1, int(PRETRAINING_SHARE * left / pretraining_epoch)),
-        "fine-tuning": max(1, int((1 - PRETRAINING_SHARE) / 2 * left / fine_tuning_epoch)),
+        "fine-tuning": max(1, int((1 - PRETRAINING_SHARE) / in_turn * left / fine_tuning_epoch)),
     }
 
 

@@ -22,6 +22,7 @@ from sempre.config import read_options
 from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_normalise, read_micrograph
+from sempre.images.resize import resize
 from sempre.models.detector_files import load_detector
 from sempre.models.detector_graph import OUTPUTS, export_detector
 from sempre.models.mask_rcnn import detect
@@ -47,7 +48,9 @@ def main() -> None:
     if not micrograph:
         raise InputError(f"{options.run} names no micrograph to check the export on: add micrograph=…")
     percentiles, threshold = details["normalisation"]["percentiles"], details["score_threshold"]
-    pixels = centre(percentile_normalise(read_micrograph(micrograph).pixels, *percentiles), TILE)
+    scale = details["scale"]
+    pixels = resize(percentile_normalise(read_micrograph(micrograph).pixels, *percentiles), scale)
+    pixels = centre(pixels, TILE)
 
     out = Path(options.out or Path(options.run) / "bundle")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ def main() -> None:
         description = {
             "format": 1,
             "sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
-            "input": {"percentiles": percentiles, "low": 0, "high": 1},
+            "input": {"percentiles": percentiles, "low": 0, "high": 1, "scale": scale},
             "tile": TILE,
             "overlap": OVERLAP,
             "score_threshold": threshold,

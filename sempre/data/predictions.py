@@ -40,7 +40,7 @@ def predict_and_score(
     folder.mkdir(parents=True, exist_ok=True)
     samples, true, predicted = {}, {}, {}
     seconds = 0.0
-    for index in tqdm(list(indices), desc=f"segmenting for {folder.parent}", unit="image"):
+    for index in tqdm(list(indices), desc="/".join(("segmenting for", *folder.parts[-3:-1])), unit="image"):
         name, micrograph = dataset.names[index], dataset.read(index)
         start = time.monotonic()
         prediction = predict(micrograph.pixels.astype(np.float32) / 255)

@@ -15,14 +15,16 @@ NAMES = ("model.onnx", "model.json")
 class Bundle:
     """What `model.json` says.
 
-    Grey values are mapped so that the `percentiles` of the whole micrograph become `low` and `high`. `tile` and
-    `overlap` are in px; `pixel_size_nm` is that of the training micrographs, None if unknown.
+    Grey values are mapped so that the `percentiles` of the whole micrograph become `low` and `high`, and the network
+    sees it at `scale` times its size. `tile` and `overlap` are in px of what the network sees; `pixel_size_nm` is that
+    of the training micrographs, None if unknown.
     """
 
     model: Path
     percentiles: tuple[float, float]
     low: float
     high: float
+    scale: float
     tile: int
     overlap: int
     score_threshold: float
@@ -71,6 +73,7 @@ def _bundle(model: Path, fields: dict) -> Bundle:
         percentiles=(low_percentile, high_percentile),
         low=float(fields["input"]["low"]),
         high=float(fields["input"]["high"]),
+        scale=float(fields["input"]["scale"]),
         tile=int(fields["tile"]),
         overlap=int(fields["overlap"]),
         score_threshold=float(fields["score_threshold"]),
@@ -83,6 +86,7 @@ def _bundle(model: Path, fields: dict) -> Bundle:
     possible = {
         "sha256": isinstance(fields["sha256"], str),
         "input.percentiles": 0 <= low_percentile < high_percentile <= 100,
+        "input.scale": 0 < bundle.scale <= 16,
         "tile": bundle.tile > 0,
         "overlap": 0 <= bundle.overlap < bundle.tile,
         "score_threshold": 0 <= bundle.score_threshold <= 1,

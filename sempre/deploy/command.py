@@ -20,6 +20,7 @@ from sempre.deploy.rois import write_rois
 from sempre.deploy.segmenter import Segmentation, Segmenter
 from sempre.deploy.size_plot import write_size_plot
 from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent
 from sempre.images import crop_information_bar, find_micrographs, read_micrograph, write_labels
 
 SUMMARY = (
@@ -171,12 +172,10 @@ def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) ->
 
 def write_summary(path: Path, rows: list[dict[str, str]]) -> None:
     """Write a row for each micrograph, those that failed with their error. Whole or absent."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=SUMMARY, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def plot_sizes(path: Path, results: list[Result]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from sempre.files import whole_or_absent
 from sempre.images import percentile_normalise, to_uint8
 
 SMALL_SIDE = 1000  # px; a micrograph below this is shown at twice its size, so that an outline hides half a pixel
@@ -20,10 +21,8 @@ GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 def write_overlay(path: str | Path, pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None) -> None:
     """Write `draw_overlay` as a PNG. Whole or absent."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(draw_overlay(pixels, labels, pixel_size_nm)).save(partial, format="PNG")
-    partial.replace(path)
+    with whole_or_absent(path) as partial:
+        Image.fromarray(draw_overlay(pixels, labels, pixel_size_nm)).save(partial, format="PNG")
 
 
 def draw_overlay(pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import perimeter
 
+from sempre.files import whole_or_absent
+
 PIXEL_INERTIA = 1 / 12  # second moment of a pixel as a unit square, px²
 
 
@@ -116,15 +118,12 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 
 def write_csv(path: str | Path, particles: list[Particle], pixel_size_nm: float | None = None) -> None:
     """Write a row for each particle, in px and, if the pixel size is known, in nm too. Whole or absent."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     rows = [particle_row(particle, pixel_size_nm) for particle in particles]
     nothing = Particle(0, *[0.0] * 9, touches_border=False)
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(particle_row(nothing, pixel_size_nm)))
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def particle_row(particle: Particle, pixel_size_nm: float | None) -> dict[str, str]:

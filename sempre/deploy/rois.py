@@ -7,6 +7,8 @@ import numpy as np
 from roifile import ROI_TYPE, ImagejRoi
 from scipy import ndimage
 
+from sempre.files import whole_or_absent
+
 MOVE_TO, LINE_TO, CLOSE = 0.0, 1.0, 4.0  # java.awt.geom.PathIterator's segments, of which ImageJ's composites consist
 
 
@@ -15,16 +17,13 @@ def write_rois(path: str | Path, labels: np.ndarray) -> None:
 
     An instance of one piece is a polygon; one of several pieces, or with holes, a composite. Whole or absent.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with whole_or_absent(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for index, found in enumerate(ndimage.find_objects(labels)):
             if found is not None:
                 name = f"{index + 1:05d}"
                 corner = np.array([found[1].start, found[0].start])
                 loops = [corner + loop for loop in boundary_loops(labels[found] == index + 1)]
                 archive.writestr(f"{name}.roi", roi(loops, name).tobytes())
-    partial.replace(path)
 
 
 def roi(loops: list[np.ndarray], name: str) -> ImagejRoi:

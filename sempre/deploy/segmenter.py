@@ -12,6 +12,7 @@ from sempre.deploy.particles import Particle, measure_particles
 from sempre.deploy.tiling import detect_in_tiles
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
+from sempre.images.resize import boxes_between, resize
 
 WHOLE = 2.5  # a micrograph of up to this many tiles' area goes through in one piece
 
@@ -31,7 +32,8 @@ class Segmenter:
     Args:
         bundle_folder: see `sempre.deploy.bundle`.
         threads: for the network; None lets onnxruntime take every core.
-        tile: side in px of the tiles of large micrographs; None is the bundle's. Smaller ones take less memory.
+        tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
+            take less memory.
 
     Raises:
         InputError: for a bundle that cannot be used, and for threads or a tile that cannot be.
@@ -43,8 +45,9 @@ class Segmenter:
         if tile is not None and tile < 64:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
         self.bundle = read_bundle(bundle_folder)
-        self.tile = tile or self.bundle.tile
-        self.overlap = min(self.bundle.overlap, self.tile // 2)
+        # In px of the micrograph, whatever scale the network sees it at.
+        self.tile = round((tile or self.bundle.tile) / self.bundle.scale)
+        self.overlap = min(round(self.bundle.overlap / self.bundle.scale), self.tile // 2)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors only
@@ -90,12 +93,14 @@ class Segmenter:
         return Segmentation(labels, measure_particles(labels, scores[kept]), pixel_size_nm)
 
     def _detect(self, view: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        seen = resize(np.asarray(view, dtype=np.float32), self.bundle.scale)
         inputs = {
-            "image": np.ascontiguousarray(view, dtype=np.float32)[None, None],
+            "image": np.ascontiguousarray(seen)[None, None],
             "score_threshold": np.array([threshold], dtype=np.float32),
         }
         try:
-            return tuple(self.session.run(["boxes", "scores", "masks"], inputs))
+            boxes, scores, masks = self.session.run(["boxes", "scores", "masks"], inputs)
         except Exception as error:  # out of memory among them
             size = f"{view.shape[1]}x{view.shape[0]} px"
             raise InputError(f"the model failed on {size}: {error}; smaller tiles take less memory") from error
+        return boxes_between(boxes, seen.shape, view.shape), scores, masks

@@ -7,6 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from sempre.files import whole_or_absent
+
 MOST_BINS = 60
 
 
@@ -40,9 +42,8 @@ def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, microgra
     axes.set_title(f"{len(diameters):,} {particles} in {micrographs:,} {images}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with whole_or_absent(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def logarithmic_bins(diameters: np.ndarray) -> np.ndarray:

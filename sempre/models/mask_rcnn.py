@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
+from sempre.images.resize import boxes_between, resize
 from sempre.models.grn import use_float32_grn
 
 # Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
@@ -145,17 +146,22 @@ def _to_float32(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] 
 
 
 @torch.inference_mode()
-def detect(model: MaskRCNN, pixels: np.ndarray) -> dict[str, np.ndarray]:
+def detect(model: MaskRCNN, pixels: np.ndarray, scale: float = 1.0) -> dict[str, np.ndarray]:
     """Run the detector on one normalised micrograph.
 
     Args:
         pixels: float32 `[H, W]` in [0, 1].
+        scale: the detector sees the micrograph at this many times its size.
 
     Returns:
-        `boxes [N, 4]` (x0, y0, x1, y1, px), `scores [N]` and `masks [N, 28, 28]`, float32, by falling score.
+        `boxes [N, 4]` (x0, y0, x1, y1, px of the micrograph), `scores [N]` and `masks [N, 28, 28]`, float32, by
+        falling score.
     """
     model.eval()
     device = next(model.parameters()).device
-    result = model([torch.from_numpy(pixels)[None].to(device)])[0]
+    seen = resize(pixels, scale)
+    result = model([torch.from_numpy(seen)[None].to(device)])[0]
     result["masks"] = result["masks"][:, 0]
-    return {name: result[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")}
+    found = {name: result[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")}
+    found["boxes"] = boxes_between(found["boxes"], seen.shape, pixels.shape)
+    return found

@@ -25,7 +25,9 @@ class RunLog:
         self.path = folder / "log.jsonl"
         self._drop_lines_past(step)
         self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step)
-        self.bar = tqdm(total=total_steps, initial=step, unit="step", desc=folder.name, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=total_steps, initial=step, unit="step", desc="/".join(folder.parts[-2:]), dynamic_ncols=True
+        )
 
     def advance(self) -> None:
         if self.active:

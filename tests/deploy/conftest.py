@@ -69,7 +69,7 @@ def write_bundle(folder, model, **changes):
     description = {
         "format": 1,
         "sha256": hashlib.sha256(model).hexdigest(),
-        "input": {"percentiles": [1, 99], "low": 0, "high": 1},
+        "input": {"percentiles": [1, 99], "low": 0, "high": 1, "scale": 1.0},
         "tile": 1024,
         "overlap": 256,
         "score_threshold": 0.5,

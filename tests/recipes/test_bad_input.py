@@ -67,7 +67,9 @@ def test_a_bundle_with_a_wrong_checksum(fails, tmp_path, labelled_set):
     bundle = tmp_path / "bundle"
     write_bundle(bundle, b"what was written", sha256="0" * 64)
     image = labelled_set / "images/field_0.tif"
-    assert "is not the model that" in fails("sempre/deploy/command.py", "segment", image, "--model", bundle, "--out", "out")
+    assert "is not the model that" in fails(
+        "sempre/deploy/command.py", "segment", image, "--model", bundle, "--out", "out"
+    )
 
 
 def test_a_truncated_and_a_huge_tiff_among_good_ones_are_listed(run, labelled_set, tmp_path):

@@ -43,10 +43,10 @@ def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
     scores = []
     for index in range(4):
         micrograph = labelled.read(index)
-        labels = segment(detector, 0.5, micrograph.pixels.astype(np.float32) / 255).labels
+        labels = segment(detector, 1.0, 0.5, micrograph.pixels.astype(np.float32) / 255).labels
         scores.append(aji_plus(true_overlap(micrograph, labels)))
     assert np.mean(scores) >= 0.85, scores
-    assert 0.3 <= best_score_threshold(detector, labelled, np.arange(4)) <= 0.95
+    assert 0.3 <= best_score_threshold(detector, 1.0, labelled, np.arange(4)) <= 0.95
 
 
 def test_a_pretrained_backbone_is_fine_tuned_in_bf16_with_finite_losses(labelled_set, pretrained, tmp_path):

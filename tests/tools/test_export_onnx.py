@@ -47,6 +47,7 @@ def finished(tmp_path):
         "detector": SLIM,
         "normalisation": {"percentiles": [1, 99], "mean": 0.5, "std": 0.25},
         "class_names": ["particle"],
+        "scale": 1.0,
         "score_threshold": 0.5,
         "pixel_size_nm": 1.5,
         "micrograph": str(tmp_path / "micrograph.png"),
