@@ -8,7 +8,7 @@ DEPLOYMENT = [
     "numpy>=1.26",
     "scipy>=1.11",
     "scikit-image>=0.22",
-    "pillow>=10.0",
+    "pillow>=10.1",
     "tifffile>=2023.7",
     "imagecodecs>=2023.7",  # tifffile's decoders for LZW, JPEG and Deflate
     "h5py>=3.10",
@@ -22,7 +22,6 @@ TRAINING = [
     "torch>=2.8",
     "torchvision>=0.23",
     "timm>=1.0.15",
-    "lightly>=1.5",
     "accelerate>=1.6",
     "tensorboard>=2.16",
     "pycocotools>=2.0.7",
@@ -30,7 +29,6 @@ TRAINING = [
     "onnxscript>=0.3",
     "omegaconf>=2.3",
     "safetensors>=0.4",
-    "scikit-learn>=1.4",
 ]
 FORMATS = ["rosettasciio>=0.4"]
 TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS]

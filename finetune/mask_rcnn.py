@@ -152,7 +152,8 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
         collate_fn=collate,
         persistent_workers=options.workers > 0,
     )
-    detector = build_detector(options, seed)
+    # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
+    detector = build_detector(options, seed).to(memory_format=torch.channels_last)
     steps = options.epochs * loader.batch_sampler.batches()
     finished = fit(
         DetectionLoss(detector),

@@ -1,0 +1,36 @@
+"""The whole chain in a budget that lets each training take one epoch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "tools/demo.py"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path):
+    command = [sys.executable, str(SCRIPT), "minutes=0.5"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    demo = tmp_path / "runs/demo"
+    summary = json.loads((demo / "summary.json").read_text())
+    assert list(summary["arms"]) == ["Otsu + watershed", "No pretraining", "FCMAE"]
+    for arm, scores in summary["arms"].items():
+        assert 0 <= scores["aji_plus"]["mean"] <= 1
+        assert set(summary["error_reduction_rate"][arm]) == set(summary["arms"]) - {arm}
+    page = (demo / "report.html").read_text()
+    for arm, scores in summary["arms"].items():
+        assert arm in page
+        assert f"{scores['aji_plus']['mean']:.3f}" in page
+    assert "data:image/png;base64" in page
+    assert 'src="http' not in page
+    assert {"model.onnx", "model.json"} == {path.name for path in (demo / "bundle").iterdir()}
+    assert len(list((demo / "segmented").glob("*_instances.tif"))) == 3
+
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert "[pretrain]" not in again.stdout, "what has finished is not done again"

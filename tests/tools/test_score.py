@@ -1,0 +1,75 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sempre.images import encode_rle, read_labels, write_labels
+from sempre.metrics import aji_plus
+
+SCRIPT = Path(__file__).parents[2] / "tools/score.py"
+
+
+def score(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    """True and predicted label images of two micrographs."""
+    draws = np.random.default_rng(0)
+    for side in ("true", "pred"):
+        (tmp_path / side).mkdir()
+        for name in ("a", "b"):
+            labels = np.kron(draws.integers(0, 4, (5, 6)), np.ones((8, 8), int))
+            write_labels(tmp_path / side / f"{name}.tif", labels)
+    return tmp_path / "true", tmp_path / "pred"
+
+
+def test_label_images_are_scored_one_by_one_and_together(folders, tmp_path):
+    true, predicted = folders
+    finished = score("--true", true, "--pred", predicted, "--json", tmp_path / "out.json")
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    expected = {name: aji_plus(read_labels(true / name), read_labels(predicted / name)) for name in ("a.tif", "b.tif")}
+    assert report["samples"]["a"]["aji_plus"] == pytest.approx(expected["a.tif"])
+    assert report["summary"]["aji_plus"] == pytest.approx(np.mean(list(expected.values())))
+    assert f"{expected['b.tif']:.3f}" in finished.stdout
+
+
+def test_the_error_reduction_against_another_report(folders, tmp_path):
+    true, predicted = folders
+    score("--true", true, "--pred", predicted, "--json", tmp_path / "worse.json")
+    finished = score("--true", true, "--pred", true, "--against", tmp_path / "worse.json")
+    assert "ERR against" in finished.stdout
+    assert "+100.0 %" in finished.stdout
+
+
+def test_overlapping_instances_come_as_run_lengths_with_scores(tmp_path):
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 2:12, 2:12] = masks[1, 8:18, 8:18] = True  # they overlap
+    for side in ("true", "pred"):
+        (tmp_path / side).mkdir()
+        instances = [encode_rle(mask) | {"score": 0.9} for mask in masks]
+        (tmp_path / side / "a.json").write_text(json.dumps({"size": [20, 20], "instances": instances}))
+    finished = score("--true", tmp_path / "true", "--pred", tmp_path / "pred", "--json", tmp_path / "out.json")
+    assert finished.returncode == 0, finished.stderr
+    summary = json.loads((tmp_path / "out.json").read_text())["summary"]
+    assert summary["aji_plus"] == summary["ap"] == pytest.approx(1.0)
+
+
+def test_what_is_missing_or_damaged_is_named(folders, tmp_path):
+    true, predicted = folders
+    (predicted / "b.tif").unlink()
+    finished = score("--true", true, "--pred", predicted)
+    assert finished.returncode == 2
+    assert "has no prediction for b" in finished.stderr
+    (predicted / "b.json").write_text("{}")
+    finished = score("--true", true, "--pred", predicted)
+    assert finished.returncode == 2
+    assert "holds no run lengths" in finished.stderr
+    assert "Traceback" not in finished.stderr
