@@ -31,7 +31,7 @@ from sempre.training.run_folder import open_run
 
 THRESHOLD_MICROGRAPHS = 32  # on which fine-tuning chooses its score threshold
 ROOT = Path(__file__).parents[1]
-PRETRAINING_SHARE = 0.25  # of the time left for training
+PRETRAINING_SHARE = 0.2  # of the time left for training
 RESERVE = 60  # seconds for starting processes, the export and the report
 # On CPUs the arms are fine-tuned side by side, for one detector's small layers cannot keep two cores busy.
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
