@@ -72,7 +72,7 @@ def test_writes_a_bundle(finished, tmp_path, monkeypatch, capsys):
     assert description == {
         "format": 1,
         "sha256": hashlib.sha256((bundle / "model.onnx").read_bytes()).hexdigest(),
-        "input": {"percentiles": [1, 99], "low": 0, "high": 1},
+        "input": {"percentiles": [1, 99], "low": 0, "high": 1, "scale": 1.0},
         "tile": 1024,
         "overlap": 256,
         "score_threshold": 0.5,
@@ -121,7 +121,7 @@ def test_weights_of_another_size_are_refused(finished, tmp_path, monkeypatch):
     details = json.loads((finished / "model.json").read_text())
     details["detector"]["pyramid_channels"] = 64
     (finished / "model.json").write_text(json.dumps(details))
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="damaged or another network's"):
         export(monkeypatch, f"run={finished}", f"out={tmp_path / 'bundle'}")
 
 
