@@ -6,13 +6,13 @@
 Both run the same weights on the same crops and visible patches, forward and backward, in turns; the medians are shown.
 """
 
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import timm
 import torch
@@ -104,9 +104,15 @@ def peak_memory(run: Callable[[bool], None], device: str) -> float:
         before = torch.cuda.memory_allocated()
         run(True)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident()
     run(True)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return peak_resident() - before
+
+
+def peak_resident() -> float:
+    """MB of memory this process has held at the most (Linux; getrusage would count what the parent held too)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1e3
 
 
 def memory_in_own_process(options: Options, method: str) -> float:
