@@ -17,29 +17,25 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.detection_crops import DetectionCrops, collate
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score, true_overlap
+from sempre.data.predictions import predict_and_score
 from sempre.data.samplers import EpochSampler
-from sempre.deploy.painting import paint_particles
-from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import read_micrograph
 from sempre.images.normalise import MEAN, STD
-from sempre.metrics import aji_plus, summarise_repeats
+from sempre.metrics import summarise_repeats
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.detector_files import save_detector
-from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, detect
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.segmentation import best_score_threshold, segment
 from sempre.training.loop import fit, make_accelerator
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.run_folder import open_run
 from sempre.training.schedule import cosine_with_warmup
-
-THRESHOLD_MICROGRAPHS = 32  # the score threshold is chosen on so many
 
 
 @dataclass
@@ -72,7 +68,8 @@ class Options:
     clip_gradient: float = 1.0  # largest gradient norm
     precision: str = "auto"  # auto, bf16 or float32
     workers: int = 2  # loader processes
-    score_threshold: float = 0.0  # detections below are dropped; 0 chooses the best for the training micrographs
+    score_threshold: float = 0.0  # detections below are dropped; 0 chooses the best for training micrographs,
+    threshold_micrographs: int = 32  # for so many of them
     pyramid_channels: int = 256  # width of the feature pyramid and mask head
     box_head_width: int = 1024  # width of the box head
     mask_head_layers: int = 4  # convolutions in the mask head
@@ -114,7 +111,10 @@ def main() -> int | None:
             if detector is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
-                threshold = options.score_threshold or best_score_threshold(detector, options.scale, labelled, training)
+                threshold = options.score_threshold
+                if not threshold:
+                    some = training[: options.threshold_micrographs]
+                    threshold = best_score_threshold(detector, options.scale, labelled, some)
                 save(detector, options, threshold, labelled, validation, repeat_folder)
                 predict = partial(segment, detector, options.scale, threshold)
                 write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
@@ -167,31 +167,6 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
         clip_gradient=options.clip_gradient,
     )
     return detector if finished else None
-
-
-def best_score_threshold(detector: nn.Module, scale: float, labelled: LabelledSet, training: np.ndarray) -> float:
-    """The score threshold of highest mean AJI+ on training micrographs; the held-out ones have no say in it."""
-    thresholds = np.arange(0.3, 0.96, 0.05).round(2)
-    totals = np.zeros(len(thresholds))
-    for index in tqdm(training[:THRESHOLD_MICROGRAPHS], desc="choosing the score threshold", unit="image"):
-        micrograph = labelled.read(index)
-        found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
-        for position, threshold in enumerate(thresholds):
-            labels = paint(found, threshold, micrograph.pixels.shape).labels
-            totals[position] += aji_plus(true_overlap(micrograph, labels))
-    return float(thresholds[totals.argmax()])
-
-
-def segment(detector: nn.Module, scale: float, threshold: float, pixels: np.ndarray) -> Prediction:
-    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
-    return paint(detect(detector, pixels, scale), threshold, pixels.shape)
-
-
-def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
-    """Detections, as `detect` gives them, pasted into a micrograph of `shape`."""
-    kept = found["scores"] >= threshold
-    masks, scores = paste_masks(found["boxes"][kept], found["masks"][kept], shape), found["scores"][kept]
-    return Prediction(paint_particles(masks, scores, shape)[0], masks, scores)
 
 
 def save(

@@ -29,7 +29,7 @@ from sempre.report.chain import write_chain_report
 from sempre.training.logging import read_log
 from sempre.training.run_folder import open_run
 
-THRESHOLD_MICROGRAPHS = 32  # on which fine-tuning chooses its score threshold
+THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
 PRETRAINING_SHARE = 0.2  # of the time left for training
 RESERVE = 60  # seconds for starting processes, the export and the report

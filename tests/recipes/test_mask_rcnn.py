@@ -6,11 +6,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from finetune.mask_rcnn import Options, best_score_threshold, build_detector, segment, train
+from finetune.mask_rcnn import Options, build_detector, train
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
+from sempre.models.segmentation import best_score_threshold, segment
 from sempre.training.logging import read_log
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,45 @@
+"""From a detector's boxes and small masks to a segmented micrograph, and the score that a detection must reach."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from torchvision.models.detection import MaskRCNN
+from tqdm import tqdm
+
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, true_overlap
+from sempre.deploy.painting import paint_particles
+from sempre.deploy.paste import paste_masks
+from sempre.metrics import aji_plus
+from sempre.models.mask_rcnn import detect
+
+THRESHOLDS = np.arange(0.3, 0.96, 0.05).round(2)
+
+
+def best_score_threshold(detector: MaskRCNN, scale: float, labelled: LabelledSet, training: Iterable[int]) -> float:
+    """The score threshold, of `THRESHOLDS`, of highest mean AJI+ on the given training micrographs.
+
+    Args:
+        scale: the detector sees micrographs at this many times their size.
+        training: positions in `labelled`; a few dozen are enough. Held-out ones must have no say in it.
+    """
+    totals = np.zeros(len(THRESHOLDS))
+    for index in tqdm(training, desc="choosing the score threshold", unit="image"):
+        micrograph = labelled.read(index)
+        found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
+        for position, threshold in enumerate(THRESHOLDS):
+            labels = paint(found, threshold, micrograph.pixels.shape).labels
+            totals[position] += aji_plus(true_overlap(micrograph, labels))
+    return float(THRESHOLDS[totals.argmax()])
+
+
+def segment(detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray) -> Prediction:
+    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
+    return paint(detect(detector, pixels, scale), threshold, pixels.shape)
+
+
+def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
+    """Detections, as `detect` gives them, pasted into a micrograph of `shape`."""
+    kept = found["scores"] >= threshold
+    masks, scores = paste_masks(found["boxes"][kept], found["masks"][kept], shape), found["scores"][kept]
+    return Prediction(paint_particles(masks, scores, shape)[0], masks, scores)
