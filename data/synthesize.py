@@ -12,7 +12,7 @@ after an interruption, or with larger numbers, and what is there is kept.
 import multiprocessing
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ from sempre.config import changed_keys, read_options, save_options
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
-from sempre.images.synthetic import render_field
+from sempre.images.synthetic import FieldOptions, render_field
 
+SHAPING = ("seed", "size", "magnifications", "kinds", "information_bars")  # options that change what a field shows
 MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
 TILE = 320  # side of an image in the preview, px
 PREVIEWED = 12
@@ -39,15 +40,18 @@ class Options:
     labelled: int = 24  # micrographs with label images
     unlabelled: int = 96  # micrographs without
     size: int = 512  # height and width, px
+    magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
+    kinds: list[str] = field(default_factory=list)  # of polyhedron, sphere, rod; drawn where none is given
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: int = 0  # processes; 0 = one a CPU
 
 
 @dataclass(frozen=True)
 class Task:
-    """A micrograph to make: its field's seed and size in px, where it goes, and where its labels go, if anywhere."""
+    """A micrograph to make: what it shows, its size in px, where it goes, and where its labels go, if anywhere."""
 
     seed: int
+    content: FieldOptions
     size: int
     image: Path
     labels: Path | None
@@ -83,7 +87,7 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"size={options.size} is too small: give at least 64")
     if (out / "options.yaml").is_file():
         changed = changed_keys(options, out / "options.yaml")
-        other = [line for line in changed if line.split(":")[0] in ("seed", "size", "information_bars")]
+        other = [line for line in changed if line.split(":")[0] in SHAPING]
         if other:
             raise InputError(f"{out} holds another set ({', '.join(other)}): choose another folder, or delete it")
 
@@ -93,7 +97,8 @@ def labelled_tasks(options: Options, out: Path) -> list[Task]:
     images, labels = out / "labelled" / "images", out / "labelled" / "labels"
     names = [f"labelled_{number:05}.tif" for number in range(options.labelled)]
     return [
-        Task(first + number, options.size, images / name, labels / name, False) for number, name in enumerate(names)
+        Task(first + number, shown(options, number), options.size, images / name, labels / name, False)
+        for number, name in enumerate(names)
     ]
 
 
@@ -102,6 +107,7 @@ def unlabelled_tasks(options: Options, out: Path) -> list[Task]:
     return [
         Task(
             first + number,
+            shown(options, number),
             options.size,
             out / "unlabelled" / f"unlabelled_{number:05}.tif",
             None,
@@ -109,6 +115,13 @@ def unlabelled_tasks(options: Options, out: Path) -> list[Task]:
         )
         for number in range(options.unlabelled)
     ]
+
+
+def shown(options: Options, number: int) -> FieldOptions:
+    """What field `number` is to show; the rest is drawn from its seed."""
+    magnifications = options.magnifications
+    magnification = magnifications[number % len(magnifications)] if magnifications else None
+    return FieldOptions(magnification=magnification, kinds=tuple(options.kinds) or None)
 
 
 def each(tasks: list[Task], workers: int):
@@ -125,14 +138,14 @@ def each(tasks: list[Task], workers: int):
 
 def make(task: Task) -> None:
     """Render a field and write it: the labels first, so that an image that is there has its labels."""
-    field = render_field(task.seed, (task.size, task.size))
+    rendered = render_field(task.seed, (task.size, task.size), task.content)
     if task.labels:
-        write_labels(task.labels, field.labels)
-    pixels = field.pixels
+        write_labels(task.labels, rendered.labels)
+    pixels = rendered.pixels
     if task.information_bars:
-        bar = information_bar(task.seed, task.size, field.pixel_size_nm)
+        bar = information_bar(task.seed, task.size, rendered.pixel_size_nm)
         pixels = np.concatenate([pixels, bar])
-    write_micrograph(task.image, pixels, field.pixel_size_nm)
+    write_micrograph(task.image, pixels, rendered.pixel_size_nm)
 
 
 def write_micrograph(path: Path, pixels: np.ndarray, pixel_size_nm: float) -> None:

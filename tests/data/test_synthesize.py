@@ -9,7 +9,7 @@ from PIL import Image
 
 from sempre.errors import InputError
 from sempre.images import crop_information_bar, read_labels, read_micrograph
-from sempre.images.synthetic import render_field
+from sempre.images.synthetic import FieldOptions, render_field
 
 SCRIPT = Path(__file__).parents[2] / "data" / "synthesize.py"
 SMALL = ("labelled=3", "unlabelled=4", "size=128")
@@ -118,3 +118,13 @@ def test_numbers_out_of_range_are_refused(tmp_path, monkeypatch, option):
     with pytest.raises(InputError, match=option):
         synthesize(monkeypatch, f"out={tmp_path}", *SMALL, option)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_set_can_be_restricted_to_kinds_and_magnifications(tmp_path, monkeypatch):
+    options = ["labelled=2", "unlabelled=0", "size=128", "magnifications=[high,low]", "kinds=[sphere]"]
+    synthesize(monkeypatch, f"out={tmp_path / 'set'}", *options)
+    for number, magnification in enumerate(("high", "low")):
+        field = render_field(number, (128, 128), FieldOptions(magnification=magnification, kinds=("sphere",)))
+        image = read_micrograph(tmp_path / f"set/labelled/images/labelled_{number:05}.tif")
+        np.testing.assert_array_equal(image.pixels, field.pixels)
+        assert set(field.kinds) <= {"sphere"}
