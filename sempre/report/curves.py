@@ -23,7 +23,7 @@ def loss_curves(logs: Mapping[str, Path], title: str) -> Figure:
                     *zip(*points, strict=True), style, marker=marker, color=f"C{number}", label=label, linewidth=1.3
                 )
     axes.set(title=title, xlabel="step", ylabel="loss")
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3, which="both")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure

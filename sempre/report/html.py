@@ -49,19 +49,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def picture(source: np.ndarray | Figure | Path, caption: str = "") -> str:
-    """A picture: pixels uint8 `[H, W]` or `[H, W, 3]`, a matplotlib figure, or a PNG file."""
+    """A picture: pixels uint8 `[H, W]` or, kept as JPEG, `[H, W, 3]`; a matplotlib figure, or a PNG file."""
+    buffer, kind = io.BytesIO(), "png"
     if isinstance(source, Path):
-        encoded = source.read_bytes()
+        buffer.write(source.read_bytes())
+    elif isinstance(source, Figure):
+        source.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    elif source.ndim == 2:
+        Image.fromarray(source).save(buffer, format="PNG")
     else:
-        buffer = io.BytesIO()
-        if isinstance(source, Figure):
-            source.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-        else:
-            Image.fromarray(source).save(buffer, format="PNG")
-        encoded = buffer.getvalue()
-    data = base64.b64encode(encoded).decode()
+        kind = "jpeg"
+        Image.fromarray(source).save(buffer, format="JPEG", quality=88, subsampling=0)  # thin lines keep their colour
+    data = base64.b64encode(buffer.getvalue()).decode()
     text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
 
 
 def figure_row(pictures: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def fit(
         The progress made, or None when a signal stopped the run early (its state is saved).
 
     Raises:
-        InputError: when a loss is not finite; the last good checkpoint stays.
+        InputError: when a loss is not finite; the checkpoint before it stays.
     """
     model, optimizer = accelerator.prepare(model, optimizer)
     progress = Progress()
@@ -107,7 +107,7 @@ def fit(
                     if not np.isfinite(means["loss"]):
                         raise InputError(
                             f"the loss is {means['loss']} at step {progress.step}: "
-                            f"lower the rate and start again, {last} holds the last good state"
+                            "start again with a lower rate, under another name"
                         )
                     log.write(
                         progress.step,

@@ -96,7 +96,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"the loss is nan at step 6: lower the rate"):
+    with pytest.raises(InputError, match=r"the loss is nan at step 6: start again with a lower rate"):
         train(tmp_path, Noisy(at_step=5, act=lambda loss: loss * float("nan")))
 
 
