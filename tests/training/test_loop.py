@@ -1,6 +1,5 @@
 """The loop resumes to the same weights, stops on a signal, and never goes on with a loss that is no number."""
 
-import os
 import signal
 
 import pytest
@@ -73,7 +72,7 @@ def test_a_run_stopped_in_mid_epoch_ends_with_the_same_weights(tmp_path):
     assert train(tmp_path / "whole", whole).step == 32
 
     def send_signal(loss):
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
         return loss
 
     folder = tmp_path / "stopped"
