@@ -37,6 +37,7 @@ class Options:
     store: str = "???"  # HDF5 file to make or to add to
     percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
     crop_information_bar: bool = True  # cut off the databar below the micrograph
+    scale: float = 1.0  # keep micrographs at this many times their size, the one a detector will see them at
     labels_from: str = "none"  # none, prefix (file name up to the first "_"), folder (its name) or csv
     labels_csv: str = ""  # file of rows file,label for labels_from=csv; paths relative to the folder, or file names
     patch_size: int = 64  # side of the patches kept beside the images, px
@@ -50,11 +51,13 @@ def main() -> None:
     folder, store = Path(options.images), Path(options.store)
     if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
         raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
+    if not 0 < options.scale <= 16:
+        raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
     label_of = label_rule(options)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]
     workers = options.workers or os.cpu_count()
-    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar)
+    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(
@@ -64,6 +67,7 @@ def main() -> None:
         options.patches,
         options.seed,
         crop_information_bar=options.crop_information_bar,
+        scale=options.scale,
         labels_from=options.labels_from,
     ) as writer:
         before = len(writer.stored)

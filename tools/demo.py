@@ -23,14 +23,17 @@ from omegaconf import OmegaConf
 
 from sempre.config import changed_keys, read_options
 from sempre.data.labelled import LabelledSet
+from sempre.data.store import Store
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.models.packed import PATCH
 from sempre.report.chain import write_chain_report
 from sempre.training.logging import read_log
 from sempre.training.run_folder import open_run
 
 THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
+PRETRAINING, FINE_TUNING = ROOT / "configs/fcmae/demo.yaml", ROOT / "configs/mask_rcnn/demo.yaml"
 PRETRAINING_SHARE = 0.2  # of the time left for training
 RESERVE = 60  # seconds for starting processes, the export and the report
 # On CPUs the arms are fine-tuned side by side, for one detector's small layers cannot keep two cores busy.
@@ -38,7 +41,7 @@ SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
 # glibc would hand every large tensor back to the system and fault its pages in again: a sixth of a CPU's training time.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 # What a detector can learn in minutes: no rods, no specks, and enough fields to tell arms apart.
-SYNTHETIC = ("labelled=48", "unlabelled=96", "size=384", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
+SYNTHETIC = ("labelled=48", "unlabelled=96", "size=512", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
 BASELINE, ARMS = "Otsu + watershed", ("No pretraining", "FCMAE")
 
 
@@ -63,11 +66,13 @@ def main() -> None:
     store = folder / "store.h5"
     if not options.data:
         stages.run("render", "data/synthesize.py", f"out={folder / 'data'}", f"seed={options.seed}", *SYNTHETIC)
-    stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}")
+    scale = OmegaConf.load(FINE_TUNING).scale  # pretrained on what the detector will see
+    stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}", f"scale={scale}")
 
     # The budget, in epochs: what the machine does in a minute is measured first.
-    pretraining = [str(ROOT / "configs/fcmae/demo.yaml"), f"store={store}", f"seed={options.seed}"]
-    fine_tuning = [str(ROOT / "configs/mask_rcnn/demo.yaml"), f"data={labelled}", f"seed={options.seed}"]
+    crop = stages.once("crop", lambda: largest_crop(store))
+    pretraining = [str(PRETRAINING), f"store={store}", f"crop={crop}", f"seed={options.seed}"]
+    fine_tuning = [str(FINE_TUNING), f"data={labelled}", f"seed={options.seed}"]
     stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=2")
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
     probe = ["finetune/mask_rcnn.py", *fine_tuning, f"split_file={split}", "epochs=8", "score_threshold=0.5"]
@@ -155,7 +160,7 @@ class Stages:
 def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:
     """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
     training, validation = LabelledSet(labelled).split()
-    batch = OmegaConf.load(ROOT / "configs/mask_rcnn/demo.yaml").batch
+    batch = OmegaConf.load(FINE_TUNING).batch
     run = folder / "probe/mask_rcnn_0/repeat-0"
     seconds_a_micrograph = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds_a_micrograph"]
     in_turn = 1 if SIDE_BY_SIDE else len(ARMS)
@@ -187,6 +192,13 @@ def small_split(labelled: Path, path: Path) -> str:
     sides = {"train": [dataset.names[index] for index in training[:8]], "validation": [dataset.names[validation[0]]]}
     write_json(path, sides)
     return str(path)
+
+
+def largest_crop(store: Path) -> int:
+    """The largest crop, up to that of the configuration, that every micrograph of the store holds."""
+    entries = Store(store).entries
+    short_side = int(min(entries.height.min(), entries.width.min()))
+    return min(OmegaConf.load(PRETRAINING).crop, short_side // PATCH * PATCH)
 
 
 def validation_micrographs(labelled: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from sempre.data.split import file_sha256
 from sempre.data.store_writer import StoredImage
 from sempre.errors import InputError
 from sempre.images import crop_information_bar, percentile_normalise, read_micrograph, to_uint8
+from sempre.images.resize import resize
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Intake:
         folder: what stored paths are relative to.
         percentiles: grey values at these percentiles become 0 and 255.
         crop_information_bar: cut the databar off below the micrograph, before the percentiles are taken.
+        scale: keep micrographs at this many times their size.
     """
 
     folder: Path
     percentiles: tuple[float, float]
     crop_information_bar: bool
+    scale: float = 1.0
 
     def __call__(self, path: str, label: str | None, sha256: str | None) -> StoredImage | Skipped | None:
         """Read `folder/path`; None when its SHA-256 is the given one, which is stored already.
@@ -60,10 +63,11 @@ class Intake:
         if reason:
             return Skipped(path, reason)
         pixels = crop_information_bar(micrograph.pixels) if self.crop_information_bar else micrograph.pixels
-        grey = to_uint8(percentile_normalise(pixels, *self.percentiles))
+        grey = to_uint8(resize(percentile_normalise(pixels, *self.percentiles), self.scale))
         if grey.min() == grey.max():
             return Skipped(path, "constant but for its information bar")
-        return StoredImage(path, digest, status.st_size, status.st_mtime_ns, grey, micrograph.pixel_size_nm, label)
+        size_nm = micrograph.pixel_size_nm / self.scale if micrograph.pixel_size_nm else None
+        return StoredImage(path, digest, status.st_size, status.st_mtime_ns, grey, size_nm, label)
 
 
 def _unusable(pixels: np.ndarray) -> str:

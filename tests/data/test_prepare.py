@@ -257,3 +257,17 @@ def test_a_store_inside_the_folder_is_not_taken_for_a_micrograph(tmp_path, monke
     with StoreWriter(folder / "store.h5", crop_information_bar=True, labels_from="none") as writer:
         assert len(writer.stored) == 3
     assert json.loads((folder / "store.h5.report.json").read_text())["skipped"] == []
+
+
+def test_micrographs_are_kept_at_another_scale(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 300)).astype(np.uint8)
+    tifffile.imwrite(folder / "a.tif", pixels, imagej=True, resolution=(0.5, 0.5), metadata={"unit": "nm"})
+    prepare(monkeypatch, f"images={folder}", f"store={tmp_path / 'a.h5'}", "scale=0.5")
+    store = Store(tmp_path / "a.h5")
+    assert store.read(0).shape == (100, 150)
+    assert store.entries.pixel_size_nm[0] == pytest.approx(4.0)
+    store.close()
+    with pytest.raises(InputError, match="scale"):
+        prepare(monkeypatch, f"images={folder}", f"store={tmp_path / 'a.h5'}", "scale=0.25")
