@@ -54,9 +54,7 @@ class Options:
     batch: int = 8  # crops a step and process
     crop: int = 512  # side of the training crops, px
     scale: float = 1.0  # the detector sees micrographs at this many times their size; 0.5 takes a quarter of the time
-    scale_range: list[float] = field(
-        default_factory=lambda: [1.0, 1.0]
-    )  # and crops at a further factor drawn from here
+    scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # a further factor, drawn for each crop
     flip: bool = True  # mirror crops and turn them by quarter turns
     rotation: float = 0.0  # turn crops freely by up to this many degrees
     brightness: float = 0.1  # grey values (0 to 1) are shifted by up to this
@@ -68,8 +66,8 @@ class Options:
     clip_gradient: float = 1.0  # largest gradient norm
     precision: str = "auto"  # auto, bf16 or float32
     workers: int = 2  # loader processes
-    score_threshold: float = 0.0  # detections below are dropped; 0 chooses the best for training micrographs,
-    threshold_micrographs: int = 32  # for so many of them
+    score_threshold: float = 0.0  # detections below are dropped; 0 chooses it on training micrographs
+    threshold_micrographs: int = 32  # so many of them
     pyramid_channels: int = 256  # width of the feature pyramid and mask head
     box_head_width: int = 1024  # width of the box head
     mask_head_layers: int = 4  # convolutions in the mask head

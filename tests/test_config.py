@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -5,6 +6,9 @@ import pytest
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
+
+ROOT = Path(__file__).parents[1]
+RECIPES = [(ROOT / folder).glob("*.py") for folder in ("pretrain", "finetune", "evaluate", "data", "tools")]
 
 
 @dataclass
@@ -62,7 +66,7 @@ def test_every_shipped_configuration_is_read():
     from finetune.mask_rcnn import Options as MaskRCNN
     from pretrain.fcmae import Options as FCMAE
 
-    configs = Path(__file__).parents[1] / "configs"
+    configs = ROOT / "configs"
     for recipe, options in (("fcmae", FCMAE), ("mask_rcnn", MaskRCNN)):
         files = sorted((configs / recipe).glob("*.yaml"))
         assert files
@@ -94,3 +98,11 @@ def test_bugs_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_command(main)
+
+
+@pytest.mark.parametrize("script", sorted(str(file.relative_to(ROOT)) for folder in RECIPES for file in folder))
+def test_every_option_of_every_recipe_is_explained(script):
+    source = (ROOT / script).read_text(encoding="utf-8")
+    body = source.split("class Options:")[1].split("\n\n\n")[0] if "class Options:" in source else ""
+    for name in re.findall(r"^ {4}(\w+): ", body, re.MULTILINE):
+        assert re.search(rf"^ {{4}}{name}: .*  # \S", body, re.MULTILINE), f"{script}: {name} has no comment"
