@@ -32,9 +32,10 @@ from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.segmentation import best_score_threshold, segment
-from sempre.training.loop import fit, make_accelerator
+from sempre.training.accelerator import make_accelerator
+from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
-from sempre.training.run_folder import open_run
+from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
 
@@ -51,7 +52,8 @@ class Options:
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
-    batch: int = 8  # crops a step and process
+    batch: int = 8  # crops a step, over all processes
+    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
     crop: int = 512  # side of the training crops, px
     scale: float = 1.0  # the detector sees micrographs at this many times their size; 0.5 takes a quarter of the time
     scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # a further factor, drawn for each crop
@@ -96,7 +98,9 @@ def main() -> int | None:
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options)
+        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
+        if accelerator.is_main_process:
+            lock_run(folder)
 
     # Every repeat has its own seed for the random weights, the crops and their order; the split stays.
     repeats = []
@@ -145,7 +149,7 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
     )
     loader = DataLoader(
         crops,
-        batch_sampler=EpochSampler(len(crops), options.batch * ranks, seed, accelerator.process_index, ranks),
+        batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),
         num_workers=options.workers,
         collate_fn=collate,
         persistent_workers=options.workers > 0,
@@ -162,6 +166,7 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
         epochs=options.epochs,
         rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
         seed=seed,
+        accumulation=options.accumulation,
         clip_gradient=options.clip_gradient,
     )
     return detector if finished else None

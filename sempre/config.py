@@ -48,7 +48,8 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
 def help_text(options_class: type) -> str:
     """The recipe's docstring and one line an option: name, default, and the comment beside it in the source."""
     module = sys.modules[options_class.__module__]
-    comments = dict(re.findall(r"^ {4}(\w+): [^#\n]*?#\s*(.+)$", inspect.getsource(options_class), re.MULTILINE))
+    sources = [inspect.getsource(ancestor) for ancestor in options_class.__mro__[:-1]]
+    comments = dict(re.findall(r"^ {4}(\w+): [^#\n]*?#\s*(.+)$", "\n".join(sources), re.MULTILINE))
     lines = [(module.__doc__ or "").strip(), "", "options, as key=value or in a YAML file given before them:"]
     for field in fields(options_class):
         default = field.default if field.default_factory is MISSING else field.default_factory()

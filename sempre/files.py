@@ -1,5 +1,6 @@
-"""Files that are whole or absent, whenever the process is killed or the disk is full."""
+"""Files that are whole or absent, whenever the process is killed or the disk is full, and their checksums."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -28,3 +29,12 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON."""
     with whole_or_absent(path) as partial:
         partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal characters."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -82,6 +82,10 @@ class DetectionCrops(Dataset):
     def __len__(self) -> int:
         return len(self.indices) * self.repeats
 
+    def name_of(self, sample: int) -> str:
+        """The file of a sample."""
+        return str(self.labelled.images[int(self.indices[sample % len(self.indices)])])
+
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
         epoch, sample = key
         repeat, position = divmod(sample, len(self.indices))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.split import file_sha256
 from sempre.data.store_writer import StoredImage
 from sempre.errors import InputError
+from sempre.files import file_sha256
 from sempre.images import crop_information_bar, percentile_normalise, read_micrograph, to_uint8
 from sempre.images.resize import resize
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from sempre.data.coco import coco_layers, read_coco
-from sempre.data.split import file_sha256, split
+from sempre.data.split import split
 from sempre.errors import InputError
+from sempre.files import file_sha256
 from sempre.images import find_micrographs, percentile_normalise, read_labels, read_micrograph, to_uint8
 
 LABEL_FOLDERS = ("labels", "segmaps")

@@ -58,6 +58,10 @@ class EpochSampler:
             return np.arange(self.samples)
         return generator(self.seed, self.epoch, ORDER).permutation(self.samples)
 
+    def global_batch(self, batch: int) -> list[int]:
+        """The samples, over all ranks, of a batch of the chosen epoch."""
+        return self.order()[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order, epoch = self.order(), self.epoch
         for batch in range(self.first_batch, self.batches()):

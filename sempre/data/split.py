@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -39,12 +38,3 @@ def split(sha256s: Iterable[str], fraction: float = 0.2, seed: int = 0) -> np.nd
 
 def _draw(sha256: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{sha256}".encode()).digest()[:8], "big")
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal characters."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()

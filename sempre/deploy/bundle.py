@@ -1,11 +1,11 @@
 """A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.errors import InputError
+from sempre.files import file_sha256
 
 FORMAT = 1
 NAMES = ("model.onnx", "model.json")
@@ -60,7 +60,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         bundle = _bundle(model, fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{description} lacks or garbles {error}: export the bundle again") from error
-    if _sha256(model) != fields["sha256"]:
+    if file_sha256(model) != fields["sha256"]:
         raise InputError(f"{model} is not the model that {description} describes: copy the whole bundle again")
     return bundle
 
@@ -97,11 +97,3 @@ def _bundle(model: Path, fields: dict) -> Bundle:
         if not holds:
             raise ValueError(f"'{name}'")
     return bundle
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,14 +1,28 @@
-"""Checkpoints that are whole or absent: written beside the old one, flushed, then swapped in by rename."""
+"""Checkpoints that are whole and verified: written beside the old ones, flushed, then swapped in by rename.
 
+A run keeps the newest two, `last` and `previous`. Each has a manifest of its files' SHA-256s; one that does not agree
+with its manifest is reported and the one before it taken.
+"""
+
+import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
 
 from sempre.errors import InputError
+from sempre.files import file_sha256, write_json
+
+WEIGHTS, OPTIMIZER, PROGRESS, MANIFEST = "model.safetensors", "optimizer.pt", "progress.json", "manifest.json"
 
 
 @dataclass
@@ -21,59 +35,120 @@ class Progress:
     best: float = float("inf")  # lowest validation loss so far
     seconds: float = 0.0  # spent training, over all sessions of the run
 
-    def state_dict(self) -> dict:
-        return asdict(self)
 
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+@dataclass
+class TrainingState:
+    """All that a run is made of. Random generators are not: their seeds are functions of the step and the sample."""
+
+    model: nn.Module  # not wrapped, so that its checkpoint loads under any number of processes
+    optimizer: Optimizer
+    progress: Progress
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path) -> None:
-    """Replace the checkpoint `folder` by the accelerator's present state; a kill at any point leaves a valid one.
+def save_checkpoint(state: TrainingState, folder: Path) -> None:
+    """Make `state` the checkpoint `folder/last`, and what was there `folder/previous`; for the main process alone.
+
+    A kill at any byte leaves a valid checkpoint, at most one older than the newest.
 
     Raises:
-        InputError: when it cannot be written (full disk, no permission); the previous checkpoint stays.
+        InputError: when it cannot be written (full disk, no permission); the checkpoints before it stay.
     """
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    partial = folder.with_name(folder.name + ".partial")
+    partial, new = folder / "partial", folder / "new"
     try:
-        if accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(partial))
-        accelerator.wait_for_everyone()
-        if not accelerator.is_main_process:
-            return
-        for path in partial.rglob("*"):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.model.state_dict().items()}
+        save_file(weights, partial / WEIGHTS)
+        torch.save(state.optimizer.state_dict(), partial / OPTIMIZER)
+        write_json(partial / PROGRESS, asdict(state.progress))
+        for path in partial.iterdir():
             _flush(path)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        write_json(partial / MANIFEST, {"sha256": _checksums(partial)})
+        _flush(partial)
         partial.rename(new)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        _flush(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch and safetensors report a full disk each in their way
+        _promote(folder)
+    # torch and safetensors report a full disk each in their way.
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
-            f"cannot save {folder} ({error}): free some space, then start the same command again"
+            f"cannot save {folder / 'last'} ({error}): free some space, then start the same command again"
         ) from error
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path) -> bool:
-    """Restore the accelerator's state from `folder`; False when there is none yet."""
-    whole = [folder, folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")]
-    for candidate in whole:
-        if candidate.is_dir():
-            accelerator.load_state(str(candidate))
-            return True
-    return False
+def load_checkpoint(state: TrainingState, folder: Path, accelerator: Accelerator) -> bool:
+    """Restore `state` from the newest valid checkpoint in `folder`; False when there is none yet.
+
+    Every rank loads what the main process found valid. Damaged checkpoints are reported and passed over.
+
+    Raises:
+        InputError: when all checkpoints are damaged, or belong to another network.
+    """
+    found: list = [None, ""]
+    if accelerator.is_main_process:
+        try:
+            found[0] = _newest_valid(folder, report=print)
+        except InputError as error:
+            found[1] = str(error)
+    broadcast_object_list(found)
+    path, problem = found
+    if problem:
+        raise InputError(problem)
+    if path is None:
+        return False
+    try:
+        state.model.load_state_dict(load_file(path / WEIGHTS))
+        state.optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path} is another network's ({str(error).splitlines()[0]}): give this run another name="
+        ) from error
+    for name, value in json.loads((path / PROGRESS).read_text(encoding="utf-8")).items():
+        setattr(state.progress, name, value)
+    return True
+
+
+def _newest_valid(folder: Path, report: Callable[[str], None]) -> Path | None:
+    if (folder / "new").exists() and not _damage(folder / "new"):
+        _promote(folder)  # the kill came between two renames
+    damaged = []
+    for path in (folder / "last", folder / "previous"):
+        if not path.is_dir():
+            continue
+        problem = _damage(path)
+        if not problem:
+            if damaged:
+                report(f"{damaged[-1]}: going on from {path}")
+            return path
+        damaged.append(f"{path} is damaged ({problem})")
+    if damaged:
+        raise InputError(f"{' and '.join(damaged)}: remove {folder} to begin anew")
+    return None
+
+
+def _promote(folder: Path) -> None:
+    """`new` becomes `last`, `last` becomes `previous`; at every instant two of the three are there, or the only one."""
+    new, last, previous = folder / "new", folder / "last", folder / "previous"
+    if last.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        last.rename(previous)
+    new.rename(last)
+    _flush(folder)
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the checkpoint; empty when it agrees with its manifest."""
+    try:
+        expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        found = _checksums(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST}: {error}"
+    wrong = [name for name, checksum in expected.items() if found.get(name) != checksum]
+    return f"{wrong[0]} differs from its checksum" if wrong else ""
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint but its manifest."""
+    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != MANIFEST}
 
 
 def _flush(path: Path) -> None:

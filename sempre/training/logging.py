@@ -5,11 +5,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from sempre.files import whole_or_absent
+
+STEADY_STEPS = 20
 
 
 class RunLog:
@@ -25,6 +28,7 @@ class RunLog:
         self.path = folder / "log.jsonl"
         self._drop_lines_past(step)
         self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step)
+        self.estimated = False
         self.bar = tqdm(
             total=total_steps, initial=step, unit="step", desc="/".join(folder.parts[-2:]), dynamic_ncols=True
         )
@@ -43,6 +47,14 @@ class RunLog:
             self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
         if "loss" in values:
             self.bar.set_postfix_str(f"{kind} loss {values['loss']:.4f}")
+
+    def estimate(self, steps_a_second: float, processes: int) -> None:
+        """Say once what the rest of the run will take, when the speed is no longer that of the start."""
+        if self.active and not self.estimated and self.bar.n - self.bar.initial >= STEADY_STEPS:
+            hours = (self.bar.total - self.bar.n) / steps_a_second / 3600
+            device = "GPU" if torch.cuda.is_available() else "process"
+            self.bar.write(f"about {hours:.2g} hours to go: {hours * processes:.2g} {device}-hours on {processes}")
+            self.estimated = True
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Record a grey image, uint8 `[H, W]`, in TensorBoard and, the newest only, as `figures/<name>.png`."""

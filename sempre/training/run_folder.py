@@ -1,26 +1,80 @@
-"""A run's folder: created once, gone on with when started again under the same options."""
+"""A run's folder: created once, gone on with when started again under the same options, by one job at a time."""
 
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sempre.config import changed_keys, save_options
 from sempre.errors import InputError
-from sempre.files import whole_or_absent
+from sempre.files import whole_or_absent, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nobody runs two jobs on one folder
+    fcntl = None
+
+REQUEUE_SECONDS = 120  # that a requeued job waits for its former self to end
 
 
-def open_run(folder: str | Path, options: object) -> Path:
+def open_run(
+    folder: str | Path, options: object, may_change: Sequence[str] = (), data_fingerprint: str | None = None
+) -> Path:
     """Create `folder` with the resolved options in `config.yaml`, or go on with the run that is there.
 
+    Args:
+        may_change: options that change how fast a run goes, not where to: a run goes on under other values of these.
+        data_fingerprint: of the data the run is trained on.
+
     Raises:
-        InputError: when the folder's run had other options; the message says which.
+        InputError: when the folder's run had other options (the message says which) or other data.
     """
     folder = Path(folder)
-    saved = folder / "config.yaml"
+    saved, data = folder / "config.yaml", folder / "data.json"
     if saved.exists():
-        if changes := changed_keys(options, saved):
+        changes = [change for change in changed_keys(options, saved) if change.split(":")[0] not in may_change]
+        if changes:
             listed = "; ".join(changes)
             raise InputError(f"{folder} holds a run with other options ({listed}): give this one another name=")
+        if data.exists() and json.loads(data.read_text())["fingerprint"] != data_fingerprint:
+            raise InputError(f"the micrographs have changed since {folder} was begun: give this run another name=")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    if data_fingerprint is not None:
+        write_json(data, {"fingerprint": data_fingerprint})
     with whole_or_absent(saved) as partial:
         save_options(options, partial)
     return folder
+
+
+def lock_run(folder: str | Path) -> None:
+    """Keep other processes from running in `folder` until this one ends, however it ends.
+
+    A requeued job waits for its former self, which may still be dying on another node.
+
+    Raises:
+        InputError: when another process runs there; the message names its job and host.
+    """
+    if fcntl is None:
+        return
+    job = os.environ.get("SLURM_JOB_ID", "")
+    # The descriptor stays open on purpose: the lock lasts as long as the process. POSIX record locks, unlike flock,
+    # are not inherited by loader workers that outlive a killed parent, and work on network file systems.
+    descriptor = os.open(Path(folder) / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + REQUEUE_SECONDS
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            holder = os.pread(descriptor, 1024, 0).decode(errors="replace")
+            if not (job and holder.startswith(f"job {job} ")) or time.monotonic() > deadline:
+                raise InputError(
+                    f"{folder} is in use by {holder or 'another process'}: wait for it, or give this run another name="
+                ) from error
+            time.sleep(1)
+    os.ftruncate(descriptor, 0)
+    name = f"job {job} " if job else ""
+    os.pwrite(descriptor, f"{name}process {os.getpid()} on {socket.gethostname()}".encode(), 0)

@@ -6,8 +6,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from sempre.data.labelled import LabelledSet
-from sempre.data.split import file_sha256, split
+from sempre.data.split import split
 from sempre.errors import InputError
+from sempre.files import file_sha256
 
 
 def write_pair(folder, name: str, labels: np.ndarray, pixels: np.ndarray | None = None, label_folder="labels") -> None:

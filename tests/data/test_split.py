@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.data.split import file_sha256, is_validation, split
+from sempre.data.split import is_validation, split
 
 
 def hashes(count: int, start: int = 0) -> list[str]:
@@ -48,9 +48,3 @@ def test_order_changes_no_side():
 def test_a_fraction_of_zero_or_one_is_taken_at_its_word():
     assert not split(hashes(5), fraction=0).any()
     assert split(hashes(5), fraction=1).all()
-
-
-def test_file_sha256_is_the_hash_of_the_bytes(tmp_path):
-    content = bytes(range(256)) * 9000
-    (tmp_path / "file").write_bytes(content)
-    assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -1,5 +1,6 @@
 """The loop resumes to the same weights, stops on a signal, and never goes on with a loss that is no number."""
 
+import json
 import signal
 
 import pytest
@@ -10,13 +11,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError
+from sempre.training.accelerator import make_accelerator
 from sempre.training.logging import read_log
-from sempre.training.loop import fit, make_accelerator, step_seed
+from sempre.training.loop import fit, split_batch, step_seed
 from sempre.training.schedule import cosine_with_warmup
 
 
 class Numbers(Dataset):
     """Random vectors that depend on (epoch, sample)."""
+
+    def name_of(self, sample: int) -> str:
+        return f"number {sample}"
 
     def __len__(self) -> int:
         return 32
@@ -43,7 +48,7 @@ class Noisy(nn.Module):
         return {"loss": loss}
 
 
-def train(folder, model, epochs=4, **options):
+def train(folder, model, epochs=4, log_every=2, **options):
     AcceleratorState._reset_state(reset_partial_state=True)
     loader = DataLoader(
         Numbers(), batch_sampler=EpochSampler(32, 4, seed=3), collate_fn=lambda items: {"x": torch.stack(items)}
@@ -58,7 +63,7 @@ def train(folder, model, epochs=4, **options):
         epochs=epochs,
         rate=lambda step: cosine_with_warmup(step, 32, 4, 1e-2),
         seed=5,
-        log_every=2,
+        log_every=log_every,
         **options,
     )
 
@@ -94,23 +99,57 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert again.steps == 0
 
 
-def test_a_loss_that_is_no_number_stops_with_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"the loss is nan at step 6: start again with a lower rate"):
-        train(tmp_path, Noisy(at_step=5, act=lambda loss: loss * float("nan")))
+def test_a_loss_that_is_no_number_stops_and_names_its_batch(tmp_path):
+    with pytest.raises(InputError, match=r"the loss is nan at step 5: see its samples in .*bad_batch.json"):
+        train(tmp_path, Noisy(at_step=5, act=lambda loss: loss * float("nan")), log_every=8)
+    bad = json.loads((tmp_path / "bad_batch.json").read_text())
+    sampler = EpochSampler(32, 4, seed=3)
+    assert bad["samples"] == [f"number {sample}" for sample in sampler.global_batch(4)]
+    assert bad["step"] == 5
 
 
-def test_the_best_epoch_is_the_one_of_lowest_validation_loss(tmp_path):
-    losses, exported = iter([3.0, 1.0, 2.0, 1.5]), []
-    progress = train(
-        tmp_path,
-        Noisy(),
-        validate=lambda model, log, step: next(losses),
-        on_best=lambda model, loss: exported.append(loss),
-    )
-    assert exported == [3.0, 1.0]
-    assert progress.best == 1.0
-    validated = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "validation"]
-    assert [line["loss"] for line in validated] == [3.0, 1.0, 2.0, 1.5]
+def test_the_best_epoch_is_exported_or_each(tmp_path):
+    for export_best, expected in ((True, [3.0, 1.0]), (False, [3.0, 1.0, 2.0, 1.5])):
+        losses, exported = iter([3.0, 1.0, 2.0, 1.5]), []
+        progress = train(
+            tmp_path / str(export_best),
+            Noisy(),
+            validate=lambda model, log, step: {"loss": next(losses), "rank_me": 7.0},  # noqa: B023
+            export=lambda model, loss: exported.append(loss),  # noqa: B023
+            export_best=export_best,
+        )
+        assert exported == expected
+        assert progress.best == 1.0
+        log = read_log(tmp_path / str(export_best) / "log.jsonl")
+        validated = [line for line in log if line["kind"] == "validation"]
+        assert [line["loss"] for line in validated] == [3.0, 1.0, 2.0, 1.5]
+        assert validated[0]["rank_me"] == 7.0
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(tmp_path):
+    def without_noise():
+        model = Noisy()
+        model.layers[1].p = 0.0
+        return model
+
+    whole, parts = without_noise(), without_noise()
+    train(tmp_path / "whole", whole)
+    train(tmp_path / "parts", parts, accumulation=3)
+    for one, other in zip(weights(whole), weights(parts), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_parts_of_a_batch_weigh_what_they_hold():
+    batch = {"x": torch.arange(5), "names": list("abcde")}
+    parts = list(split_batch(batch, 2))
+    assert [share for _, share in parts] == [0.6, 0.4]
+    assert [part["names"] for part, _ in parts] == [["a", "b", "c"], ["d", "e"]]
+
+
+def test_what_follows_a_schedule_is_set_before_each_step(tmp_path):
+    steps = []
+    train(tmp_path, Noisy(), epochs=1, before_step=lambda model, step: steps.append(step))
+    assert steps == list(range(8))
 
 
 def test_an_unknown_precision_is_refused():

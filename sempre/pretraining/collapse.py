@@ -1,0 +1,59 @@
+"""Whether a network's features still tell images apart: three figures to watch while it is pretrained."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from sempre.models.features import feature_map
+
+
+def rank_me(embeddings: Tensor, eps: float = 1e-7) -> float:
+    """RankMe, the effective rank of embeddings `[N, D]`: exp of the entropy of their normalised singular values.
+
+    From 1 (all on one line) to min(N, D). Garrido et al., "RankMe: Assessing the downstream performance of pretrained
+    self-supervised representations by their rank", ICML 2023.
+    """
+    singular = torch.linalg.svdvals(embeddings.double())
+    share = singular / singular.sum().clamp(min=eps) + eps
+    return float(torch.exp(-(share * share.log()).sum()))
+
+
+def channel_distance(features: Tensor) -> float:
+    """Mean pairwise cosine distance of the channels of feature maps `[B, C, H, W]`, 0 (all the same) to 1.
+
+    What GRN is there to raise: Woo et al., "ConvNeXt V2", CVPR 2023, figure 3. (1 - cos) / 2, each channel a vector
+    over the cells of one image.
+    """
+    channels = torch.nn.functional.normalize(features.flatten(2).double(), dim=-1)  # [B, C, H*W]
+    cosine = channels @ channels.transpose(1, 2)
+    count = features.shape[1]
+    mean = (cosine.sum((1, 2)) - cosine.diagonal(dim1=1, dim2=2).sum(1)) / (count * (count - 1))
+    return float((1 - mean).mean() / 2)
+
+
+def active_channels(features: Tensor, share: float = 0.01) -> float:
+    """Share of the channels of `[B, C, H, W]` whose deviation over images and cells exceeds `share` of the largest."""
+    deviation = features.double().std(dim=(0, 2, 3))
+    return float((deviation > share * deviation.max()).double().mean())
+
+
+def teacher_entropy(logits: Tensor) -> float:
+    """Mean entropy of softmax over logits `[N, K]` as a share of log K: 1 = uniform, 0 = one answer for each image.
+
+    DINO collapses towards either end (Caron et al., "Emerging properties", ICCV 2021, section 5.3).
+    """
+    log_share = torch.log_softmax(logits.double(), dim=-1)
+    entropy = -(log_share.exp() * log_share).sum(-1)
+    return float(entropy.mean() / torch.log(torch.tensor(float(logits.shape[-1]))))
+
+
+@torch.no_grad()
+def feature_statistics(network: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
+    """`rank_me`, `channel_distance` and `active_channels` of a timm network over batches of images `[B, C, H, W]`."""
+    maps = torch.cat([feature_map(network, batch) for batch in images])
+    return {
+        "rank_me": rank_me(maps.mean((2, 3))),
+        "channel_distance": channel_distance(maps),
+        "active_channels": active_channels(maps),
+    }

@@ -1,0 +1,116 @@
+"""What the pretraining recipes have in common: their options, how a run is begun, what is said of it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from sempre.data.samplers import EpochSampler
+from sempre.data.store import Store
+from sempre.errors import InputError
+from sempre.models.checkpoints import BackboneDetails, save_backbone
+from sempre.training.accelerator import make_accelerator
+from sempre.training.run_folder import lock_run, open_run
+
+# How a run is computed, not what: it may go on under other values.
+MAY_CHANGE = (
+    "accumulation",
+    "workers",
+    "compile",
+    "stage_to",
+    "log_every",
+    "checkpoint_minutes",
+    "timeout_minutes",
+)
+
+
+@dataclass(kw_only=True)
+class PretrainingOptions:
+    store: str = "???"  # HDF5 store made by data/prepare.py, or a folder of its shards
+    stage_to: str = ""  # copy the store to this folder of each node first, $TMPDIR for example
+    epochs: int = 800  # passes over the training images, one crop each
+    batch: int = 256  # crops a step, over all processes: another number of nodes changes no batch
+    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    warmup_epochs: float = 40  # of linear warm-up
+    validation_fraction: float = 0.2  # share of the images held out, by a hash of their contents
+    validate_every: int = 1  # epochs between validations
+    split_seed: int = 0  # another seed holds out other images
+    seed: int = 0  # of weights, crops, masks, augmentations and order
+    precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
+    compile: bool = False  # compile the network; worth its minute on a GPU
+    workers: int = 4  # loader processes of each process
+    log_every: int = 10  # steps between two lines of the log; signals are attended to then
+    checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
+    timeout_minutes: float = 30  # a process that the others have waited for so long is taken for hung
+
+
+@dataclass(frozen=True)
+class PretrainingRun:
+    """A run that has begun: where it is, what it computes on, and the two sides of the split."""
+
+    options: PretrainingOptions
+    folder: Path
+    store: Store
+    accelerator: Accelerator
+    training: np.ndarray  # index rows of the store
+    validation: np.ndarray
+
+    def loader(self, dataset: Dataset, collate: Callable[[list], dict], shuffle: bool, seed: int) -> DataLoader:
+        """This process's share of the dataset's batches."""
+        options, ranks, rank = self.options, self.accelerator.num_processes, self.accelerator.process_index
+        return DataLoader(
+            dataset,
+            batch_sampler=EpochSampler(len(dataset), options.batch, seed, rank, ranks, shuffle),
+            collate_fn=collate,
+            num_workers=options.workers,
+            persistent_workers=options.workers > 0,
+            pin_memory=self.accelerator.device.type == "cuda",
+            timeout=60 * options.timeout_minutes if options.workers else 0,
+        )
+
+    def announce(self, architecture: str, rate: float, batches: int) -> None:
+        """Print what is about to be computed; the time it takes is printed once it has been measured."""
+        options, processes = self.options, self.accelerator.num_processes
+        parts = f" in {options.accumulation} parts" if options.accumulation > 1 else ""
+        self.accelerator.print(
+            f"{architecture}: {len(self.training)} training and {len(self.validation)} validation micrographs, "
+            f"{processes} x {self.accelerator.device.type}, global batch {options.batch} "
+            f"({options.batch // processes} a process{parts}), rate {rate:.2g}, "
+            f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
+        )
+
+    def export(self, network: nn.Module, architecture: str, channels: int, method: str, loss: float) -> None:
+        """Write the network as the run's backbone."""
+        details = BackboneDetails(architecture, channels, method, self.store.fingerprint, loss, asdict(self.options))
+        save_backbone(self.folder / "backbone", network, details)
+
+
+def start_pretraining(name: str, options: PretrainingOptions, check: Callable[[], None]) -> PretrainingRun:
+    """Open the store and begin, or go on with, the run `runs/<name>`; `check` looks at the recipe's own options.
+
+    Raises:
+        InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
+    """
+    check()
+    accelerator = make_accelerator(options.precision, options.timeout_minutes)
+    store = Store(options.store)
+    training, validation = store.split(options.validation_fraction, options.split_seed)
+    if len(store) < 2:
+        raise InputError(
+            f"{store.path} holds {len(store)} micrographs: pretraining takes two at the least, one to validate"
+        )
+    folder = Path("runs") / name
+    with accelerator.main_process_first():
+        open_run(folder, options, MAY_CHANGE, store.fingerprint)
+        if accelerator.is_main_process:
+            lock_run(folder)
+    return PretrainingRun(options, folder, store, accelerator, training, validation)
+
+
+def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:
+    """The linear rule: `base_rate` holds for a global batch of 256 (Goyal et al., 2017)."""
+    return base_rate * options.batch / 256
