@@ -1,13 +1,15 @@
 # make demo             the whole chain on a synthetic set (12 minutes on two CPU cores after set-up)
 # make demo DATA=path   the same on labelled micrographs: images/ with labels/ or segmaps/
 # make test             the tests
+# make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
+# make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 PYTHON ?= python3
 DATA ?=
 MINUTES ?= 12
 NAME ?= demo
 BIN := .venv/bin
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast test-slurm minkowski lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py name=$(NAME) minutes=$(MINUTES) $(if $(DATA),data=$(DATA))
@@ -16,7 +18,13 @@ test: .venv/test.installed
 	$(BIN)/python -m pytest
 
 test-fast: .venv/test.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not slurm"
+
+test-slurm: .venv/test.installed
+	$(BIN)/python -m pytest tests/slurm -m slurm
+
+minkowski: .venv/train.installed
+	tools/install_minkowski.sh $(BIN)/python
 
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .

@@ -10,18 +10,23 @@ holds the encoder of the epoch with the lowest validation loss. The same command
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 from accelerate.utils import send_to_device
+from timm.models.convnext import ConvNeXt
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from sempre.config import read_options
-from sempre.data.datasets import CropDataset
+from sempre.data.datasets import CropDataset, normalise_batch
 from sempre.errors import InputError, run_command
-from sempre.models.packed import PATCH
+from sempre.models.checkpoints import load_backbone_weights
+from sempre.models.minkowski import MinkowskiEncoder
+from sempre.models.original_fcmae import load_original_weights
+from sempre.models.packed import PATCH, PackedEncoder
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.fcmae import FCMAE, random_visible
 from sempre.report.reconstructions import reconstruction_panels
@@ -31,6 +36,7 @@ from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
 
+ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 WATCHED = 64  # validation crops whose features are watched for collapse
 
 
@@ -38,6 +44,9 @@ WATCHED = 64  # validation crops whose features are watched for collapse
 class Options(PretrainingOptions):
     name: str = "fcmae"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # timm's convnextv2_atto, _femto, _pico, _nano, _tiny, _base, _large or _huge
+    weights: str = ""  # continue from these: a backbone folder, or a .pth of the original code or the SEM study
+    average_stem: bool = False  # weights= of a colour network: take the mean of its first kernels
+    encoder: str = "packed"  # or minkowski, the same on MinkowskiEngine (make minkowski)
     mask_ratio: float = 0.5  # share of the patches that is hidden
     decoder_width: int = 512  # channels of the decoder's one block
     normalise_target: bool = False  # paint each patch in units of its own mean and deviation
@@ -55,8 +64,8 @@ def main() -> int | None:
     device = run.accelerator.device
 
     # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
-    crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed)
-    fixed_crops = CropDataset(run.store, run.validation, options.crop, flip=0.0, seed=options.split_seed)
+    crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
+    fixed_crops = CropDataset(run.store, run.validation, options.crop, 0.0, options.split_seed, normalise=False)
     mask = partial(mask_and_collate, crop=options.crop, mask_ratio=options.mask_ratio)
     loader = run.loader(crops, partial(mask, seed=options.seed), shuffle=True, seed=options.seed)
     validation_loader = run.loader(fixed_crops, partial(mask, seed=options.split_seed), shuffle=False, seed=0)
@@ -64,7 +73,11 @@ def main() -> int | None:
     # Model: timm's network as sparse encoder, one wide block as decoder.
     torch.manual_seed(options.seed)
     network = timm.create_model(options.architecture, in_chans=1, num_classes=0)
-    model = FCMAE(network, options.decoder_width, options.normalise_target, options.grn_scope)
+    if options.weights:
+        load_initial_weights(network, options)
+    model = FCMAE(
+        network, options.decoder_width, options.normalise_target, options.grn_scope, ENCODERS[options.encoder]
+    )
     if options.compile:
         model.encoder.compile()
 
@@ -87,6 +100,7 @@ def main() -> int | None:
         if run.accelerator.is_main_process:
             first = [fixed_crops[0, sample] for sample in range(min(WATCHED, len(fixed_crops)))]
             batch = send_to_device(mask(first, seed=options.split_seed), device)
+            batch["image"] = normalise_batch(batch["image"])
             shown = {name: values[: options.panels] for name, values in batch.items()}
             log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
             values |= feature_statistics(model.encoder.network, batch["image"].split(options.panels or 1))
@@ -123,12 +137,23 @@ def check(options: Options) -> None:
         raise InputError(f"crop={options.crop} is no multiple of {PATCH} px from {2 * PATCH} on")
     if not 0 < options.mask_ratio < 1:
         raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
+    if options.encoder not in ENCODERS:
+        raise InputError(f"encoder={options.encoder} is unknown: choose {' or '.join(ENCODERS)}")
+    if options.encoder == "minkowski" and options.compile:
+        raise InputError("compile=true takes encoder=packed: MinkowskiEngine's layers cannot be compiled")
     if options.grn_scope not in ("image", "batch"):
         raise InputError(f"grn_scope={options.grn_scope} is unknown: choose image or batch")
 
 
+def load_initial_weights(network: ConvNeXt, options: Options) -> None:
+    if Path(options.weights).is_dir():
+        load_backbone_weights(network, options.weights, options.architecture)
+    else:
+        load_original_weights(network, options.weights, options.average_stem)
+
+
 def mask_and_collate(samples: list[dict], crop: int, mask_ratio: float, seed: int) -> dict[str, Tensor]:
-    """A batch of `image [B, 1, crop, crop]` and `visible [B, K]`, the mask a function of (seed, epoch, sample)."""
+    """A batch of `image` (uint8 `[B, 1, crop, crop]`) and `visible [B, K]`; masks depend on (seed, epoch, sample)."""
     patches = (crop // PATCH) ** 2
     visible = [random_visible(patches, mask_ratio, seed, sample["epoch"], sample["sample"]) for sample in samples]
     return {

@@ -1,11 +1,14 @@
-"""What packing the visible tiles saves: seconds an image and peak memory against the masked dense network, in one run.
+"""What packing the visible tiles saves: seconds an image and peak memory against other ways to encode, in one run.
 
     python tools/bench_sparse.py
     python tools/bench_sparse.py architecture=convnextv2_base device=cuda batch=32
 
-Both run the same weights on the same crops and visible patches, forward and backward, in turns; the medians are shown.
+The others are the masked dense network and, where it is installed (`make minkowski`), MinkowskiEngine. All run the same
+weights on the same crops and visible patches, forward and backward, in turns; the medians are shown, and how many times
+the packed encoder's each is.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -18,11 +21,10 @@ import timm
 import torch
 
 from sempre.config import read_options
-from sempre.errors import run_command
+from sempre.errors import InputError, run_command
 from sempre.models.masked_dense import masked_dense_forward
+from sempre.models.minkowski import MinkowskiEncoder, import_minkowski
 from sempre.models.packed import PATCH, PackedEncoder
-
-METHODS = ("packed", "masked dense")
 
 
 @dataclass
@@ -40,28 +42,31 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     torch.set_num_threads(options.threads)
+    # MinkowskiEngine brings an OpenMP and a BLAS of its own, which read this when it is imported.
+    os.environ.update(OMP_NUM_THREADS=str(options.threads), OPENBLAS_NUM_THREADS=str(options.threads))
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     steps = make_steps(options, device)
     if options.memory_of:
         print(peak_memory(steps[options.memory_of], device))
         return
-    seconds = {method: {"forward": [], "forward and backward": []} for method in METHODS}
+    seconds = {method: {"forward": [], "forward and backward": []} for method in steps}
     for turn in range(options.repeats + 1):  # the first warms up
-        for method in METHODS:
+        for method, step in steps.items():
             for part, backward in (("forward", False), ("forward and backward", True)):
-                duration = timed(lambda run=steps[method], backward=backward: run(backward), device)
+                duration = timed(lambda step=step, backward=backward: step(backward), device)
                 if turn:
                     seconds[method][part].append(duration / options.batch)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} threads"
     print(f"{options.architecture}, {options.size}x{options.size} px, {options.mask_ratio:.0%} masked, {where}")
     for part in ("forward", "forward and backward"):
-        medians = {method: statistics.median(seconds[method][part]) for method in METHODS}
-        shown = ", ".join(f"{method} {medians[method]:.3f} s" for method in METHODS)
-        print(f"{part:21} {shown} an image: {medians['masked dense'] / medians['packed']:.2f}x")
+        print_row(part, {method: statistics.median(seconds[method][part]) for method in steps}, "s an image", 3)
     # Peaks of one process never fall again: each method is measured in its own.
-    memory = {method: memory_in_own_process(options, method) for method in METHODS}
-    shown = ", ".join(f"{method} {memory[method]:.0f} MB" for method in METHODS)
-    print(f"{'peak memory':21} {shown}: {memory['masked dense'] / memory['packed']:.2f}x")
+    print_row("peak memory", {method: memory_in_own_process(options, method) for method in steps}, "MB", 0)
+
+
+def print_row(label: str, values: dict[str, float], unit: str, digits: int) -> None:
+    shown = (f"{name} {value:.{digits}f} {unit} ({value / values['packed']:.2f}x)" for name, value in values.items())
+    print(f"{label:21} {', '.join(shown)}")
 
 
 def make_steps(options: Options, device: str) -> dict[str, Callable[[bool], None]]:
@@ -76,6 +81,9 @@ def make_steps(options: Options, device: str) -> dict[str, Callable[[bool], None
         "packed": lambda: encoder(images, visible),
         "masked dense": lambda: masked_dense_forward(network, images, visible),
     }
+    if has_minkowski(device):
+        sparse = MinkowskiEncoder(network)
+        forwards["MinkowskiEngine"] = lambda: sparse(images, visible)
 
     def step(forward: Callable[[], torch.Tensor], backward: bool) -> None:
         if not backward:
@@ -86,6 +94,14 @@ def make_steps(options: Options, device: str) -> dict[str, Callable[[bool], None
         forward().square().mean().backward()
 
     return {method: lambda backward, forward=forward: step(forward, backward) for method, forward in forwards.items()}
+
+
+def has_minkowski(device: str) -> bool:
+    try:
+        engine = import_minkowski()
+        return device == "cpu" or engine.is_cuda_available()
+    except InputError:
+        return False
 
 
 def timed(run: Callable[[], None], device: str) -> float:

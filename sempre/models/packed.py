@@ -48,7 +48,7 @@ class PackedEncoder(nn.Module):
             x = x.permute(0, 2, 3, 1)
             for block in stage.blocks:
                 y = self._depthwise(block.conv_dw, x, rows, (batch, grid[0] * tile, grid[1] * tile))
-                x = x + block.drop_path(_branch(block, y))
+                x = x + block.drop_path(branch(block, y))
             x = x.permute(0, 3, 1, 2)
         return scatter_rows(x.permute(0, 2, 3, 1), rows, (batch, *grid)).permute(0, 3, 1, 2)
 
@@ -109,7 +109,7 @@ def scatter_rows(x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
     return dense.index_copy(0, rows, x.reshape(-1, channels)).view(*size, channels)
 
 
-def _branch(block: nn.Module, x: Tensor) -> Tensor:
+def branch(block: nn.Module, x: Tensor) -> Tensor:
     """The rest of a timm ConvNeXt block after its depthwise convolution, `[B, h, w, C]` to the same.
 
     timm's small networks have 1x1 convolutions here, its large ones linear layers: the same matrix products.

@@ -9,6 +9,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from sempre.data.crops import MASK, generator
+from sempre.data.datasets import normalise_batch
 from sempre.models.fcmae_decoder import FCMAEDecoder, patchify, unpatchify
 from sempre.models.grn import use_float32_grn
 from sempre.models.packed import PackedEncoder
@@ -17,16 +18,23 @@ from sempre.models.packed import PackedEncoder
 class FCMAE(nn.Module):
     """Encoder and decoder; `forward(image [B, C, H, W], visible [B, K])` gives `{"loss"}`.
 
+    Images are uint8 as stored, or already normalised.
+
     The loss is the mean squared error over the pixels of the hidden patches, in float32. With `normalise_target` each
     patch is painted in units of its own mean and deviation (He et al., "Masked Autoencoders", CVPR 2022). `grn_scope`
     "batch" takes GRN's norm over the batch, as the original sparse code does, to continue from its weights.
     """
 
     def __init__(
-        self, network: ConvNeXt, decoder_width: int = 512, normalise_target: bool = False, grn_scope: str = "image"
+        self,
+        network: ConvNeXt,
+        decoder_width: int = 512,
+        normalise_target: bool = False,
+        grn_scope: str = "image",
+        encoder: type[PackedEncoder] = PackedEncoder,
     ):
         super().__init__()
-        self.encoder = PackedEncoder(use_float32_grn(network, grn_scope))
+        self.encoder = encoder(use_float32_grn(network, grn_scope))
         network.head.requires_grad_(False)  # takes no part in pretraining, but belongs to timm's network
         channels = network.stem[0].in_channels
         self.decoder = use_float32_grn(
@@ -35,6 +43,7 @@ class FCMAE(nn.Module):
         self.normalise_target = normalise_target
 
     def forward(self, image: Tensor, visible: Tensor) -> dict[str, Tensor]:
+        image = normalise_batch(image)
         predicted = self.decoder(self.encoder(image, visible), visible).float()
         target = patchify(image).float()
         if self.normalise_target:

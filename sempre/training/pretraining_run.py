@@ -10,6 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from sempre.data.samplers import EpochSampler
+from sempre.data.shards import open_store
+from sempre.data.staging import stage
 from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
@@ -30,7 +32,7 @@ MAY_CHANGE = (
 
 @dataclass(kw_only=True)
 class PretrainingOptions:
-    store: str = "???"  # HDF5 store made by data/prepare.py, or a folder of its shards
+    store: str = "???"  # HDF5 store made by data/prepare.py, or a folder or glob of its shards
     stage_to: str = ""  # copy the store to this folder of each node first, $TMPDIR for example
     epochs: int = 800  # passes over the training images, one crop each
     batch: int = 256  # crops a step, over all processes: another number of nodes changes no batch
@@ -96,12 +98,18 @@ def start_pretraining(name: str, options: PretrainingOptions, check: Callable[[]
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
     check()
+    # Before the processes meet, for they do not wait for each other longer than the timeout.
+    store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
     accelerator = make_accelerator(options.precision, options.timeout_minutes)
-    store = Store(options.store)
     training, validation = store.split(options.validation_fraction, options.split_seed)
     if len(store) < 2:
         raise InputError(
             f"{store.path} holds {len(store)} micrographs: pretraining takes two at the least, one to validate"
+        )
+    if options.batch % (accelerator.num_processes * options.accumulation):
+        raise InputError(
+            f"a batch of {options.batch} does not divide over {accelerator.num_processes} processes in "
+            f"{options.accumulation} parts: take a multiple of {accelerator.num_processes * options.accumulation}"
         )
     folder = Path("runs") / name
     with accelerator.main_process_first():

@@ -50,7 +50,7 @@ def test_a_killed_run_ends_with_the_same_backbone(pretrained, store, tmp_path):
 
 
 def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path):
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "pretrain/fcmae.py")]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "pretrain/fcmae.py")]
     finished = subprocess.run(
         [sys.executable, *command, f"store={store}", *SHORT_PRETRAINING, "name=two"],
         cwd=tmp_path,

@@ -97,6 +97,7 @@ def test_another_network_is_refused(tmp_path):
         load_checkpoint(wrong, tmp_path, Accelerator(cpu=True))
 
 
+@pytest.mark.slow
 def test_a_saver_killed_at_any_byte_leaves_a_valid_checkpoint(tmp_path):
     """The kernel ends the saver when one of its files would pass a random number of bytes."""
     save_checkpoint(state(1.0), tmp_path)

@@ -1,0 +1,200 @@
+"""Images a second of FCMAE pretraining on one device: network by network, and what each measure brings.
+
+    python tools/bench_pretrain.py                                        # what the device at hand can hold
+    python tools/bench_pretrain.py architectures=[convnextv2_pico] batch=128
+
+Whole steps are timed (forward, backward, AdamW) on the same crops, the last row with crops from a store through the
+loader. "of matmul" is the share of the device's rate in large matrix products, measured in the same run, that the
+network's own operations reach (counted by torch, forward and backward of the packed encoder).
+"""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from sempre.config import read_options
+from sempre.data.datasets import CropDataset
+from sempre.data.samplers import EpochSampler
+from sempre.data.shards import open_store
+from sempre.data.store_writer import StoredImage, StoreWriter
+from sempre.errors import run_command
+from sempre.models.packed import PATCH
+from sempre.pretraining.fcmae import FCMAE, random_visible
+from sempre.training.accelerator import make_accelerator
+
+GIGA = 1e9
+
+
+@dataclass
+class Options:
+    architectures: list[str] = field(default_factory=list)  # timm ConvNeXtV2s; empty = those that suit the device
+    size: int = 640  # side of the crops, px
+    mask_ratio: float = 0.5  # share of the patches that is hidden
+    batch: int = 0  # crops a step; 0 = as many as the memory of the device suggests
+    steps: int = 20  # timed steps of each row
+    workers: int = 8  # loader processes of the last row
+    micrographs: int = 64  # of 1200x1920 px in the loader's store
+    compile: bool = True  # also time the compiled network
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is switched on for a row."""
+
+    name: str
+    precision: str = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+    loader: bool = False
+
+
+VARIANTS = (
+    Variant("eager, float32"),
+    Variant("eager, bf16", "bf16"),
+    Variant("eager, bf16, channels last", "bf16", channels_last=True),
+    Variant("compiled, bf16", "bf16", compiled=True),
+    Variant("compiled, bf16, channels last", "bf16", channels_last=True, compiled=True),
+)
+
+
+def main() -> None:
+    options = read_options(Options)
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    sizes = ("atto", "pico", "base", "huge") if gpu else ("atto",)
+    architectures = options.architectures or [f"convnextv2_{size}" for size in sizes]
+    matmul = matmul_rate(device)
+    rows = [row for row in VARIANTS if (gpu or row.precision == "float32") and (options.compile or not row.compiled)]
+    rows.append(replace(rows[-1], name="the same with the loader", loader=True))
+    name = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}: {matmul / 1e12:.3g} TFLOP/s in {'bf16' if gpu else 'float32'} matrix products")
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder) / "store.h5", options.micrographs)
+        for architecture in architectures:
+            batch = options.batch or suggested_batch(architecture, device)
+            loader = make_loader(store, options, batch)
+            print(f"\n{architecture}, {options.size}x{options.size} px, batch {batch}")
+            operations = operations_an_image(architecture, options)
+            for variant in rows:
+                speed, memory = measure(architecture, variant, batch, loader, options, device)
+                shown = f", {memory / GIGA:.1f} GB" if gpu else ""
+                share = speed * operations / matmul
+                print(f"  {variant.name:<32} {speed:8.1f} images/s, {share:5.1%} of matmul{shown}", flush=True)
+
+
+def measure(
+    architecture: str, variant: Variant, batch: int, loader: DataLoader, options: Options, device: torch.device
+) -> tuple[float, int]:
+    """Images a second, and the peak of the GPU's memory in bytes."""
+    torch.manual_seed(0)
+    model = FCMAE(timm.create_model(architecture, in_chans=1, num_classes=0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    if variant.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if variant.compiled:
+        model.encoder.compile()
+    accelerator = make_accelerator(variant.precision)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    fixed, visible = example(options, batch, device)
+    images = endless(loader) if variant.loader else itertools.repeat(fixed)
+
+    def step() -> None:
+        loss = model(next(images).to(device, non_blocking=True), visible)["loss"]
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):  # compiles, and finds the quickest convolutions
+        step()
+    seconds = timed(step, options.steps, device)
+    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+    return batch * options.steps / seconds, memory
+
+
+def operations_an_image(architecture: str, options: Options) -> int:
+    """Additions and multiplications of one image's forward and backward pass."""
+    model = FCMAE(timm.create_model(architecture, in_chans=1, num_classes=0))
+    with FlopCounterMode(display=False) as counter:
+        model(*example(options, 1, torch.device("cpu")))["loss"].backward()
+    return counter.get_total_flops()
+
+
+def example(options: Options, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images of noise, and which of their patches are visible."""
+    patches = (options.size // PATCH) ** 2
+    visible = [random_visible(patches, options.mask_ratio, 0, 0, sample) for sample in range(batch)]
+    images = torch.randn(batch, 1, options.size, options.size, device=device)
+    return images, torch.from_numpy(np.stack(visible)).to(device)
+
+
+def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
+    """Seconds of `steps` steps, waiting for the device at both ends."""
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Operations a second in products of large square matrices, in bf16 on a GPU and float32 on a CPU."""
+    side, kind = (8192, torch.bfloat16) if device.type == "cuda" else (1536, torch.float32)
+    a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
+    torch.mm(a, b)
+    return 10 * 2 * side**3 / timed(lambda: torch.mm(a, b), 10, device)
+
+
+def suggested_batch(architecture: str, device: torch.device) -> int:
+    """Crops of 640x640 px that fit easily: by the width of the network and the memory of the GPU."""
+    if device.type == "cpu":
+        return 2
+    width = timm.create_model(architecture, num_classes=0).num_features
+    gigabytes = torch.cuda.get_device_properties(device).total_memory / GIGA
+    return max(8, 2 ** int(np.log2(gigabytes * 600 / width)))
+
+
+def make_store(path: Path, micrographs: int) -> Path:
+    """A store of noise, 1200x1920 px each."""
+    draws = np.random.default_rng(0)
+    with StoreWriter(path, (1.0, 99.0), patch_size=64, patches=1) as writer:
+        for number in range(micrographs):
+            pixels = draws.integers(0, 256, (1200, 1920), dtype=np.uint8)
+            writer.append(StoredImage(f"{number}.tif", f"{number:064x}", 0, 0, pixels))
+        writer.finish()
+    return path
+
+
+def make_loader(path: Path, options: Options, batch: int) -> DataLoader:
+    store = open_store(path)
+    crops = CropDataset(store, np.resize(np.arange(options.micrographs), 64 * batch), options.size, normalise=False)
+    return DataLoader(
+        crops,
+        batch_sampler=EpochSampler(len(crops), batch),
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def endless(loader: DataLoader) -> Iterator[Tensor]:
+    while True:
+        for batch in loader:
+            yield batch["image"]
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,170 @@
+"""Predict how long pretraining takes, from 1 to 1,024 GPUs and from 25 thousand to 100 million images.
+
+    python tools/scaling.py architecture=convnextv2_huge images_a_second=110
+    python tools/scaling.py check=true        # fit the model to this machine and test it with two processes
+
+The model is sempre/training/cost_model.py; docs/scaling.md says what the defaults stand for. The check measures one
+process at two batch sizes and an all-reduce at two sizes, predicts a two-process step at a third, and measures that.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import timm
+import torch
+from accelerate import Accelerator
+
+from sempre.config import read_options
+from sempre.errors import run_command
+from sempre.models.packed import PATCH
+from sempre.pretraining.fcmae import FCMAE
+from sempre.training.accelerator import make_accelerator
+from sempre.training.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, step_time
+
+REPEATS = 5
+FITTED_BATCHES, PREDICTED_BATCH = (2, 8), 4  # crops a process
+FITTED_PARAMETERS = (10**5, 10**7)
+
+
+@dataclass
+class Options:
+    architecture: str = "convnextv2_pico"  # whose gradients travel
+    images_a_second: float = 31.0  # of one GPU: tools/bench_pretrain.py measures it
+    batch_a_gpu: int = 64  # crops a step and GPU
+    gpus: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
+    images: list[int] = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])
+    network_gigabytes: float = 20.0  # a second, of an all-reduce between nodes
+    latency_microseconds: float = 20.0  # of a message between nodes
+    storage_gigabytes: float = 10.0  # a second, all nodes together; with stage_to= the nodes' own disks
+    loader_crops: float = 5000.0  # a second, of the loader workers of one GPU: tools/bench_loader.py measures one
+    check: bool = False  # test the model with two processes of this machine
+    size: int = 128  # side of the crops of the check, px
+    measure: str = ""  # internal: what a process of the check measures
+
+
+def main() -> None:
+    options = read_options(Options)
+    if options.measure:
+        measure(options)
+    elif options.check:
+        check(options)
+    else:
+        predict(options)
+
+
+def predict(options: Options) -> None:
+    machine = Machine(
+        options.images_a_second,
+        options.network_gigabytes * 1e9,
+        options.latency_microseconds * 1e-6,
+        options.storage_gigabytes * 1e9,
+        options.loader_crops,
+    )
+    parameters = count_parameters(options.architecture)
+    print(f"{options.architecture}, {parameters / 1e6:.1f} M parameters; hours an epoch of so many images")
+    print(
+        f"{'GPUs':>5} {'images/s':>10} {'efficiency':>10} {'bound by':>9} "
+        + "".join(f"{n:>14,}" for n in options.images)
+    )
+    for gpus in options.gpus:
+        batch = options.batch_a_gpu * gpus
+        step = step_time(machine, parameters, gpus, batch)
+        speed = batch / step.total
+        hours = [epoch_seconds(machine, parameters, gpus, batch, images) / 3600 for images in options.images]
+        shown = "".join(f"{hour:14.4g}" if hour else f"{'(one batch)':>14}" for hour in hours)
+        efficiency = speed / (gpus * options.images_a_second)
+        print(f"{gpus:>5} {speed:>10,.0f} {efficiency:>10.0%} {step.bound:>9} {shown}")
+
+
+def check(options: Options) -> None:
+    """Fit the machine to measurements of its parts, and compare the whole."""
+    step = in_processes(1, options, "steps")
+    small, large = (step[str(batch)] for batch in FITTED_BATCHES)
+    an_image = (large - small) / (FITTED_BATCHES[1] - FITTED_BATCHES[0])
+    reduce = in_processes(2, options, "all-reduce")
+    few, many = (reduce[str(count)] for count in FITTED_PARAMETERS)
+    machine = Machine(
+        images_a_second=1 / an_image,
+        network_bytes_a_second=(FITTED_PARAMETERS[1] - FITTED_PARAMETERS[0]) * GRADIENT_BYTES / (many - few),
+        network_latency=few / 2,
+        storage_bytes_a_second=float("inf"),
+        loader_crops_a_second=float("inf"),
+        step_overhead=max(0.0, small - FITTED_BATCHES[0] * an_image),
+        overlap=0.0,  # the cores that compute are the cores that communicate
+    )
+    print(
+        f"fitted: {machine.images_a_second:.1f} images/s a process, {1e3 * machine.step_overhead:.1f} ms a step, "
+        f"all-reduce {machine.network_bytes_a_second / 1e9:.2f} GB/s, {1e6 * machine.network_latency:.0f} us"
+    )
+    parameters = count_parameters(options.architecture)
+    predicted = step_time(machine, parameters, 2, 2 * PREDICTED_BATCH).total
+    measured = in_processes(2, options, "steps")[str(PREDICTED_BATCH)]
+    print(
+        f"two processes, {2 * PREDICTED_BATCH} crops: predicted {predicted:.3f} s, measured {measured:.3f} s: "
+        f"{predicted / measured:.2f}x"
+    )
+
+
+def in_processes(count: int, options: Options, what: str) -> dict[str, float]:
+    """What the first of `count` processes of one thread each measures."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    arguments = [__file__, f"measure={what}", f"architecture={options.architecture}", f"size={options.size}"]
+    finished = subprocess.run([sys.executable, *launch, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def measure(options: Options) -> None:
+    torch.set_num_threads(1)
+    accelerator = make_accelerator("float32")
+    if options.measure == "all-reduce":
+        seconds = {}
+        for count in FITTED_PARAMETERS:
+            gradient = torch.ones(count)
+            seconds[count] = median_seconds(lambda gradient=gradient: accelerator.reduce(gradient))
+    else:
+        batches = (*FITTED_BATCHES, PREDICTED_BATCH)
+        seconds = {batch: median_seconds(make_step(options, batch, accelerator)) for batch in batches}
+    accelerator.print(json.dumps(seconds))
+
+
+def make_step(options: Options, batch: int, accelerator: Accelerator) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = FCMAE(timm.create_model(options.architecture, in_chans=1, num_classes=0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    images = torch.randn(batch, 1, options.size, options.size)
+    patches = (options.size // PATCH) ** 2
+    visible = torch.stack([torch.randperm(patches)[: patches // 2].sort().values for _ in range(batch)])
+
+    def step() -> None:
+        accelerator.backward(model(images, visible)["loss"])
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def median_seconds(act: Callable[[], object]) -> float:
+    act()
+    durations = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        act()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def count_parameters(architecture: str) -> int:
+    """Parameters of FCMAE with this encoder."""
+    with torch.device("meta"):
+        model = FCMAE(timm.create_model(architecture, in_chans=1, num_classes=0))
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+if __name__ == "__main__":
+    run_command(main)
