@@ -2,11 +2,13 @@
 
     python data/prepare.py images=FOLDER store=store.h5
     python data/prepare.py images=FOLDER store=store.h5 labels_from=prefix crop_information_bar=false workers=16
+    python data/prepare.py images=FOLDER store=shards/2-of-8.h5 shard=2/8
 
 Every readable micrograph below FOLDER (TIFF, PNG, JPEG, DM, …) becomes grey values of 8 bit: its information bar is cut
 off and its 1st and 99th percentile become 0 and 255. Files that are unreadable, truncated, empty or constant are left
 out and listed with the reason in `store.h5.report.json`. Start it again after an interruption, or after adding files,
 and it goes on where it was. The store's contents depend on the folder alone, not on the number of workers.
+With `shard=` it holds one part of the files, so that several machines prepare a folder of shards, read as one store.
 """
 
 import csv
@@ -15,6 +17,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -44,6 +47,7 @@ class Options:
     patches: int = 16  # random patches kept of every image
     seed: int = 0  # of the patches
     workers: int = 0  # processes; 0 = one a CPU
+    shard: str = ""  # k/n: only the k-th of n parts of the files, chosen by a hash of their paths
 
 
 def main() -> None:
@@ -56,6 +60,8 @@ def main() -> None:
     label_of = label_rule(options)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]
+    if options.shard:
+        paths = part_of(paths, options.shard)
     workers = options.workers or os.cpu_count()
     intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +75,7 @@ def main() -> None:
         crop_information_bar=options.crop_information_bar,
         scale=options.scale,
         labels_from=options.labels_from,
+        **({"shard": options.shard} if options.shard else {}),
     ) as writer:
         before = len(writer.stored)
         new = [path for path in paths if not unchanged(folder / path, writer.stored.get(path))]
@@ -89,6 +96,18 @@ def main() -> None:
             f"{store}: {len(writer.stored)} images ({len(writer.stored) - before} new), {len(skipped)} files left out"
             + (f", reasons in {report_path(store)}" if skipped else "")
         )
+
+
+def part_of(paths: list[str], shard: str) -> list[str]:
+    """The paths of shard "k/n". A hash of the path decides, so files that are added later move no other."""
+    number, slash, count = shard.partition("/")
+    numeric = slash and number.isdecimal() and count.isdecimal()
+    if not numeric or f"{int(number)}/{int(count)}" != shard or not 1 <= int(number) <= int(count):
+        raise InputError(f"shard={shard} is no part of a whole: give k/n with k from 1 to n, such as 2/8")
+    part = [path for path in paths if zlib.crc32(path.encode()) % int(count) == int(number) - 1]
+    if not part:
+        raise InputError(f"shard={shard} would be empty, there are {len(paths)} files: make fewer shards")
+    return part
 
 
 def label_rule(options: Options) -> Callable[[str], str | None]:

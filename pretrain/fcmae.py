@@ -19,6 +19,7 @@ from accelerate.utils import send_to_device
 from timm.models.convnext import ConvNeXt
 from timm.optim import param_groups_weight_decay
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from sempre.config import read_options
 from sempre.data.datasets import CropDataset, normalise_batch
@@ -35,6 +36,7 @@ from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
+from sempre.training.validation import mean_losses
 
 ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 WATCHED = 64  # validation crops whose features are watched for collapse
@@ -60,7 +62,7 @@ class Options(PretrainingOptions):
 
 def main() -> int | None:
     options = read_options(Options)
-    run = start_pretraining(options.name, options, partial(check, options))
+    run = start_pretraining(options, partial(check, options))
     device = run.accelerator.device
 
     # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
@@ -86,22 +88,16 @@ def main() -> int | None:
     groups = param_groups_weight_decay(model, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
     batches = loader.batch_sampler.batches()
-    run.announce(options.architecture, peak, batches)
+    run.announce(peak, batches)
 
     @torch.no_grad()
     def validate(model: FCMAE, log: RunLog, step: int) -> dict[str, float]:
-        total = torch.zeros(2, device=device)
-        for batch in validation_loader:
-            batch = send_to_device(batch, device)
-            loss = model(**batch)["loss"]
-            total += torch.stack([loss * len(batch["image"]), loss.new_tensor(len(batch["image"]))])
-        total = run.accelerator.reduce(total)
-        values = {"loss": float(total[0] / total[1])}
+        values = mean_losses(model, validation_loader, run.accelerator)
         if run.accelerator.is_main_process:
             first = [fixed_crops[0, sample] for sample in range(min(WATCHED, len(fixed_crops)))]
             batch = send_to_device(mask(first, seed=options.split_seed), device)
             batch["image"] = normalise_batch(batch["image"])
-            shown = {name: values[: options.panels] for name, values in batch.items()}
+            shown = {name: part[: options.panels] for name, part in batch.items()}
             log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
             values |= feature_statistics(model.encoder.network, batch["image"].split(options.panels or 1))
         return values
@@ -120,7 +116,7 @@ def main() -> int | None:
         accumulation=options.accumulation,
         validate=validate,
         validate_every=options.validate_every,
-        export=lambda model, loss: run.export(model.encoder.network, options.architecture, 1, "fcmae", loss),
+        export=lambda model, loss: run.export(model.encoder.network, "fcmae", loss),
         log_every=options.log_every,
         checkpoint_minutes=options.checkpoint_minutes,
     )
@@ -157,7 +153,7 @@ def mask_and_collate(samples: list[dict], crop: int, mask_ratio: float, seed: in
     patches = (crop // PATCH) ** 2
     visible = [random_visible(patches, mask_ratio, seed, sample["epoch"], sample["sample"]) for sample in samples]
     return {
-        "image": torch.stack([sample["image"] for sample in samples]),
+        "image": default_collate([sample["image"] for sample in samples]),
         "visible": torch.from_numpy(np.stack(visible)),
     }
 

@@ -36,8 +36,8 @@ class Options:
     architecture: str = "convnextv2_pico"  # whose gradients travel
     images_a_second: float = 31.0  # of one GPU: tools/bench_pretrain.py measures it
     batch_a_gpu: int = 64  # crops a step and GPU
-    gpus: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
-    images: list[int] = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])
+    gpus: list[int] = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, a row each
+    images: list[int] = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])  # of the set, a column each
     network_gigabytes: float = 20.0  # a second, of an all-reduce between nodes
     latency_microseconds: float = 20.0  # of a message between nodes
     storage_gigabytes: float = 10.0  # a second, all nodes together; with stage_to= the nodes' own disks

@@ -19,8 +19,9 @@ class CropDataset(Dataset):
     functions of (seed, epoch, index row of the micrograph), so no number of workers or ranks changes a crop, nor does
     the other side of the split. An epoch that is kept constant gives the fixed crops of validation.
 
-    An item is a dict of `image` (float32 `[1, size, size]`, normalised), `sample` (index row in the store) and
-    `epoch`: the last two are the key under which a mask for this crop may be drawn.
+    An item is a dict of `image` (`[1, size, size]`), `sample` (index row in the store) and `epoch`: the last two are
+    the key under which a mask for this crop may be drawn. The image is float32 and normalised or, with
+    `normalise=False`, uint8 as stored: a quarter of the bytes from worker to GPU, where `normalise_batch` takes over.
 
     Args:
         store: where the micrographs are.
@@ -29,6 +30,7 @@ class CropDataset(Dataset):
         flip: probability of a horizontal flip.
         seed: of corners and flips.
         reflect: continue a micrograph smaller than the crop by its mirror image, in place of an error.
+        normalise: whether the items are normalised, or left to `normalise_batch`.
 
     Raises:
         InputError: for no indices, or a micrograph smaller than the crop (naming it) without `reflect`.
@@ -42,9 +44,10 @@ class CropDataset(Dataset):
         flip: float = 0.5,
         seed: int = 0,
         reflect: bool = False,
+        normalise: bool = True,
     ):
         self.store, self.indices = store, np.asarray(indices)
-        self.size, self.flip, self.seed = size, flip, seed
+        self.size, self.flip, self.seed, self.normalise = size, flip, seed, normalise
         if not len(self.indices):
             raise InputError(f"no micrograph of {store.path} is on this side of the split: add images")
         short_side = np.minimum(store.entries.height, store.entries.width)[self.indices]
@@ -59,6 +62,10 @@ class CropDataset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def name_of(self, sample: int) -> str:
+        """The file of a sample."""
+        return self.store.file_of(int(self.indices[sample]))
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | int]:
         epoch, sample = key
         index = int(self.indices[sample])
@@ -69,7 +76,14 @@ class CropDataset(Dataset):
         if pixels.shape != (self.size, self.size):
             missing = [(0, self.size - side) for side in pixels.shape]
             pixels = np.pad(pixels, missing, mode="reflect" if min(pixels.shape) > 1 else "edge")
+        image = torch.from_numpy(pixels).unsqueeze(0)
         if draws.random() < self.flip:
-            pixels = pixels[:, ::-1]
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(0)
-        return {"image": image.to(torch.float32).div_(255).sub_(MEAN).div_(STD), "sample": index, "epoch": epoch}
+            image = image.flip(-1)
+        return {"image": normalise_batch(image) if self.normalise else image, "sample": index, "epoch": epoch}
+
+
+def normalise_batch(image: torch.Tensor) -> torch.Tensor:
+    """Stored grey values, uint8 `[..., H, W]` on any device, as the float32 that networks take; float32 stays."""
+    if image.dtype == torch.float32:
+        return image
+    return image.to(torch.float32).div_(255).sub_(MEAN).div_(STD)

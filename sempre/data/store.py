@@ -3,6 +3,7 @@
     images/<H>x<W>     uint8 [N, H, W]   the micrographs of one size, percentile-normalised, chunks of 160 x 160 px
     index/<column>     [M]               one row a micrograph: row (in its stack), height, width, path, sha256, label, …
     labels             [L]               names of the labels; index/label counts into it, -1 = none
+    chunks/<H>x<W>     int64 [N, rows, columns]   where the chunks of images/<H>x<W> lie (`sempre.data.chunks`)
     patches/pixels     uint8 [P, S, S]   a fixed number of random patches of every micrograph
     patches/image, patches/corner        [P] and [P, 2]: the patch's micrograph (index row) and its corner (y, x)
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from sempre.data.chunks import ChunkReader, map_file
 from sempre.data.journal import journal_path
 from sempre.data.split import split
 from sempre.errors import InputError
@@ -77,6 +79,13 @@ class Store:
         self.percentiles = tuple(float(percentile) for percentile in attributes["percentiles"])
         self.patch_size = int(attributes["patch_size"])
         self.code_version = str(attributes["code_version"])
+        # What must agree among the shards of one store, and which shard this is: "2/8", empty for none.
+        self.preparation = {
+            "percentiles": self.percentiles,
+            "scale": float(attributes.get("scale", 1.0)),
+            "crop_information_bar": bool(attributes.get("crop_information_bar", True)),
+        }
+        self.shard = str(attributes.get("shard", ""))
         self._length = len(self._open()["index/row"])
 
     def __len__(self) -> int:
@@ -96,11 +105,11 @@ class Store:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted SHA-256s of the files: which data a network was trained on, whatever their order."""
-        return hashlib.sha256(np.sort(self.entries.sha256).tobytes()).hexdigest()
+        return hashlib.sha256(np.sort(self.entries.sha256).view(np.uint8)).hexdigest()
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Index rows of the training and of the validation side, by the rule of `sempre.data.split`."""
-        validation = split((sha256.decode() for sha256 in self.entries.sha256.tolist()), fraction, seed)
+        validation = split(map(bytes.decode, self.entries.sha256), fraction, seed)
         return np.flatnonzero(~validation), np.flatnonzero(validation)
 
     def file_of(self, index: int) -> str:
@@ -120,7 +129,11 @@ class Store:
         inside = y + height <= self.entries.height[index] and x + width <= self.entries.width[index]
         if min(y, x, height, width) < 0 or not inside:
             raise ValueError(f"a {height}x{width} px crop at ({y}, {x}) reaches outside {self.file_of(index)}")
-        return self._stack(index)[self.entries.row[index], y : y + height, x : x + width]
+        stack, row = self._stack(index), int(self.entries.row[index])
+        reader = self._readers[stack.shape[1:]]
+        if reader is not None:
+            return reader.crop(row, y, x, height, width)
+        return stack[row, y : y + height, x : x + width]
 
     @property
     def patches(self) -> h5py.Group:
@@ -131,14 +144,25 @@ class Store:
         """Close this process's handle; the next read opens another."""
         if self._file is not None:
             self._file.close()
-        self._file = None
+        self._file, self._map = None, None
 
     def _stack(self, index: int) -> h5py.Dataset:
         size = int(self.entries.height[index]), int(self.entries.width[index])
         self._open()
         if size not in self._stacks:
             self._stacks[size] = self._file[f"images/{size[0]}x{size[1]}"]
+            self._readers[size] = self._reader(self._stacks[size])
         return self._stacks[size]
+
+    def _reader(self, stack: h5py.Dataset) -> ChunkReader | None:
+        """What reads crops of the stack faster than HDF5; None for a store without a table of its chunks."""
+        table = stack.name.replace("images", "chunks")
+        if table not in self._file:
+            return None
+        if self._map is None:
+            self._map = map_file(self.path)
+        reader = ChunkReader(self._map, self._file[table], stack.chunks[1:])
+        return reader if reader.agrees_with(stack) else None
 
     def _open(self) -> h5py.File:
         # A handle from before a fork shares its file position with the parent's: each process takes its own.
@@ -147,8 +171,8 @@ class Store:
             self._process = os.getpid()
         if self._file is None:
             self._file = h5py.File(self.path, "r", locking="best-effort")
-            self._stacks = {}
+            self._stacks, self._readers, self._map = {}, {}, None
         return self._file
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_stacks": {}}
+        return {**self.__dict__, "_file": None, "_map": None, "_stacks": {}, "_readers": {}}

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 import sempre
+from sempre.data.chunks import chunk_offsets
 from sempre.data.crops import PATCH, generator, random_crop
 from sempre.data.journal import JournaledFile, interrupts_wait
 from sempre.data.store import FORMAT
@@ -110,6 +111,7 @@ class StoreWriter:
     def finish(self) -> None:
         """Write what is left and mark the store as complete."""
         self._write_batch()
+        self._note_chunks()
         self._file.attrs["complete"] = True
         self._commit()
 
@@ -140,9 +142,9 @@ class StoreWriter:
         if file.attrs.get("format") != FORMAT:
             file.close()
             raise InputError(f"{self.path} is not a store of format {FORMAT}: choose another name or remove it")
-        for name, value in self.settings.items():
-            if not np.array_equal(file.attrs.get(name), value):
-                before = file.attrs.get(name)
+        for name in [*self.settings, "shard"]:  # a shard goes on as that shard alone
+            before, value = file.attrs.get(name), self.settings.get(name)
+            if not np.array_equal(before, value):
                 file.close()
                 raise InputError(f"{self.path} was made with {name}={before}, not {value}: choose another name")
         return file
@@ -192,6 +194,16 @@ class StoreWriter:
                 stack[row] = batch[position].pixels
                 rows[position] = row
         return rows
+
+    def _note_chunks(self) -> None:
+        """Bring the tables of where the chunks lie up to date."""
+        tables = self._file.require_group("chunks")
+        for name, stack in self._file["images"].items():
+            if name in tables and len(tables[name]) == len(stack):
+                continue
+            if name in tables:
+                del tables[name]
+            tables[name] = chunk_offsets(stack)
 
     def _append_labels(self, batch: list[StoredImage]) -> None:
         new = list(dict.fromkeys(i.label for i in batch if i.label is not None and i.label not in self._labels))

@@ -1,7 +1,8 @@
 """The backbone artefact: encoder weights under timm's own names, and what they are.
 
-`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0)` as it is;
-`backbone.json` holds the architecture, the input's normalisation, the method, the data's fingerprint and the options.
+`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0, **arguments)` as it is;
+`backbone.json` holds the architecture, its arguments (a vision transformer's image size), the input's normalisation,
+the method, the data's fingerprint and the options.
 """
 
 import json
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import timm
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
 import sempre
@@ -30,6 +32,7 @@ class BackboneDetails:
     data_fingerprint: str
     validation_loss: float | None
     config: dict
+    arguments: dict = field(default_factory=dict)  # that timm.create_model takes besides
     normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
     code_version: str = sempre.__version__
 
@@ -64,13 +67,17 @@ def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
         InputError: when `folder` is no backbone or is damaged.
     """
     details = read_backbone_details(folder)
-    network = timm.create_model(details.architecture, in_chans=details.input_channels, num_classes=0)
+    network = timm.create_model(
+        details.architecture, in_chans=details.input_channels, num_classes=0, **details.arguments
+    )
     load_weights(network, Path(folder) / WEIGHTS)
     return network, details
 
 
 def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:
     """Load the artefact into a headless timm `network` of `architecture`.
+
+    A vision transformer's positional embeddings are interpolated to the image size of `network`.
 
     Raises:
         InputError: when `folder` is no backbone, is damaged, or holds another architecture.
@@ -81,7 +88,11 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
             f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
             f"set architecture={details.architecture}"
         )
-    load_weights(network, Path(folder) / WEIGHTS)
+    if isinstance(network, VisionTransformer):
+        pretrained, _ = load_backbone(folder)
+        network.load_state_dict(checkpoint_filter_fn(pretrained.state_dict(), network))
+    else:
+        load_weights(network, Path(folder) / WEIGHTS)
 
 
 def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:

@@ -32,6 +32,8 @@ MAY_CHANGE = (
 
 @dataclass(kw_only=True)
 class PretrainingOptions:
+    name: str = "???"  # the run goes to runs/<name>
+    architecture: str = "???"  # timm's name of the network
     store: str = "???"  # HDF5 store made by data/prepare.py, or a folder or glob of its shards
     stage_to: str = ""  # copy the store to this folder of each node first, $TMPDIR for example
     epochs: int = 800  # passes over the training images, one crop each
@@ -74,25 +76,26 @@ class PretrainingRun:
             timeout=60 * options.timeout_minutes if options.workers else 0,
         )
 
-    def announce(self, architecture: str, rate: float, batches: int) -> None:
+    def announce(self, rate: float, batches: int) -> None:
         """Print what is about to be computed; the time it takes is printed once it has been measured."""
         options, processes = self.options, self.accelerator.num_processes
         parts = f" in {options.accumulation} parts" if options.accumulation > 1 else ""
         self.accelerator.print(
-            f"{architecture}: {len(self.training)} training and {len(self.validation)} validation micrographs, "
+            f"{options.architecture}: {len(self.training)} training and {len(self.validation)} validation micrographs, "
             f"{processes} x {self.accelerator.device.type}, global batch {options.batch} "
             f"({options.batch // processes} a process{parts}), rate {rate:.2g}, "
             f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
         )
 
-    def export(self, network: nn.Module, architecture: str, channels: int, method: str, loss: float) -> None:
-        """Write the network as the run's backbone."""
-        details = BackboneDetails(architecture, channels, method, self.store.fingerprint, loss, asdict(self.options))
+    def export(self, network: nn.Module, method: str, loss: float, arguments: dict | None = None) -> None:
+        """Write the network, of one channel, as the run's backbone; `arguments` are those timm made it with."""
+        fingerprint, config = self.store.fingerprint, asdict(self.options)
+        details = BackboneDetails(self.options.architecture, 1, method, fingerprint, loss, config, arguments or {})
         save_backbone(self.folder / "backbone", network, details)
 
 
-def start_pretraining(name: str, options: PretrainingOptions, check: Callable[[], None]) -> PretrainingRun:
-    """Open the store and begin, or go on with, the run `runs/<name>`; `check` looks at the recipe's own options.
+def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) -> PretrainingRun:
+    """Open the store and begin or go on with the run `runs/<name>`; `check` looks at the recipe's own options.
 
     Raises:
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
@@ -111,7 +114,7 @@ def start_pretraining(name: str, options: PretrainingOptions, check: Callable[[]
             f"a batch of {options.batch} does not divide over {accelerator.num_processes} processes in "
             f"{options.accumulation} parts: take a multiple of {accelerator.num_processes * options.accumulation}"
         )
-    folder = Path("runs") / name
+    folder = Path("runs") / options.name
     with accelerator.main_process_first():
         open_run(folder, options, MAY_CHANGE, store.fingerprint)
         if accelerator.is_main_process:

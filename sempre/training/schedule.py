@@ -16,6 +16,17 @@ def cosine_with_warmup(step: int, total: int, warmup: int, peak: float, final: f
     return final + (peak - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def steps_with_warmup(
+    step: int, total: int, warmup: int, peak: float, milestones: tuple[float, ...] = (0.6, 0.8), factor: float = 0.1
+) -> float:
+    """Linear warm-up from 0 to `peak` over `warmup` steps; from each milestone, a share of `total`, times `factor`.
+
+    He et al., "Deep residual learning", CVPR 2016; the warm-up of Goyal et al., "Accurate, large minibatch SGD", 2017.
+    """
+    passed = sum(step >= milestone * total for milestone in milestones)
+    return peak * min(1.0, (step + 1) / max(1, warmup)) * factor**passed
+
+
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Set every parameter group's learning rate to `rate` times the group's own `lr_scale` (1 where it has none)."""
     for group in optimizer.param_groups:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sempre.data.datasets import CropDataset
+from sempre.data.datasets import CropDataset, normalise_batch
 from sempre.data.samplers import EpochSampler
 from sempre.data.store import Store
 from sempre.data.store_writer import StoredImage, StoreWriter
@@ -47,6 +47,16 @@ def test_crops_are_normalised_parts_of_their_micrograph_flipped_half_the_time(st
         assert upright != mirrored
         flipped += mirrored
     assert 15 < flipped < 45
+
+
+def test_what_workers_leave_as_grey_values_is_normalised_later_to_the_same(store):
+    early = CropDataset(store, range(12), size=32, seed=5)
+    late = CropDataset(store, range(12), size=32, seed=5, normalise=False)
+    for sample in range(12):
+        pixels = late[(2, sample)]["image"]
+        assert pixels.dtype == torch.uint8
+        assert pixels.shape == (1, 32, 32)
+        assert torch.equal(normalise_batch(pixels[None])[0], early[(2, sample)]["image"])
 
 
 def test_crops_are_the_same_for_every_number_of_workers(store):

@@ -51,12 +51,12 @@ def write_images(folder: Path, count: int = 12) -> Path:
 
 
 def contents(store: Path) -> dict:
-    """All that a store holds, by name."""
+    """All that a store holds, by name, but for where in the file it lies."""
     with h5py.File(store) as file:
         found = {name: str(value) for name, value in file.attrs.items()}
 
         def add(name: str, item) -> None:
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and not name.startswith("chunks/"):
                 values = item[:]
                 found[name] = values.tolist() if values.dtype == object else (values.shape, values.tobytes())
 

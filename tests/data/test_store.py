@@ -84,10 +84,13 @@ class RecordedFile(io.FileIO):
 
 
 def test_a_crop_reads_only_the_chunks_it_touches(tmp_path, monkeypatch):
+    """Here in a store without a table of its chunks; tests/data/test_chunks.py has those with one."""
     with StoreWriter(tmp_path / "store.h5") as writer:
         for number in range(3):
             writer.append(image(number, (960, 1280)))
         writer.finish()
+    with h5py.File(tmp_path / "store.h5", "r+") as file:
+        del file["chunks"]
     store = Store(tmp_path / "store.h5")
     expected = store.crop(1, 170, 330, 300, 640)
     store.close()

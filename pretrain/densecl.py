@@ -1,0 +1,139 @@
+"""Pretrain a ConvNeXtV2 or a vision transformer on unlabelled micrographs by dense contrastive learning (DenseCL).
+
+    python pretrain/densecl.py configs/densecl/pico.yaml store=store.h5 name=my_pretraining
+    torchrun --nproc-per-node 4 pretrain/densecl.py configs/densecl/pico.yaml store=store.h5 name=my_pretraining
+
+Wang et al., "Dense contrastive learning for self-supervised visual pre-training", CVPR 2021: two augmented views of one
+place agree as a whole and cell by cell, against those of other micrographs. `runs/<name>/backbone/` holds the query
+encoder as it was last validated. The same command again goes on where the last stopped.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import timm
+import torch
+from accelerate.utils import send_to_device
+from timm.optim import param_groups_weight_decay
+
+from sempre.config import read_options
+from sempre.data.views import View, ViewDataset, collate_views
+from sempre.errors import InputError, run_command
+from sempre.models.backbones import arguments_for, check_view_size
+from sempre.pretraining.collapse import feature_statistics
+from sempre.pretraining.densecl import DenseCL
+from sempre.training.logging import RunLog
+from sempre.training.loop import fit
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.schedule import steps_with_warmup
+from sempre.training.validation import mean_losses
+
+WATCHED = 64  # validation micrographs whose features are watched for collapse
+
+
+@dataclass(kw_only=True)
+class Options(PretrainingOptions):
+    name: str = "densecl"  # the run goes to runs/<name>
+    architecture: str = "convnextv2_pico"  # any ConvNeXtV2 or vision transformer of timm, convnextv2_… or vit_…
+    field: int = 640  # side of the square that both views of a micrograph are cut from, px
+    crop: int = 224  # side of a view, px; a multiple of 32, or of a vision transformer's patch
+    smallest_share: float = 0.2  # of the field's area that a view shows
+    negatives: int = 65536  # earlier keys that are remembered; fewer than there are training images
+    projection_width: int = 2048  # hidden channels of the projection heads
+    dense_weight: float = 0.5  # share of the dense loss, lambda in the paper
+    temperature: float = 0.2  # of the softmax over positive and negatives
+    key_momentum: float = 0.999  # share that the key encoder keeps of itself in a step
+    warmup_epochs: float = 10  # of linear warm-up
+    base_rate: float = 0.3  # learning rate for a global batch of 256; scales linearly
+    weight_decay: float = 1e-4  # of SGD
+
+
+def main() -> int | None:
+    options = read_options(Options)
+    run = start_pretraining(options, partial(check, options))
+    device = run.accelerator.device
+    if len(run.training) < options.batch:
+        raise InputError(f"batch={options.batch} is more than the {len(run.training)} training images: take fewer")
+
+    # Data: two views of one field of each micrograph. Validation keeps epoch 0, so its views are fixed.
+    groups = {"views": (View(options.crop, scale=(options.smallest_share, 1.0)), 2)}
+    views = ViewDataset(run.store, run.training, groups, options.field, options.seed)
+    fixed_views = ViewDataset(run.store, run.validation, groups, options.field, options.split_seed)
+    loader = run.loader(views, collate_views, shuffle=True, seed=options.seed)
+    validation_loader = run.loader(fixed_views, collate_views, shuffle=False, seed=0)
+
+    # Model: timm's network with a global and a dense projection, and the moving average of the whole.
+    torch.manual_seed(options.seed)
+    arguments = arguments_for(options.architecture, options.crop)
+    model = DenseCL(
+        timm.create_model(options.architecture, in_chans=1, num_classes=0, **arguments),
+        options.negatives,
+        (options.projection_width, 128),
+        options.dense_weight,
+        options.temperature,
+        options.key_momentum,
+    )
+    if options.compile:
+        model.query.compile()
+        model.key.compile()
+
+    # Optimisation: SGD, the rate scales with the global batch, warms up and falls tenfold twice.
+    peak = scaled_rate(options, options.base_rate)
+    groups_of_weights = param_groups_weight_decay(model, options.weight_decay)
+    optimizer = torch.optim.SGD(groups_of_weights, lr=peak, momentum=0.9)
+    batches = loader.batch_sampler.batches()
+    run.announce(peak, batches)
+
+    @torch.no_grad()
+    def validate(model: DenseCL, log: RunLog, step: int) -> dict[str, float]:
+        values = mean_losses(model, validation_loader, run.accelerator)
+        if run.accelerator.is_main_process:
+            first = [fixed_views[0, sample] for sample in range(min(WATCHED, len(fixed_views)))]
+            watched = send_to_device(collate_views(first), device)["views"][:, 0]
+            values |= feature_statistics(model.query.network, watched.split(16))
+        return values
+
+    progress = fit(
+        model,
+        optimizer,
+        loader,
+        accelerator=run.accelerator,
+        folder=run.folder,
+        epochs=options.epochs,
+        rate=lambda step: steps_with_warmup(
+            step, options.epochs * batches, round(options.warmup_epochs * batches), peak
+        ),
+        seed=options.seed,
+        accumulation=options.accumulation,
+        before_step=lambda model, step: model.update_keys(),
+        validate=validate,
+        validate_every=options.validate_every,
+        # The loss depends on the negatives at hand, so the lowest is not the best: the newest is kept.
+        export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),
+        export_best=False,
+        log_every=options.log_every,
+        checkpoint_minutes=options.checkpoint_minutes,
+    )
+    if progress is None:
+        return EXIT_PREEMPTED
+    run.accelerator.print(f"lowest validation loss {progress.best:.4f}, last backbone in {run.folder / 'backbone'}")
+    return None
+
+
+def check(options: Options) -> None:
+    check_view_size("crop", options.crop, options.architecture)
+    if not 0 < options.smallest_share <= 1:
+        raise InputError(f"smallest_share={options.smallest_share} is no share of the field: choose 0.2, for example")
+    if not 0 <= options.dense_weight <= 1:
+        raise InputError(f"dense_weight={options.dense_weight} is not from 0 to 1")
+    if not 0 <= options.key_momentum <= 1:
+        raise InputError(f"key_momentum={options.key_momentum} is not from 0 to 1")
+    if options.temperature <= 0:
+        raise InputError(f"temperature={options.temperature} is not above 0")
+    if options.negatives < 1:
+        raise InputError(f"negatives={options.negatives} is not above 0")
+
+
+if __name__ == "__main__":
+    run_command(main)

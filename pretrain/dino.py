@@ -1,0 +1,185 @@
+"""Pretrain a vision transformer or a ConvNeXtV2 on unlabelled micrographs with DINO, self-distillation without labels.
+
+    python pretrain/dino.py configs/dino/vit_small.yaml store=store.h5 name=my_pretraining
+    torchrun --nproc-per-node 4 pretrain/dino.py configs/dino/vit_small.yaml store=store.h5 name=my_pretraining
+
+Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021: from a small view of a field a
+student predicts what its teacher, a running mean of itself, makes of a large one. `runs/<name>/backbone/` holds the
+teacher of the newest validation: the loss, whose target moves, ranks no epochs. The same command again goes on where
+the last stopped. With `weights=` it continues from DINO's or DINOv2's official weights, or from a backbone pretrained
+here; take a base_rate of 1e-5 to 1e-4 then.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+from lightly.utils.scheduler import cosine_schedule, linear_warmup_schedule
+from torch import nn
+
+from sempre.config import read_options
+from sempre.data.views import View, ViewDataset, collate_views
+from sempre.errors import InputError, run_command
+from sempre.models.backbones import arguments_for, check_view_size
+from sempre.models.checkpoints import load_backbone_weights
+from sempre.models.official_vit import load_official_vit
+from sempre.pretraining.collapse import feature_statistics
+from sempre.pretraining.dino import DINO, parameter_groups
+from sempre.training.logging import RunLog
+from sempre.training.loop import fit
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.schedule import cosine_with_warmup
+from sempre.training.validation import mean_losses
+
+WATCHED = 64  # validation views whose features are watched for collapse
+WATCHED_AT_ONCE = 8
+FIRST_TEMPERATURE = 0.04  # of the teacher's softmax
+FINAL_RATE = 1e-6
+
+
+@dataclass(kw_only=True)
+class Options(PretrainingOptions):
+    name: str = "dino"  # the run goes to runs/<name>
+    architecture: str = "vit_small_patch16_224"  # timm's vit_{small,base}_patch{8,16}_224, vit_…_dinov2 or convnextv2_…
+    weights: str = ""  # continue from these: an official DINO or DINOv2 file (.pth), or a backbone/ folder
+    epochs: int = 300  # passes over the training images, one field each
+    warmup_epochs: float = 10  # of linear warm-up
+    field: int = 640  # side in px of the square that a sample's views are cut from
+    global_size: int = 224  # side of the two global views, px; a multiple of the patch
+    local_size: int = 96  # side of the local views, px; a multiple of the patch
+    local_views: int = 8  # how many; 0 does without
+    scale_split: float = 0.4  # share of the field's area: a global view shows more, a local one less
+    smallest_scale: float = 0.05  # share of the field's area that a local view shows at the least
+    outputs: int = 65536  # answers of the projection heads
+    norm_last_layer: bool = True  # keep the last layer's rows at unit length; false for a small ViT that is stable
+    drop_path: float = 0.1  # probability that the student skips its last block, falling to 0 at the first
+    teacher_momentum: float = 0.996  # at the start; rises to 1 as a cosine; 0.9995 for small batches
+    teacher_temperature: float = 0.07  # of the teacher's softmax, reached after the epochs below; lower is sharper
+    temperature_epochs: float = 30  # in which the teacher's temperature rises
+    freeze_epochs: float = 1  # at the start, in which the heads' last layer rests
+    base_rate: float = 5e-4  # learning rate for a global batch of 256; scales linearly
+    weight_decay: float = 0.04  # of AdamW, at the start
+    final_weight_decay: float = 0.4  # reached as a cosine
+    clip_gradient: float = 3.0  # the gradient's largest norm; 0 leaves it as it is
+
+
+def main() -> int | None:
+    options = read_options(Options)
+    run = start_pretraining(options, partial(check, options))
+    device = run.accelerator.device
+
+    # Data: large and small views of one field. Validation keeps epoch 0, so its views are fixed.
+    groups = {"global_views": (View(options.global_size, scale=(options.scale_split, 1.0)), 2)}
+    if options.local_views:
+        local_view = View(options.local_size, scale=(options.smallest_scale, options.scale_split))
+        groups["local_views"] = (local_view, options.local_views)
+    views = ViewDataset(run.store, run.training, groups, options.field, options.seed)
+    fixed_views = ViewDataset(run.store, run.validation, groups, options.field, options.split_seed)
+    loader = run.loader(views, collate_views, shuffle=True, seed=options.seed)
+    validation_loader = run.loader(fixed_views, collate_views, shuffle=False, seed=0)
+
+    # Model: two of timm's networks; the teacher's is what will be kept.
+    torch.manual_seed(options.seed)
+    arguments = arguments_for(options.architecture, options.global_size)
+    create = partial(timm.create_model, options.architecture, in_chans=1, num_classes=0, **arguments)
+    student = create(drop_path_rate=options.drop_path)
+    load_first_weights(student, options)
+    model = DINO(student, create(), options.outputs, options.norm_last_layer)
+    if options.compile:
+        model.student.network.compile()
+        model.teacher.network.compile()
+
+    # Optimisation: AdamW; rate, decay, momentum and temperature follow the step.
+    peak = scaled_rate(options, options.base_rate)
+    optimizer = torch.optim.AdamW(parameter_groups(model, options.weight_decay), lr=peak)
+    optimizer.register_step_post_hook(lambda *_: model.follow())
+    batches = loader.batch_sampler.batches()
+    steps = options.epochs * batches
+    run.announce(peak, batches)
+
+    def temperature(step: int) -> float:
+        warmup = round(options.temperature_epochs * batches)
+        return linear_warmup_schedule(step, warmup, FIRST_TEMPERATURE, options.teacher_temperature)
+
+    def follow_schedules(model: DINO, step: int) -> None:
+        model.momentum = cosine_schedule(step, steps, options.teacher_momentum, 1.0)
+        model.teacher_temperature = temperature(step)
+        _, decayed, last_layer = optimizer.param_groups
+        weight_decay = cosine_schedule(step, steps, options.weight_decay, options.final_weight_decay)
+        decayed["weight_decay"] = last_layer["weight_decay"] = weight_decay
+        if step < options.freeze_epochs * batches:
+            last_layer["lr"] = 0.0
+
+    @torch.no_grad()
+    def validate(model: DINO, log: RunLog, step: int) -> dict[str, float]:
+        model.teacher_temperature = temperature(step)
+        values = mean_losses(model, validation_loader, run.accelerator)
+        if run.accelerator.is_main_process:
+            first = collate_views([fixed_views[0, sample] for sample in range(min(WATCHED, len(fixed_views)))])
+            images = first["global_views"][:, 0].to(device).split(WATCHED_AT_ONCE)
+            values |= feature_statistics(model.teacher.network, images)
+        return values
+
+    progress = fit(
+        model,
+        optimizer,
+        loader,
+        accelerator=run.accelerator,
+        folder=run.folder,
+        epochs=options.epochs,
+        rate=lambda step: cosine_with_warmup(
+            step, steps, round(options.warmup_epochs * batches), peak, min(FINAL_RATE, peak)
+        ),
+        seed=options.seed,
+        accumulation=options.accumulation,
+        before_step=follow_schedules,
+        validate=validate,
+        validate_every=options.validate_every,
+        export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),
+        export_best=False,
+        clip_gradient=options.clip_gradient or None,
+        log_every=options.log_every,
+        checkpoint_minutes=options.checkpoint_minutes,
+    )
+    if progress is None:
+        return EXIT_PREEMPTED
+    run.accelerator.print(f"the teacher of the last epoch: {run.folder / 'backbone'}")
+    return None
+
+
+def check(options: Options) -> None:
+    for name in ("global_size", "local_size"):
+        check_view_size(name, getattr(options, name), options.architecture)
+    if not 0 < options.smallest_scale < options.scale_split < 1:
+        raise InputError(
+            f"smallest_scale={options.smallest_scale} and scale_split={options.scale_split} do not rise between 0 and 1"
+        )
+    if options.outputs < 2 or options.local_views < 0 or options.field < 2:
+        raise InputError(
+            f"outputs={options.outputs}, local_views={options.local_views} or field={options.field} is too small: "
+            "take at least 2, 0 and 2"
+        )
+    for name in ("teacher_momentum", "drop_path"):
+        if not 0 <= getattr(options, name) < 1:
+            raise InputError(f"{name}={getattr(options, name)} is not from 0 to below 1")
+    if options.teacher_temperature <= 0:
+        raise InputError(f"teacher_temperature={options.teacher_temperature} is not above 0: take 0.04 to 0.07")
+    if options.weights and not Path(options.weights).exists():
+        raise InputError(f"weights={options.weights} does not exist: give an official .pth file or a backbone/ folder")
+
+
+def load_first_weights(network: nn.Module, options: Options) -> None:
+    """Load what `weights` names, if anything."""
+    if not options.weights:
+        return
+    if Path(options.weights).is_dir():
+        load_backbone_weights(network, options.weights, options.architecture)
+    else:
+        load_official_vit(network, options.weights)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,49 @@
+"""One node's launcher inside a Slurm step: starts the node's training processes and passes on how they ended.
+
+`srun` runs it once a node (slurm/restartable.sh). It is torchrun without torchrun's own restarts, and its exit code
+tells the batch script how training ended: 0 (done), 2 (the user's mistake), 75 (stopped by a signal, saved) or 1.
+"""
+
+import os
+import signal
+import sys
+
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+# srun passes on the highest code of all nodes: what one node says of its own outweighs those that fail in its wake.
+CRASH, MISTAKE, SAVED = 1, 2, 75
+
+
+def main(command: list[str]) -> int:
+    # Processes started from here ignore it too, until training has begun and they can answer it by saving.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    environment = os.environ
+    processes = environment.get("PROCESSES_PER_NODE") or torch.cuda.device_count() or 1
+    options = [
+        f"--nnodes={environment['SLURM_NNODES']}",
+        f"--node-rank={environment['SLURM_NODEID']}",
+        f"--master-addr={environment['MASTER_ADDR']}",
+        f"--master-port={environment['MASTER_PORT']}",
+        f"--nproc-per-node={processes}",
+        "--max-restarts=0",
+    ]
+    try:
+        run(parse_args([*options, *command]))
+    except ChildFailedError as error:
+        # A process that has saved no longer answers SIGUSR1 while Python shuts down, and a second one ends it.
+        codes = {
+            SAVED if failure.exitcode == -signal.SIGUSR1 else failure.exitcode for failure in error.failures.values()
+        }
+        return next((code for code in (MISTAKE, SAVED) if code in codes), CRASH)
+    except SignalException:  # srun ends this node because another one has failed
+        return CRASH
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late to change how this node ended
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

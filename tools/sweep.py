@@ -1,0 +1,72 @@
+"""What a sweep has come to: one table of all its runs, and how to start those that have not finished.
+
+    python tools/sweep.py sweep=configs/sweeps/sizes.yaml
+    sbatch --array=0-319 slurm/sweep.sbatch configs/sweeps/sizes.yaml
+
+The first command prints the table and writes it as CSV (`runs/sizes.csv`), and prints the second, which runs what has
+not finished, however often it is given. sempre/training/sweep.py says what a sweep file holds.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.config import read_options
+from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent
+from sempre.training.sweep import read_sweep, sweep_table
+
+
+@dataclass
+class Options:
+    sweep: str = "???"  # the sweep's YAML file
+    csv: str = ""  # the table goes here; runs/<sweep>.csv by default
+    run: int = -1  # only print the command of this run, a word a line, or nothing when it has finished
+
+
+def main() -> None:
+    options = read_options(Options)
+    runs = read_sweep(options.sweep)
+    if options.run >= 0:
+        if options.run >= len(runs):
+            raise InputError(f"run={options.run}: {options.sweep} has {len(runs)} runs, use --array=0-{len(runs) - 1}")
+        run = runs[options.run]
+        print("\n".join([] if run.finished else run.command))
+        return
+
+    rows = sweep_table(runs)
+    path = Path(options.csv or f"runs/{Path(options.sweep).stem}.csv")
+    write_csv(rows, path)
+    print_table(rows)
+    finished = sum(run.finished for run in runs)
+    print(f"{finished} of {len(runs)} runs have finished; table in {path}")
+    if finished < len(runs):
+        print(f"run the others: sbatch --array=0-{len(runs) - 1} slurm/sweep.sbatch {options.sweep}")
+
+
+def columns(rows: list[dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def write_csv(rows: list[dict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns(rows))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def print_table(rows: list[dict]) -> None:
+    names = columns(rows)
+    shown = [names] + [[shorten(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for line in shown:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def shorten(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    run_command(main)
