@@ -8,6 +8,8 @@ DATA ?=
 MINUTES ?= 12
 NAME ?= demo
 BIN := .venv/bin
+# Two workers of one thread each: much of the tests is starting programs, which takes one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-fast test-slurm minkowski lint format clean
 
@@ -15,10 +17,10 @@ demo: .venv/train.installed
 	$(BIN)/python tools/demo.py name=$(NAME) minutes=$(MINUTES) $(if $(DATA),data=$(DATA))
 
 test: .venv/test.installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: .venv/test.installed
-	$(BIN)/python -m pytest -m "not slow and not slurm"
+	$(PYTEST) -m "not slow and not slurm"
 
 test-slurm: .venv/test.installed
 	$(BIN)/python -m pytest tests/slurm -m slurm

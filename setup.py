@@ -33,6 +33,7 @@ TRAINING = [
     "safetensors>=0.4",
 ]
 FORMATS = ["rosettasciio>=0.4"]
+MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS]
 
 setup(
@@ -45,6 +46,6 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["sempre", "sempre.*"]),
     install_requires=DEPLOYMENT,
-    extras_require={"train": TRAINING, "formats": FORMATS, "test": TESTING},
+    extras_require={"train": TRAINING, "formats": FORMATS, "minkowski": MINKOWSKI, "test": TESTING},
     entry_points={"console_scripts": ["sempre = sempre.deploy.command:main"]},
 )
