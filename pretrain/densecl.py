@@ -117,7 +117,7 @@ def main() -> int | None:
     )
     if progress is None:
         return EXIT_PREEMPTED
-    run.accelerator.print(f"lowest validation loss {progress.best:.4f}, last backbone in {run.folder / 'backbone'}")
+    run.say(f"lowest validation loss {progress.best:.4f}, last backbone in {run.folder / 'backbone'}")
     return None
 
 

@@ -146,7 +146,7 @@ def main() -> int | None:
     )
     if progress is None:
         return EXIT_PREEMPTED
-    run.accelerator.print(f"the teacher of the last epoch: {run.folder / 'backbone'}")
+    run.say(f"the teacher of the last epoch: {run.folder / 'backbone'}")
     return None
 
 

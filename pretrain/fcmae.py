@@ -122,7 +122,7 @@ def main() -> int | None:
     )
     if progress is None:
         return EXIT_PREEMPTED
-    run.accelerator.print(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
+    run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
     return None
 
 

@@ -1,5 +1,6 @@
 """Devices, processes and precision."""
 
+import warnings
 from datetime import timedelta
 
 import torch
@@ -18,6 +19,9 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0) -> Accelerat
     """
     if precision not in ("auto", "bf16", "float32"):
         raise InputError(f"precision '{precision}' is unknown: choose auto, bf16 or float32")
+    # Of accelerate's own call, and of depthwise kernels, whose gradients DDP copies anyway: nothing a user could mend.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     half = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     # Without cpu=True, Accelerate takes no notice of the other processes of a launch on CPUs.
     cpu = not torch.cuda.is_available()

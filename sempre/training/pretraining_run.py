@@ -76,11 +76,16 @@ class PretrainingRun:
             timeout=60 * options.timeout_minutes if options.workers else 0,
         )
 
+    def say(self, text: str) -> None:
+        """Print a line, once in all processes of all nodes."""
+        if self.accelerator.is_main_process:
+            print(text, flush=True)
+
     def announce(self, rate: float, batches: int) -> None:
         """Print what is about to be computed; the time it takes is printed once it has been measured."""
         options, processes = self.options, self.accelerator.num_processes
         parts = f" in {options.accumulation} parts" if options.accumulation > 1 else ""
-        self.accelerator.print(
+        self.say(
             f"{options.architecture}: {len(self.training)} training and {len(self.validation)} validation micrographs, "
             f"{processes} x {self.accelerator.device.type}, global batch {options.batch} "
             f"({options.batch // processes} a process{parts}), rate {rate:.2g}, "

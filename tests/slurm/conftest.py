@@ -38,7 +38,7 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pretrain(cluster: Cluster, place: Path):
     """`pretrain(recipe, name, *options, nodes=2)`: submits slurm/pretrain.sbatch and gives the job's number."""
 
