@@ -16,8 +16,8 @@ from sempre.models.features import feature_map
 from sempre.pretraining.densecl import Bank, DenseCL
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.schedule import steps_with_warmup
-from tests.pretraining.textures import knn_accuracy, texture_store
+from sempre.training.schedule import set_rate, steps_with_warmup
+from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
 TEMPERATURE = 0.2
 
@@ -210,10 +210,27 @@ def train(folder, store, stop_at: int = -1) -> DenseCL:
 
 
 def test_a_resumed_run_ends_with_the_same_encoders_and_banks(tmp_path):
-    store = texture_store(tmp_path, count=3)
+    store = spacing_store(tmp_path, count=3)
     whole = train(tmp_path / "whole", store).state_dict()
     stopped = train(tmp_path / "stopped", store, stop_at=7).state_dict()
     assert not torch.equal(stopped["global_loss.memory_bank.bank"], whole["global_loss.memory_bank.bank"])
     resumed = train(tmp_path / "stopped", store).state_dict()
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_pretraining_tells_textures_better_than_a_random_network(tmp_path):
+    torch.manual_seed(0)
+    network = small_transformer()
+    random = knn_accuracy(network, spacings)
+    model = DenseCL(network, negatives=64, projection=(64, 32), momentum=0.99)
+    optimizer = torch.optim.AdamW(trained(model))
+    groups = {"views": (View(64, scale=(0.4, 0.8), brightness=0.1, contrast=0.2, blur=0.0, noise=0.0), 2)}
+    for step, batch in enumerate(view_batches(spacing_store(tmp_path), groups, batch=16, steps=100)):
+        set_rate(optimizer, 1e-3 * min(1, (step + 1) / 20))
+        model.update_keys()
+        model(**batch)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert knn_accuracy(network, spacings) > random + 0.3

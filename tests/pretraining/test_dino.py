@@ -10,8 +10,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from sempre.data.views import View
 from sempre.pretraining.dino import DINO, parameter_groups
 from sempre.training.schedule import set_rate
+from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
 BATCH, LOCAL, OUTPUTS = 4, 3, 24
 
@@ -200,3 +202,25 @@ def test_four_images_are_learned_by_heart(architecture):
     chosen = (model.teacher(images[0]) - model.criterion.center).argmax(-1)  # [B, 2]
     assert torch.equal(chosen[:, 0], chosen[:, 1])
     assert len(set(chosen[:, 0].tolist())) == BATCH
+
+
+@pytest.mark.slow
+def test_pretraining_tells_textures_better_than_a_random_network(tmp_path):
+    torch.manual_seed(0)
+    model = DINO(small_transformer(), small_transformer(), outputs=32)
+    random = knn_accuracy(model.teacher.network, spacings)
+    model.momentum = 0.9
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.04))
+    still = {"brightness": 0.1, "contrast": 0.2, "blur": 0.0, "noise": 0.0}
+    groups = {
+        "global_views": (View(48, scale=(0.5, 1.0), **still), 2),
+        "local_views": (View(24, scale=(0.2, 0.5), **still), 4),
+    }
+    for step, batch in enumerate(view_batches(spacing_store(tmp_path), groups, batch=32, steps=125)):
+        set_rate(optimizer, 2e-3 * min(1, (step + 1) / 40) ** 2)
+        model(**batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.student.parameters(), 3.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        model.follow()
+    assert knn_accuracy(model.teacher.network, spacings) > random + 0.15

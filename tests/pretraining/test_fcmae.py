@@ -13,7 +13,7 @@ from sempre.models.fcmae_decoder import patchify, unpatchify
 from sempre.models.packed import PATCH
 from sempre.pretraining.fcmae import FCMAE, hide, random_visible
 from sempre.training.schedule import cosine_with_warmup, set_rate
-from tests.pretraining.textures import gratings, knn_accuracy
+from tests.pretraining.textures import knn_accuracy, orientations
 
 
 def small_fcmae(**options) -> FCMAE:
@@ -80,7 +80,7 @@ def train(model: FCMAE, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], ra
 
 @pytest.mark.slow
 def test_four_images_are_learned_by_heart():
-    images = torch.from_numpy(gratings(1, 0)[0])[:, None]
+    images = torch.from_numpy(orientations(1, 0)[0])[:, None]
     visible = torch.from_numpy(np.stack([random_visible(16, 0.5, 0, 0, sample) for sample in range(4)]))
     losses = train(small_fcmae(normalise_target=True), [(images, visible)] * 200, rate=5e-3)
     assert losses[-1] < losses[0] / 2
@@ -92,8 +92,8 @@ def test_pretraining_tells_textures_better_than_a_random_network():
     network = timm.create_model(
         "convnextv2_atto", in_chans=1, num_classes=0, depths=(1, 1, 2, 1), dims=(16, 32, 64, 128)
     )
-    random = knn_accuracy(network, gratings)
-    images = torch.from_numpy(gratings(48, 0)[0])[:, None]
+    random = knn_accuracy(network, orientations)
+    images = torch.from_numpy(orientations(48, 0)[0])[:, None]
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step in range(200):
@@ -102,7 +102,7 @@ def test_pretraining_tells_textures_better_than_a_random_network():
             yield images[chosen], torch.from_numpy(np.stack(visible))
 
     train(FCMAE(network, decoder_width=128, normalise_target=True), batches(), rate=3e-3)
-    assert knn_accuracy(network, gratings) > random + 0.15
+    assert knn_accuracy(network, orientations) > random + 0.15
 
 
 @given(st.integers(2, 400), st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))

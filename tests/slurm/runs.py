@@ -19,9 +19,9 @@ TINY = (
     "checkpoint_minutes=0.02",
 )
 RECIPES = {
-    "fcmae": (*TINY, "epochs=20", "crop=64", "decoder_width=32", "panels=1"),
-    "densecl": (*TINY, "epochs=16", "field=128", "crop=64", "negatives=4", "projection_width=32"),
-    "dino": (*TINY, "epochs=16", "field=128", "global_size=64", "local_size=32", "local_views=2", "outputs=64"),
+    "fcmae": (*TINY, "epochs=16", "crop=64", "decoder_width=32", "panels=1"),
+    "densecl": (*TINY, "epochs=10", "field=128", "crop=64", "negatives=4", "projection_width=32"),
+    "dino": (*TINY, "epochs=10", "field=128", "global_size=64", "local_size=32", "local_views=2", "outputs=64"),
 }
 
 
