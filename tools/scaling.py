@@ -8,6 +8,7 @@ process at two batch sizes and an all-reduce at two sizes, predicts a two-proces
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def predict(options: Options) -> None:
         step = step_time(machine, parameters, gpus, batch)
         speed = batch / step.total
         hours = [epoch_seconds(machine, parameters, gpus, batch, images) / 3600 for images in options.images]
-        shown = "".join(f"{hour:14.4g}" if hour else f"{'(one batch)':>14}" for hour in hours)
+        shown = "".join(f"{hour:14.4g}" if hour else f"{'(set < batch)':>14}" for hour in hours)
         efficiency = speed / (gpus * options.images_a_second)
         print(f"{gpus:>5} {speed:>10,.0f} {efficiency:>10.0%} {step.bound:>9} {shown}")
 
@@ -114,7 +115,13 @@ def in_processes(count: int, options: Options, what: str) -> dict[str, float]:
     """What the first of `count` processes of one thread each measures."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     arguments = [__file__, f"measure={what}", f"architecture={options.architecture}", f"size={options.size}"]
-    finished = subprocess.run([sys.executable, *launch, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    finished = subprocess.run(
+        [sys.executable, *launch, *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return json.loads(finished.stdout.splitlines()[-1])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from math import ceil
 
 import numpy as np
 
@@ -24,15 +25,14 @@ def split(sha256s: Iterable[str], fraction: float = 0.2, seed: int = 0) -> np.nd
     draw goes to validation, or that of highest draw to training (such tiny sets are the only ones whose sides can
     change when files are added). A `fraction` of 0 or 1 is taken at its word.
     """
-    draws = [_draw(sha256, seed) for sha256 in sha256s]
-    validation = np.array([draw < fraction * 2**64 for draw in draws], dtype=bool)
-    if 0 < fraction < 1 and len(draws) and min(draws) != max(draws):
+    draws = np.fromiter((_draw(sha256, seed) for sha256 in sha256s), np.uint64)
+    bound = ceil(fraction * 2**64)
+    validation = draws < np.uint64(bound) if bound < 2**64 else np.ones(len(draws), bool)
+    if 0 < fraction < 1 and len(draws) and draws.min() != draws.max():
         if not validation.any():
-            lowest = min(draws)
-            validation = np.array([draw == lowest for draw in draws])
+            validation = draws == draws.min()
         elif validation.all():
-            highest = max(draws)
-            validation = np.array([draw != highest for draw in draws])
+            validation = draws != draws.max()
     return validation
 
 

@@ -25,6 +25,7 @@ from sempre.data.split import split
 from sempre.errors import InputError
 
 FORMAT = 1
+PART = 1 << 16  # rows hashed at a time
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ class Store:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted SHA-256s of the files: which data a network was trained on, whatever their order."""
-        return hashlib.sha256(np.sort(self.entries.sha256).view(np.uint8)).hexdigest()
+        digest = hashlib.sha256()
+        order = np.argsort(self.entries.sha256)
+        for start in range(0, len(order), PART):  # in parts, for a sorted copy of millions would fill the memory
+            digest.update(self.entries.sha256[order[start : start + PART]].view(np.uint8))
+        return digest.hexdigest()
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Index rows of the training and of the validation side, by the rule of `sempre.data.split`."""
