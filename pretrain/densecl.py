@@ -23,7 +23,6 @@ from sempre.models.backbones import arguments_for, check_view_size
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
 from sempre.training.logging import RunLog
-from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import steps_with_warmup
@@ -94,26 +93,18 @@ def main() -> int | None:
             values |= feature_statistics(model.query.network, watched.split(16))
         return values
 
-    progress = fit(
+    progress = run.fit(
         model,
         optimizer,
         loader,
-        accelerator=run.accelerator,
-        folder=run.folder,
-        epochs=options.epochs,
         rate=lambda step: steps_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        seed=options.seed,
-        accumulation=options.accumulation,
         before_step=lambda model, step: model.update_keys(),
         validate=validate,
-        validate_every=options.validate_every,
         # The loss depends on the negatives at hand, so the lowest is not the best: the newest is kept.
         export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),
         export_best=False,
-        log_every=options.log_every,
-        checkpoint_minutes=options.checkpoint_minutes,
     )
     if progress is None:
         return EXIT_PREEMPTED

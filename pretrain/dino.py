@@ -28,7 +28,6 @@ from sempre.models.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.dino import DINO, parameter_groups
 from sempre.training.logging import RunLog
-from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
@@ -123,26 +122,18 @@ def main() -> int | None:
             values |= feature_statistics(model.teacher.network, images)
         return values
 
-    progress = fit(
+    progress = run.fit(
         model,
         optimizer,
         loader,
-        accelerator=run.accelerator,
-        folder=run.folder,
-        epochs=options.epochs,
         rate=lambda step: cosine_with_warmup(
             step, steps, round(options.warmup_epochs * batches), peak, min(FINAL_RATE, peak)
         ),
-        seed=options.seed,
-        accumulation=options.accumulation,
         before_step=follow_schedules,
         validate=validate,
-        validate_every=options.validate_every,
         export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),
         export_best=False,
         clip_gradient=options.clip_gradient or None,
-        log_every=options.log_every,
-        checkpoint_minutes=options.checkpoint_minutes,
     )
     if progress is None:
         return EXIT_PREEMPTED

@@ -32,7 +32,6 @@ from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.fcmae import FCMAE, random_visible
 from sempre.report.reconstructions import reconstruction_panels
 from sempre.training.logging import RunLog
-from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
@@ -102,23 +101,15 @@ def main() -> int | None:
             values |= feature_statistics(model.encoder.network, batch["image"].split(options.panels or 1))
         return values
 
-    progress = fit(
+    progress = run.fit(
         model,
         optimizer,
         loader,
-        accelerator=run.accelerator,
-        folder=run.folder,
-        epochs=options.epochs,
         rate=lambda step: cosine_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        seed=options.seed,
-        accumulation=options.accumulation,
         validate=validate,
-        validate_every=options.validate_every,
         export=lambda model, loss: run.export(model.encoder.network, "fcmae", loss),
-        log_every=options.log_every,
-        checkpoint_minutes=options.checkpoint_minutes,
     )
     if progress is None:
         return EXIT_PREEMPTED

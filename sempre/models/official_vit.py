@@ -5,8 +5,6 @@ timm's names; timm's own filter knows the differences (registers, SwiGLU, positi
 2021; Oquab et al., "DINOv2", TMLR 2024; Darcet et al., "Vision transformers need registers", ICLR 2024.
 """
 
-import argparse
-import zipfile
 from math import isqrt
 from pathlib import Path
 
@@ -17,7 +15,9 @@ from torch import Tensor
 
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
+from sempre.models.weights import check_parameters, only_tensors, read_pth
 
+CODE = "the official DINO or DINOv2 code"
 STEM, STEM_BIAS = "patch_embed.proj.weight", "patch_embed.proj.bias"
 
 
@@ -41,14 +41,14 @@ def load_official_vit(network: VisionTransformer, path: str | Path) -> None:
     weights = _read_tensors(Path(path))
     missing = {STEM, STEM_BIAS, "cls_token", "pos_embed"} - weights.keys()
     if missing:
-        raise InputError(f"{path} is no file of the official DINO or DINOv2 code: it has no {min(missing)}")
+        raise InputError(f"{path} is no file of {CODE}: it has no {min(missing)}")
     _check_tokens(network, weights, path)
     if network.patch_embed.proj.in_channels == 1 and weights[STEM].shape[1] == 3:
         weights[STEM], weights[STEM_BIAS] = grey_stem(weights[STEM], weights[STEM_BIAS])
     if "register_tokens" in weights:
         weights.setdefault("mask_token", torch.empty(0))  # by which timm's filter knows DINOv2's layout
     weights = checkpoint_filter_fn(weights, network)
-    _check_shapes(weights, network.state_dict(), path)
+    check_parameters(weights, network.state_dict(), path)
     network.load_state_dict(weights)
 
 
@@ -69,21 +69,11 @@ def grey_stem(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.pth` file; of a whole training checkpoint, that of the teacher's backbone."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give a weight file of the official DINO or DINOv2 code")
-    try:
-        # Mapped, what is not needed is never read; files from before PyTorch 1.6 cannot be.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a damaged archive or pickle raises errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged or holds more than weights ({reason}): copy it again") from error
+    content = read_pth(path, CODE)
     if isinstance(content, dict) and isinstance(content.get("teacher"), dict):
         backbone = {str(name).removeprefix("module."): weight for name, weight in content["teacher"].items()}
         content = {name[9:]: weight for name, weight in backbone.items() if name.startswith("backbone.")}
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{path} holds no state dict: give a weight file of the official DINO or DINOv2 code")
-    return {name: weight for name, weight in content.items() if isinstance(weight, Tensor)}
+    return only_tensors(content, path, CODE)
 
 
 def _check_tokens(network: VisionTransformer, weights: dict[str, Tensor], path: str | Path) -> None:
@@ -105,16 +95,3 @@ def _check_tokens(network: VisionTransformer, weights: dict[str, Tensor], path: 
             f"{path} is another network's, its pos_embed is {list(embedded.shape)}, "
             f"not [1, 1 + a square, {network.embed_dim}]: {advice}"
         )
-
-
-def _check_shapes(weights: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> None:
-    advice = "choose the architecture that it was trained with"
-    for name, weight in expected.items():
-        if name not in weights:
-            raise InputError(f"{path} is another network's, it has no {name}: {advice}")
-        if weights[name].shape != weight.shape:
-            shapes = f"{list(weights[name].shape)}, not {list(weight.shape)}"
-            raise InputError(f"{path} is another network's, its {name} is {shapes}: {advice}")
-    surplus = weights.keys() - expected.keys()
-    if surplus:
-        raise InputError(f"{path} is another network's, it also has {min(surplus)}: {advice}")

@@ -6,9 +6,7 @@ kernel `[49, C]` with `dense[c, 0, y, x] = kernel[7 x + y, c]`, a downsampling k
 network of other parameter names. Both layouts are read, the sparse one is written. Woo et al., CVPR 2023.
 """
 
-import argparse
 import re
-import zipfile
 from math import isqrt
 from pathlib import Path
 
@@ -19,8 +17,11 @@ from torch import Tensor
 
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
+from sempre.models.weights import check_parameters, only_tensors, read_pth
 
+CODE = "the original ConvNeXtV2 code"
 STEM = "downsample_layers.0.0.weight"  # in the dense layout
+UNUSED = ("norm.weight", "norm.bias")  # of the classifier
 
 
 def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: bool = False) -> None:
@@ -53,7 +54,7 @@ def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: boo
                 f"{path} has a stem for {channels} channels, the network takes 1: have it averaged (average_stem=true)"
             )
         weights[STEM] = weights[STEM].mean(1, keepdim=True)
-    _check_shapes(weights, expected, path)
+    check_parameters(weights, expected, path, unused=UNUSED)
     network.load_state_dict(checkpoint_filter_fn(weights, network), strict=False)
 
 
@@ -134,31 +135,8 @@ def _to_dense(name: str, weight: Tensor) -> tuple[str, Tensor]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict of a `.pth` file, which the original code stores with optimiser, epoch and arguments."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give a checkpoint file of the original ConvNeXtV2 code")
-    try:
-        # Mapped, the optimiser's states are never read; files from before PyTorch 1.6 cannot be.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a damaged archive or pickle raises errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged or holds more than weights ({reason}): copy it again") from error
+    content = read_pth(path, CODE)
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{path} holds no state dict: give a checkpoint file of the original ConvNeXtV2 code")
-    return {name: weight for name, weight in content.items() if isinstance(weight, Tensor)}
-
-
-def _check_shapes(weights: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> None:
-    advice = "choose the architecture that it was trained with"
-    for name, weight in expected.items():
-        if name not in weights:
-            raise InputError(f"{path} is another network's, it has no {name}: {advice}")
-        if weights[name].shape != weight.shape:
-            shapes = f"{list(weights[name].shape)}, not {list(weight.shape)}"
-            raise InputError(f"{path} is another network's, its {name} is {shapes}: {advice}")
-    surplus = weights.keys() - expected.keys() - {"norm.weight", "norm.bias"}
-    if surplus:
-        raise InputError(f"{path} is another network's, it also has {min(surplus)}: {advice}")
+    return only_tensors(content, path, CODE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from sempre.data.samplers import EpochSampler
@@ -16,6 +17,8 @@ from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from sempre.training.accelerator import make_accelerator
+from sempre.training.checkpointing import Progress
+from sempre.training.loop import fit
 from sempre.training.run_folder import lock_run, open_run
 
 # How a run is computed, not what: it may go on under other values.
@@ -90,6 +93,24 @@ class PretrainingRun:
             f"{processes} x {self.accelerator.device.type}, global batch {options.batch} "
             f"({options.batch // processes} a process{parts}), rate {rate:.2g}, "
             f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
+        )
+
+    def fit(self, model: nn.Module, optimizer: Optimizer, loader: DataLoader, **specifics) -> Progress | None:
+        """`sempre.training.loop.fit` under the run's options; `specifics` are its arguments that a method chooses."""
+        options = self.options
+        return fit(
+            model,
+            optimizer,
+            loader,
+            accelerator=self.accelerator,
+            folder=self.folder,
+            epochs=options.epochs,
+            seed=options.seed,
+            accumulation=options.accumulation,
+            validate_every=options.validate_every,
+            log_every=options.log_every,
+            checkpoint_minutes=options.checkpoint_minutes,
+            **specifics,
         )
 
     def export(self, network: nn.Module, method: str, loss: float, arguments: dict | None = None) -> None:

@@ -1,8 +1,10 @@
 """A small synthetic set, and recipes run as a person runs them."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import tifffile
 
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
+from sempre.training.logging import read_log
 
 ROOT = Path(__file__).parents[2]
 FIELDS = (0, 2, 5, 6)  # seeds of fields with 4 to 17 particles
@@ -52,6 +55,19 @@ def store(labelled_set, run, tmp_path_factory) -> Path:
     finished = run("data/prepare.py", f"images={labelled_set}/images", "store=store.h5", "workers=1", cwd=folder)
     assert finished.returncode == 0, finished.stderr
     return folder / "store.h5"
+
+
+def stop_and_resume(command: list[str], folder: Path, name: str) -> Path:
+    """Start `command` in `folder`, stop it with SIGTERM at its first steps and start it again: the run's folder."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not read_log(folder / "runs" / name / "log.jsonl"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate()
+    assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "runs" / name
 
 
 @pytest.fixture(scope="session")

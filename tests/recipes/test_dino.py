@@ -1,7 +1,5 @@
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import timm
@@ -10,7 +8,7 @@ from safetensors.torch import load_file
 
 from sempre.models.checkpoints import load_backbone, load_backbone_weights
 from sempre.training.logging import read_log
-from tests.recipes.conftest import ROOT
+from tests.recipes.conftest import ROOT, stop_and_resume
 
 pytestmark = pytest.mark.slow
 
@@ -60,17 +58,9 @@ def test_a_run_leaves_the_teacher_and_curves(distilled):
 
 def test_a_killed_run_ends_with_the_same_weights(distilled, store, tmp_path):
     command = [sys.executable, str(ROOT / "pretrain/dino.py"), f"store={store}", *SHORT, "name=stopped"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "runs/stopped/log.jsonl"
-    while process.poll() is None and not read_log(log):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
-    assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    stopped = stop_and_resume(command, tmp_path, "stopped")
     name = "checkpoints/last/model.safetensors"
-    whole, resumed = load_file(distilled / name), load_file(tmp_path / "runs/stopped" / name)
+    whole, resumed = load_file(distilled / name), load_file(stopped / name)
     assert "criterion.center" in whole
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
 

@@ -1,8 +1,6 @@
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from safetensors.torch import load_file
 
 from sempre.models.checkpoints import load_backbone
 from sempre.training.logging import read_log
-from tests.recipes.conftest import ROOT, SHORT_PRETRAINING
+from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
 
 pytestmark = pytest.mark.slow
 
@@ -35,17 +33,9 @@ def test_a_run_leaves_backbone_curves_and_panels(pretrained):
 
 def test_a_killed_run_ends_with_the_same_backbone(pretrained, store, tmp_path):
     command = [sys.executable, str(ROOT / "pretrain/fcmae.py"), f"store={store}", *SHORT_PRETRAINING, "name=stopped"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "runs/stopped/log.jsonl"
-    while process.poll() is None and not read_log(log):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
-    assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    stopped = stop_and_resume(command, tmp_path, "stopped")
     name = "backbone/backbone.safetensors"
-    whole, resumed = load_file(pretrained / name), load_file(tmp_path / "runs/stopped" / name)
+    whole, resumed = load_file(pretrained / name), load_file(stopped / name)
     assert all((whole[key] == resumed[key]).all() for key in whole)
 
 
