@@ -24,6 +24,7 @@ TRAINING = [
     "timm>=1.0.15",
     "accelerate>=1.6",
     "lightly>=1.5.21",
+    "scikit-learn>=1.4",
     "filelock>=3.12",
     "tensorboard>=2.16",
     "pycocotools>=2.0.7",
@@ -32,6 +33,7 @@ TRAINING = [
     "omegaconf>=2.3",
     "safetensors>=0.4",
 ]
+MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS]
@@ -46,6 +48,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["sempre", "sempre.*"]),
     install_requires=DEPLOYMENT,
-    extras_require={"train": TRAINING, "formats": FORMATS, "minkowski": MINKOWSKI, "test": TESTING},
+    extras_require={
+        "train": TRAINING,
+        "maps": MAPS,
+        "formats": FORMATS,
+        "minkowski": MINKOWSKI,
+        "test": TESTING,
+    },
     entry_points={"console_scripts": ["sempre = sempre.deploy.command:main"]},
 )

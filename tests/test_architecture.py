@@ -20,6 +20,7 @@ ROOMS = [
     "models",
     "pretraining",
     "training",
+    "embeddings",
     "report",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]

@@ -5,11 +5,16 @@ from PIL import Image
 
 
 def resize(pixels: np.ndarray, scale: float) -> np.ndarray:
-    """float32 `[H, W]` at `scale` times its size, in whole px; bilinear, smoothed first when it gets smaller."""
+    """float32 `[H, W]` at `scale` times its size, in whole px, as `resize_to` does it."""
     height, width = pixels.shape
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    if size == (width, height):
+    return resize_to(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def resize_to(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """float32 or uint8 `[H, W]` as `[*shape]` px of its type; bilinear, smoothed first when it gets smaller."""
+    if pixels.shape == tuple(shape):
         return pixels
+    size = shape[1], shape[0]
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
 
 

@@ -1,0 +1,174 @@
+"""Micrographs through a frozen encoder into a file, each only once."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from sempre.data.sources import FolderSource, StoreSource
+from sempre.embeddings.embedding_file import Embedding, Embeddings, EmbeddingWriter
+from sempre.embeddings.encoder import Encoder
+from sempre.embeddings.grid import Grid
+from sempre.errors import InputError
+from sempre.images.resize import resize_to
+
+LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as features
+WAITING = 8  # batches' worth of micrographs that wait for others of their shape
+COMMIT_CELLS = 1 << 24  # values written at a time
+
+
+@dataclass(kw_only=True)
+class ExtractionOptions:
+    layer: int = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
+    size: int = 0  # longer side that micrographs are resized to, px; 0 keeps their own resolution
+    pixel_size_nm: float = 0.0  # bring all micrographs to this pixel size, nm; 0 leaves each its own
+    batch: int = 16  # micrographs of one shape that are embedded at a time
+    workers: int = 2  # processes that read micrographs
+    precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
+    embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
+
+
+class Inputs(Dataset):
+    """Micrographs at the size that they are embedded at: uint8 `[1, h, w]`, with the source's index and their grid."""
+
+    def __init__(self, source: FolderSource | StoreSource, indices: list[int], options: ExtractionOptions, cell: int):
+        self.source, self.indices, self.options, self.cell = source, indices, options, cell
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: int) -> tuple[int, Grid, Tensor]:
+        index = self.indices[item]
+        pixels, pixel_size_nm = self.source.read(index)
+        shape = input_shape(self.source.names[index], pixels.shape, pixel_size_nm, self.options)
+        grid = Grid(*pixels.shape, *shape, self.cell)
+        return index, grid, torch.from_numpy(resize_to(pixels, shape))[None]
+
+
+def input_shape(
+    name: str, shape: tuple[int, int], pixel_size_nm: float | None, options: ExtractionOptions
+) -> tuple[int, int]:
+    """Height and width in px that a micrograph of `shape` is embedded at; the aspect stays.
+
+    Raises:
+        InputError: for a micrograph that must be brought to a pixel size and has none of its own, or becomes too large.
+    """
+    scale = 1.0
+    if options.pixel_size_nm and pixel_size_nm is None:
+        raise InputError(f"{name} does not say its pixel size: leave pixel_size_nm away, or give size=")
+    if options.pixel_size_nm:
+        scale = pixel_size_nm / options.pixel_size_nm
+    elif options.size:
+        scale = options.size / max(shape)
+    if shape[0] * shape[1] * scale**2 > LARGEST_INPUT:
+        fits = int(max(shape) * sqrt(LARGEST_INPUT / (shape[0] * shape[1])))
+        raise InputError(f"{name} would be embedded at {round(max(shape) * scale)} px: take size={fits} or less")
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def extract(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> Embeddings:
+    """The embeddings of all micrographs of `source`; only those that the file lacks are computed.
+
+    Which micrographs share a batch depends on their order alone, so no number of workers changes a result.
+    """
+    check(options)
+    settings = {
+        "encoder_checksum": encoder.checksum,
+        "cell": encoder.cell,
+        "class_token": encoder.has_class_token,
+        "width": width_of(encoder),
+        "size": options.size,
+        "pixel_size_nm": options.pixel_size_nm,
+        "preparation": source.preparation,
+    }
+    path = embedding_path(source, settings, options.embeddings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with EmbeddingWriter(path, settings) as writer:
+        first_of = {sha256: index for index, sha256 in reversed(list(enumerate(source.sha256s)))}
+        missing = sorted(index for sha256, index in first_of.items() if sha256 not in writer.known)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        encoder = encoder.to(device)
+        loader = DataLoader(
+            Inputs(source, missing, options, encoder.cell),
+            batch_size=None,
+            num_workers=min(options.workers, len(missing)),
+            pin_memory=device.type == "cuda",
+        )
+        waiting, values = [], 0
+        with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
+            for batch in same_shape(loader, options.batch):
+                waiting.append(embed(batch, source, encoder, options.precision))
+                values += sum(embedding.cells.size for embedding in waiting[-1])
+                if values >= COMMIT_CELLS:
+                    write(writer, waiting)
+                    waiting, values = [], 0
+                bar.update(len(batch))
+            write(writer, waiting)
+    return Embeddings(path)
+
+
+def embed(
+    batch: list[tuple[int, Grid, Tensor]], source: FolderSource | StoreSource, encoder: Encoder, precision: str
+) -> list[Embedding]:
+    """The embeddings of micrographs of one shape."""
+    device = next(encoder.network.parameters()).device
+    images = torch.stack([image for *_, image in batch]).to(device, non_blocking=True)
+    half = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
+    with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+        features = encoder(images)
+    cells = features.cells.cpu().numpy()
+    tokens = [None] * len(batch) if features.class_token is None else features.class_token.cpu().numpy()
+    return [
+        Embedding(source.sha256s[index], grid, cells[position], tokens[position])
+        for position, (index, grid, _) in enumerate(batch)
+    ]
+
+
+def same_shape(items: Iterable[tuple[int, Grid, Tensor]], batch: int) -> Iterator[list[tuple[int, Grid, Tensor]]]:
+    """Batches of at most `batch` items of one shape, in an order that depends on that of the items alone."""
+    waiting: dict[tuple[int, ...], list] = {}
+    for item in items:
+        shape = tuple(item[-1].shape)
+        waiting.setdefault(shape, []).append(item)
+        if len(waiting[shape]) == batch:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= WAITING * batch:
+            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+    yield from waiting.values()
+
+
+def write(writer: EmbeddingWriter, batches: list[list[Embedding]]) -> None:
+    for batch in batches:
+        writer.append(batch)
+
+
+def check(options: ExtractionOptions) -> None:
+    if options.size and options.pixel_size_nm:
+        raise InputError(f"size={options.size} and pixel_size_nm={options.pixel_size_nm} are both given: choose one")
+    if options.batch < 1 or options.size < 0 or options.pixel_size_nm < 0:
+        raise InputError("batch must be at least 1; size and pixel_size_nm at least 0")
+
+
+def width_of(encoder: Encoder) -> int:
+    """Channels of a cell."""
+    return encoder.network.feature_info[encoder.layer]["num_chs"]
+
+
+def embedding_path(source: FolderSource | StoreSource, settings: dict, folder: str) -> Path:
+    """The file for these settings: one an encoder, size and preparation."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    if folder:
+        parent = Path(folder)
+    elif isinstance(source, StoreSource):
+        parent = source.path.with_suffix(".embeddings")
+    else:
+        parent = Path("runs/embeddings")
+    return parent / f"{digest[:16]}.h5"

@@ -1,0 +1,38 @@
+"""Embeddings on a plane, to be looked at."""
+
+import warnings
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from sempre.errors import InputError
+
+METHODS = ("auto", "umap", "pca")
+
+
+def plane(embeddings: np.ndarray, method: str = "auto", seed: int = 0) -> tuple[np.ndarray, str]:
+    """Embeddings `[N, D]` as points `[N, 2]`, and the name of the method: UMAP, or PCA where that is not installed.
+
+    UMAP by cosine distance with 15 neighbours (McInnes et al., 2018), deterministic in the seed. Fewer than four
+    embeddings are always projected by PCA.
+
+    Raises:
+        InputError: for an unknown method, or UMAP where it is not installed.
+    """
+    if method not in METHODS:
+        raise InputError(f"map={method} is unknown: choose {', '.join(METHODS)}")
+    if method != "pca" and len(embeddings) > 3:
+        try:
+            from umap import UMAP
+        except ImportError:
+            if method == "umap":
+                raise InputError("map=umap needs umap-learn: pip install 'sempre[maps]'") from None
+        else:
+            neighbours = min(15, len(embeddings) - 1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a seed means one thread
+                umap = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, init="pca")
+                return umap.fit_transform(embeddings).astype(np.float64), "UMAP"
+    components = min(2, *embeddings.shape)
+    points = PCA(components, random_state=seed).fit_transform(embeddings)
+    return np.pad(points, ((0, 0), (0, 2 - components))), "PCA"
