@@ -10,36 +10,30 @@ stopped; `runs/<name>/report.html` and `summary.json` hold what was measured.
 
 import json
 import os
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
 
-from sempre.config import changed_keys, read_options
+from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.store import Store
-from sempre.errors import InputError, run_command
+from sempre.errors import run_command
 from sempre.files import write_json
 from sempre.models.packed import PATCH
 from sempre.report.chain import write_chain_report
-from sempre.training.logging import read_log
-from sempre.training.run_folder import open_run
+from sempre.training.run_folder import open_run, set_aside_if_changed
+from sempre.training.stages import Stages, last_step, seconds_a_step
 
 THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
 PRETRAINING, FINE_TUNING = ROOT / "configs/fcmae/demo.yaml", ROOT / "configs/mask_rcnn/demo.yaml"
-PRETRAINING_SHARE = 0.2  # of the time left for training
+PRETRAINING_SHARE, FINE_TUNING_SHARE = 0.1, 0.8  # of the time left; validations and figures take the rest
+PROBE_EPOCHS = 2  # of pretraining
 RESERVE = 60  # seconds for starting processes, the export and the report
 # On CPUs the arms are fine-tuned side by side, for one detector's small layers cannot keep two cores busy.
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
-# glibc would hand every large tensor back to the system and fault its pages in again: a sixth of a CPU's training time.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 # What a detector can learn in minutes: no rods, no specks, and enough fields to tell arms apart.
 SYNTHETIC = ("labelled=48", "unlabelled=96", "size=512", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
 BASELINE, ARMS = "Otsu + watershed", ("No pretraining", "FCMAE")
@@ -58,7 +52,7 @@ def main() -> None:
     folder = Path("runs") / options.name
     set_aside_if_changed(folder, options)
     open_run(folder, options)
-    stages = Stages(folder / "stages.json")
+    stages = Stages(folder / "stages.json", ROOT)
 
     # Data: a labelled set, and a store of what is to be pretrained on.
     labelled = Path(options.data) if options.data else folder / "data/labelled"
@@ -73,7 +67,13 @@ def main() -> None:
     crop = stages.once("crop", lambda: largest_crop(store))
     pretraining = [str(PRETRAINING), f"store={store}", f"crop={crop}", f"seed={options.seed}"]
     fine_tuning = [str(FINE_TUNING), f"data={labelled}", f"seed={options.seed}"]
-    stages.run("measure pretraining", "pretrain/fcmae.py", *pretraining, f"name={options.name}/probe/fcmae", "epochs=2")
+    stages.run(
+        "measure pretraining",
+        "pretrain/fcmae.py",
+        *pretraining,
+        f"name={options.name}/probe/fcmae",
+        f"epochs={PROBE_EPOCHS}",
+    )
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
     probe = ["finetune/mask_rcnn.py", *fine_tuning, f"split_file={split}", "epochs=8", "score_threshold=0.5"]
     probes = [[*probe, f"name={options.name}/probe/mask_rcnn_{number}"] for number in range(2 if SIDE_BY_SIDE else 1)]
@@ -109,54 +109,6 @@ def main() -> None:
     print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
 
 
-class Stages:
-    """Commands that are done once: what has finished, and how long it took, is kept in a file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        state = json.loads(path.read_text()) if path.exists() else {"seconds": {}, "results": {}}
-        self.seconds, self.results = state["seconds"], state["results"]
-
-    def run(self, stage: str, *command: str) -> None:
-        """Run a Python script or `-m module` with its arguments, unless it has finished before."""
-        self.run_together(stage, [command])
-
-    def run_together(self, stage: str, commands: Sequence[Sequence[str]]) -> None:
-        """Run several at the same time, each with its share of the cores; the stage has finished when all have."""
-        if stage in self.seconds:
-            return
-        environment = MALLOC | os.environ
-        if len(commands) > 1:
-            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(commands)))
-        start = time.monotonic()
-        processes = []
-        for number, command in enumerate(commands):
-            print(f"\n[{stage}] python {shlex.join(command)}", flush=True)
-            script = list(command) if command[0] == "-m" else [str(ROOT / command[0]), *command[1:]]
-            # Each has a line of its own for its progress bar.
-            environment = environment | {"TQDM_POSITION": str(number)}
-            processes.append(subprocess.Popen([sys.executable, *script], env=environment))
-        try:
-            codes = [process.wait() for process in processes]
-        finally:
-            for process in processes:
-                process.terminate()
-        if any(codes):
-            raise InputError(f"the stage '{stage}' ended with code {max(codes, key=abs)}: see above, then start again")
-        self.seconds[stage] = time.monotonic() - start
-        self._save()
-
-    def once(self, stage: str, compute: Callable[[], object]) -> object:
-        """The result (JSON) of `compute`, remembered."""
-        if stage not in self.results:
-            self.results[stage] = compute()
-            self._save()
-        return self.results[stage]
-
-    def _save(self) -> None:
-        write_json(self.path, {"seconds": self.seconds, "results": self.results})
-
-
 def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:
     """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
     training, validation = LabelledSet(labelled).split()
@@ -166,23 +118,13 @@ def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) 
     in_turn = 1 if SIDE_BY_SIDE else len(ARMS)
     scoring = in_turn * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
     left = 60 * minutes - sum(spent.values()) - RESERVE - scoring
-    pretraining_epoch = seconds_a_step(folder / "probe/fcmae") * last_step(folder / "probe/fcmae")
+    probe = folder / "probe/fcmae"
+    pretraining_epoch = seconds_a_step(probe) * last_step(probe) / PROBE_EPOCHS
     fine_tuning_epoch = seconds_a_step(run) * max(1, len(training) // batch)
     return {
         "pretraining": max(1, int(PRETRAINING_SHARE * left / pretraining_epoch)),
-        "fine-tuning": max(1, int((1 - PRETRAINING_SHARE) / in_turn * left / fine_tuning_epoch)),
+        "fine-tuning": max(1, int(FINE_TUNING_SHARE / in_turn * left / fine_tuning_epoch)),
     }
-
-
-def seconds_a_step(run: Path) -> float:
-    """Of a training's second half; the first steps are slower."""
-    lines = [line for line in read_log(run / "log.jsonl") if line["kind"] == "train"]
-    middle = lines[(len(lines) - 1) // 2]
-    return (lines[-1]["time"] - middle["time"]) / (lines[-1]["step"] - middle["step"])
-
-
-def last_step(run: Path) -> int:
-    return read_log(run / "log.jsonl")[-1]["step"]
 
 
 def small_split(labelled: Path, path: Path) -> str:
@@ -208,16 +150,6 @@ def validation_micrographs(labelled: Path) -> list[Path]:
 
 def folder_name(arm: str) -> str:
     return "_".join(arm.lower().replace("+", "").split())
-
-
-def set_aside_if_changed(folder: Path, options: Options) -> None:
-    """A demo of other options (another `data`, say) is renamed, not overwritten."""
-    saved = folder / "config.yaml"
-    if saved.exists() and changed_keys(options, saved):
-        number = 1
-        while folder.with_name(f"{folder.name}.{number}").exists():
-            number += 1
-        folder.rename(folder.with_name(f"{folder.name}.{number}"))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def write_chain_report(
         "pretraining_validation_loss": min((line["loss"] for line in validation_losses), default=None),
         "seconds": {**seconds, "total": sum(seconds.values())},
         "data": str(labelled_folder),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, {accelerator_name()}",
+        "machine": machine(),
         "versions": {"sempre": sempre.__version__, "torch": torch.__version__},
     }
     write_json(folder / "summary.json", summary)
@@ -140,5 +140,7 @@ def overlays(folder: Path, labelled: LabelledSet, arms: Mapping[str, str], summa
     return rows
 
 
-def accelerator_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+def machine() -> str:
+    """What was measured on."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores, {accelerator}"

@@ -1,9 +1,9 @@
-"""A page that is one file: pictures inside, no scripts, nothing fetched."""
+"""A page that is one file: pictures inside, nothing fetched."""
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def linked(pages: Mapping[str, str]) -> str:
+    """Links, by their names, to pages beside this one."""
+    links = (f'<a href="{html.escape(address)}">{html.escape(name)}</a>' for name, address in pages.items())
+    return f"<p>{' · '.join(links)}</p>"
 
 
 def picture(source: np.ndarray | Figure | Path, caption: str = "") -> str:

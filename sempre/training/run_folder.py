@@ -49,6 +49,17 @@ def open_run(
     return folder
 
 
+def set_aside_if_changed(folder: str | Path, options: object) -> None:
+    """Rename a folder whose run had other options (another `data`, say) to `<folder>.1` or the next free number."""
+    folder = Path(folder)
+    saved = folder / "config.yaml"
+    if saved.exists() and changed_keys(options, saved):
+        number = 1
+        while folder.with_name(f"{folder.name}.{number}").exists():
+            number += 1
+        folder.rename(folder.with_name(f"{folder.name}.{number}"))
+
+
 def lock_run(folder: str | Path) -> None:
     """Keep other processes from running in `folder` until this one ends, however it ends.
 
