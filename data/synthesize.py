@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.synthetic import FieldOptions, render_field
+from sempre.images.write import write_micrograph
 
 SHAPING = ("seed", "size", "magnifications", "kinds", "information_bars")  # options that change what a field shows
 MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
@@ -146,13 +146,6 @@ def make(task: Task) -> None:
         bar = information_bar(task.seed, task.size, rendered.pixel_size_nm)
         pixels = np.concatenate([pixels, bar])
     write_micrograph(task.image, pixels, rendered.pixel_size_nm)
-
-
-def write_micrograph(path: Path, pixels: np.ndarray, pixel_size_nm: float) -> None:
-    """Write pixels uint8 `[H, W]` as a TIFF with ImageJ's metadata. Whole or absent."""
-    per_nm = 1 / pixel_size_nm
-    with whole_or_absent(path) as partial:
-        tifffile.imwrite(partial, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"})
 
 
 def information_bar(seed: int, width: int, pixel_size_nm: float) -> np.ndarray:

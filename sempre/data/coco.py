@@ -1,12 +1,15 @@
 """COCO instance annotations: polygons or run lengths, overlapping instances kept."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from sempre.errors import InputError
+from sempre.files import whole_or_absent
+from sempre.images import encode_rle, instance_boxes
 
 
 def read_coco(path: str | Path) -> dict[str, dict]:
@@ -68,3 +71,43 @@ def coco_layers(annotated: dict, path: str | Path) -> np.ndarray:
             layers.append(free)
         free[box][mask] = instances
     return np.stack(layers)
+
+
+def write_coco(path: str | Path, labelled: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Write file names with their label images `[H, W]` as a COCO instance file, which CVAT and others import.
+
+    Instances are uncompressed run lengths of the one category `particle`. They are written one after the other, so only
+    one label image is in memory. Whole or absent.
+    """
+    images, annotations = [], 0
+    with whole_or_absent(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+        for image_id, (file_name, labels) in enumerate(labelled, start=1):
+            height, width = labels.shape
+            images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
+            for instance, (x0, y0, x1, y1) in zip(*instance_boxes(labels), strict=True):
+                annotations += 1
+                annotation = {
+                    "id": annotations,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "area": int(np.count_nonzero(labels[y0:y1, x0:x1] == instance)),
+                    "bbox": [int(x0), int(y0), int(x1 - x0), int(y1 - y0)],
+                    "segmentation": _run_lengths(labels, instance, x0, x1),
+                }
+                file.write((", " if annotations > 1 else "") + json.dumps(annotation))
+        rest = {"images": images, "categories": [{"id": 1, "name": "particle"}]}
+        file.write("], " + json.dumps(rest).removeprefix("{") + "\n")
+
+
+def _run_lengths(labels: np.ndarray, instance: int, x0: int, x1: int) -> dict:
+    """Run lengths of an instance that lies in the columns x0 to x1, the only ones that are looked at."""
+    height, width = labels.shape
+    counts = encode_rle(labels[:, x0:x1] == instance)["counts"]
+    after = height * (width - x1)
+    if len(counts) % 2:
+        counts[-1] += after
+    elif after:
+        counts.append(after)
+    return {"size": [height, width], "counts": [int(count) for count in (counts[0] + height * x0, *counts[1:])]}

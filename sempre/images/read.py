@@ -1,6 +1,7 @@
 """Micrographs from the formats of electron microscopes, read safely: sizes are checked before memory is taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +26,8 @@ ROSETTASCIIO_PLUGINS = {
     ".ser": "tia",
 }
 MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
+IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
+IMS_INFORMATION = "DataSetInfo/Image"
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -48,19 +51,26 @@ def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograp
             `max_pixels` pixels, before any are allocated.
     """
     path = Path(path)
+    with one_error(path):
+        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels)
+    if micrograph.pixels.size == 0:
+        raise InputError(f"{path} holds no pixels")
+    return micrograph
+
+
+@contextmanager
+def one_error(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block with the file at `path` is one `InputError`, as is a missing or empty file."""
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
     try:
-        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels)
+        yield
     except InputError:
         raise
     except Exception as error:  # damaged files break the format libraries in every way there is
         raise InputError(f"{path} cannot be read: {str(error) or type(error).__name__}") from error
-    if micrograph.pixels.size == 0:
-        raise InputError(f"{path} holds no pixels")
-    return micrograph
 
 
 def find_micrographs(folder: str | Path) -> list[Path]:
@@ -101,20 +111,34 @@ def _reader(suffix: str, path: Path) -> Callable[[Path, int], Micrograph]:
 def _read_tiff(path: Path, max_pixels: int) -> Micrograph:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        _check_size(path, page.shape, max_pixels)
-        # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
-        end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
-        if end > path.stat().st_size:
-            raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
-        pixels = page.asarray()
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
-        elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-            pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
-        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
-            pixels = np.moveaxis(pixels, 0, -1)
+        check_tiff_page(path, page, max_pixels)
+        pixels = grey_of_page(page, page.asarray())
         metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
-        return Micrograph(_grey(pixels), tiff_pixel_size_nm(file), metadata)
+        return Micrograph(pixels, tiff_pixel_size_nm(file), metadata)
+
+
+def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, max_pixels: int = MAX_PIXELS) -> None:
+    """Check the header of a page before its pixels are read.
+
+    Raises:
+        InputError: for a page of more than `max_pixels` px, or one that reaches past the end of the file.
+    """
+    check_size(path, page.shape, max_pixels)
+    # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
+    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+    if end > path.stat().st_size:
+        raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
+
+
+def grey_of_page(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
+    """Grey values `[H, W]`, brighter is larger, of a page's stored pixels: palettes, planes and inverted scales."""
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
+    elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    return to_grey(pixels)
 
 
 def _read_picture(path: Path, max_pixels: int) -> Micrograph:
@@ -122,11 +146,11 @@ def _read_picture(path: Path, max_pixels: int) -> Micrograph:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
-            _check_size(path, (image.height, image.width), max_pixels)
+            check_size(path, (image.height, image.width), max_pixels)
             if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
                 image = image.convert("RGB" if image.mode != "1" else "L")
             pixels = np.asarray(image)
-            return Micrograph(_grey(pixels), None, {"format": image.format or path.suffix[1:].upper()})
+            return Micrograph(to_grey(pixels), None, {"format": image.format or path.suffix[1:].upper()})
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -146,21 +170,27 @@ def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:
         dataset = file[names[0]]
         colour = dataset.ndim >= 3 and dataset.shape[-1] in (3, 4)
         planes = dataset.ndim - (3 if colour else 2)
-        _check_size(path, dataset.shape[planes:], max_pixels)
-        return Micrograph(_grey(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
+        check_size(path, dataset.shape[planes:], max_pixels)
+        return Micrograph(to_grey(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
 
 
 def _read_ims(path: Path, max_pixels: int) -> Micrograph:
     with h5py.File(path) as file:
-        dataset = file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"]
-        information = file["DataSetInfo/Image"].attrs
-        # Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
-        depth, height, width = (
-            _ims_number(information, axis, size) for axis, size in zip("ZYX", dataset.shape, strict=True)
-        )
-        _check_size(path, (height, width), max_pixels)
-        pixels = dataset[depth // 2, :height, :width]
-        return Micrograph(_grey(pixels), ims_pixel_size_nm(information, width), {"format": "Imaris", "slices": depth})
+        depth, height, width = ims_shape(file)
+        check_size(path, (height, width), max_pixels)
+        pixels = file[IMS_CHANNELS]["Channel 0/Data"][depth // 2, :height, :width]
+        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        return Micrograph(to_grey(pixels), size, {"format": "Imaris", "slices": depth})
+
+
+def ims_shape(file: h5py.File) -> tuple[int, int, int]:
+    """Slices, height and width in px of an Imaris file.
+
+    Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
+    """
+    padded, information = file[IMS_CHANNELS]["Channel 0/Data"].shape, file[IMS_INFORMATION].attrs
+    slices, height, width = (_ims_number(information, axis, size) for axis, size in zip("ZYX", padded, strict=True))
+    return slices, height, width
 
 
 def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
@@ -180,9 +210,9 @@ def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
     if signal is None:
         raise InputError(f"{path} holds no image")
     data = signal["data"]
-    _check_size(path, data.shape[-2:], max_pixels)
+    check_size(path, data.shape[-2:], max_pixels)
     pixels = np.asarray(data[(0,) * (data.ndim - 2)])
-    return Micrograph(_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
+    return Micrograph(to_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
 
 
 def _axis_nm(axis: dict) -> float | None:
@@ -191,13 +221,18 @@ def _axis_nm(axis: dict) -> float | None:
     return axis["scale"] * factor if factor and axis["scale"] > 0 else None
 
 
-def _check_size(path: Path, shape: tuple[int, ...], max_pixels: int) -> None:
+def check_size(path: Path, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS) -> None:
+    """Check a size in px (height and width first) before it is allocated.
+
+    Raises:
+        InputError: for more than `max_pixels` px.
+    """
     height, width = shape[:2]
     if height * width > max_pixels:
         raise InputError(f"{path} claims {height}x{width} px, more than the {max_pixels:,} allowed: cut it into parts")
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
+def to_grey(pixels: np.ndarray) -> np.ndarray:
     """`[H, W]` of `[H, W]` or `[H, W, C]` with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
     if pixels.ndim == 2:
         grey = pixels

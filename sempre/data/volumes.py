@@ -1,0 +1,154 @@
+"""Slices of volumes as micrographs: to embed like any others, or with their labels as a labelled set."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sempre.data.labelled import LABEL_FOLDERS, LabelledSet
+from sempre.data.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
+from sempre.errors import InputError
+from sempre.images import find_micrographs, percentile_normalise, to_uint8, write_labels
+from sempre.images.volume import Volume, evenly_spaced, open_volume
+from sempre.images.write import write_micrograph
+
+
+class VolumeSource:
+    """Slices of one channel of volumes as micrographs; as `FolderSource`, but known by their pixels' SHA-256.
+
+    A slice's name is its volume's stem and its number, counted from 0: `steel_0012`; so a volume is a sample
+    (`sempre.data.samples`). `label_names` are the volumes' stems.
+
+    Args:
+        files: of the volumes.
+        slices: how many of each, evenly spaced; 0 takes all.
+        channel: counted from 0.
+
+    Raises:
+        InputError: for a volume that cannot be read, has fewer slices or lacks the channel, and for two of one stem.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], slices: int = 0, channel: int = 0, percentiles: tuple[float, float] = (1.0, 99.0)
+    ):
+        self.path, self.channel = Path(files[0]).parent, channel
+        self.preparation = {"percentiles": tuple(map(float, percentiles))}
+        volumes = [open_volume(file) for file in files]
+        self.label_names = [_stem(volume.path) for volume in volumes]
+        if len(set(self.label_names)) < len(volumes):
+            raise InputError(f"two volumes in {self.path} share a stem: rename one of them")
+        for volume in volumes:
+            volume.check_channel(channel)
+        self._slices: list[tuple[Volume, int]] = []
+        labels = []
+        for number, volume in enumerate(volumes):
+            try:
+                chosen = evenly_spaced(volume.slices, slices or volume.slices)
+            except InputError as error:
+                raise InputError(f"{volume.path}: {error}") from None
+            self._slices += [(volume, position) for position in chosen]
+            labels += [number] * len(chosen)
+        self.labels = np.array(labels)
+        self.names = [f"{_stem(volume.path)}_{position:04d}" for volume, position in self._slices]
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    @cached_property
+    def sha256s(self) -> list[str]:
+        """SHA-256 of every slice's shape and grey values."""
+        return [self._sha256(index) for index in tqdm(range(len(self)), desc="reading slices", unit="slice")]
+
+    def read(self, index: int) -> tuple[np.ndarray, float | None]:
+        """A slice, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
+        volume, position = self._slices[index]
+        grey = percentile_normalise(volume.read(position, self.channel), *self.preparation["percentiles"])
+        return to_uint8(grey), volume.pixel_size_nm
+
+    def slice_of(self, index: int) -> tuple[Volume, int]:
+        """The volume that a micrograph is a slice of, and the slice's number."""
+        return self._slices[index]
+
+    def _sha256(self, index: int) -> str:
+        volume, position = self._slices[index]
+        pixels = volume.read(position, self.channel)
+        digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+        return digest.hexdigest()
+
+
+def open_slices(
+    path: str | Path, slices: int = 0, channel: int = 0, percentiles: tuple[float, float] = (1.0, 99.0)
+) -> FolderSource | StoreSource | VolumeSource:
+    """The micrographs at `path`: as `open_source`, and slices of volumes.
+
+    A single file that is no store is a volume. With `slices` every file of a folder is one.
+
+    Raises:
+        InputError: as `open_source` and `VolumeSource` do, for slices of a store, and a channel of plain micrographs.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() not in STORE_SUFFIXES:
+        return VolumeSource([path], slices, channel, percentiles)
+    source = open_source(path, percentiles)
+    if slices and isinstance(source, FolderSource):
+        return VolumeSource(source.files, slices, channel, percentiles)
+    if slices or channel:
+        raise InputError(f"slices={slices} channel={channel} are of volumes: give a volume, or a folder with slices=N")
+    return source
+
+
+def labelled_slices(folder: str | Path, out: str | Path, slices: int, channel: int = 0) -> LabelledSet:
+    """Evenly spaced slices of the volumes in `folder/images`, with their labels, as a labelled set in `out`.
+
+    Label volumes lie in `folder/labels` or `folder/segmaps` under the same stems and have the same shape.
+
+    Raises:
+        InputError: for a volume without labels or with labels of another shape, and where there is only one slice in
+            all, for a comparison needs two.
+    """
+    folder, out = Path(folder), Path(out)
+    source = VolumeSource(find_micrographs(folder / "images"), slices, channel)
+    if len(source) < 2:
+        volume, _ = source.slice_of(0)
+        raise InputError(
+            f"{volume.path} has {volume.slices} slice{'s' * (volume.slices > 1)} and slices={slices} takes one: a "
+            "comparison needs two, give a volume with more or take more"
+        )
+    shutil.rmtree(out, ignore_errors=True)  # slices of another choice would stay in the set
+    for name in ("images", "labels"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(tqdm(source.names, desc="writing slices", unit="slice")):
+        volume, position = source.slice_of(index)
+        labels = _label_volume(folder, volume)
+        ids = labels.read(position)
+        if ids.dtype.kind not in "iu":
+            raise InputError(f"{labels.path} holds {ids.dtype} pixels: a label volume has integer ids, 0 background")
+        pixels, pixel_size_nm = source.read(index)
+        write_labels(out / f"labels/{name}.tif", ids)
+        write_micrograph(out / f"images/{name}.tif", pixels, pixel_size_nm)
+    return LabelledSet(out)
+
+
+def _label_volume(folder: Path, volume: Volume) -> Volume:
+    stem = _stem(volume.path)
+    candidates = (file for name in LABEL_FOLDERS for file in sorted((folder / name).glob("*")))
+    files = [file for file in candidates if _stem(file) == stem]
+    if not files:
+        raise InputError(f"{folder} has no labels for {stem}: put a label volume {stem}.tif into labels/")
+    labels = open_volume(files[0])
+    if (labels.slices, labels.shape) != (volume.slices, volume.shape):
+        raise InputError(
+            f"{volume.path} is {volume.slices}x{volume.shape[0]}x{volume.shape[1]} but its labels in {labels.path} are "
+            f"{labels.slices}x{labels.shape[0]}x{labels.shape[1]}: labels must be drawn on the same pixels"
+        )
+    return labels
+
+
+def _stem(file: Path) -> str:
+    """The name without `.tif` or `.ome.tif`."""
+    return file.stem.removesuffix(".ome")

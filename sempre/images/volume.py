@@ -1,0 +1,144 @@
+"""Volumes, read slice by slice: one slice at a time is in memory, however many there are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+
+from sempre.errors import InputError
+from sempre.images.pixel_size import ims_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.read import (
+    IMS_CHANNELS,
+    IMS_INFORMATION,
+    TIFF_SUFFIXES,
+    check_size,
+    check_tiff_page,
+    grey_of_page,
+    ims_shape,
+    one_error,
+    read_micrograph,
+    to_grey,
+)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a volume's header says. `read` opens the file anew each time, so processes may share a volume.
+
+    `shape` is a slice's height and width in px; `pixel_size_nm` None when the file is silent.
+    """
+
+    path: Path
+    slices: int
+    channels: int
+    shape: tuple[int, int]
+    pixel_size_nm: float | None
+
+    def read(self, slice: int, channel: int = 0) -> np.ndarray:
+        """Grey values `[H, W]` of one slice of one channel, both counted from 0, in the file's integers or float32.
+
+        Raises:
+            InputError: for a slice or a channel that the volume does not have, and for a damaged file.
+        """
+        self._check("slice", slice, self.slices)
+        self.check_channel(channel)
+        suffix = self.path.suffix.lower()
+        with one_error(self.path):
+            if suffix == ".ims":
+                height, width = self.shape
+                with h5py.File(self.path) as file:
+                    return to_grey(file[IMS_CHANNELS][f"Channel {channel}/Data"][slice, :height, :width])
+            if suffix in TIFF_SUFFIXES:
+                with tifffile.TiffFile(self.path) as file:
+                    return _read_tiff_slice(self.path, file.series[0], slice, channel)
+        return read_micrograph(self.path).pixels
+
+    def check_channel(self, channel: int) -> None:
+        """
+        Raises:
+            InputError: for a channel that the volume does not have.
+        """
+        self._check("channel", channel, self.channels)
+
+    def _check(self, name: str, wanted: int, there: int) -> None:
+        if not 0 <= wanted < there:
+            have = f"{there} {name}{'s' * (there > 1)}, counted from 0"
+            raise InputError(f"{self.path} has no {name} {wanted}: it has {have}")
+
+
+def open_volume(path: str | Path) -> Volume:
+    """A volume: Imaris `.ims` (full resolution, first time point), OME-TIFF, ImageJ's and any multi-page TIFF.
+
+    A TIFF's slices run along its Z axis, or along its first axis that is not C, Y or X where it has no Z; of further
+    axes the first position is taken. Colours are no channels: they become luminance. A file of any other format that
+    `read_micrograph` reads is a volume of one slice.
+
+    Raises:
+        InputError: for a missing, damaged or unknown file, and for slices too large to read.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    with one_error(path):
+        if suffix == ".ims":
+            with h5py.File(path) as file:
+                slices, height, width = ims_shape(file)
+                channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
+                size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        elif suffix in TIFF_SUFFIXES:
+            with tifffile.TiffFile(path) as file:
+                series = file.series[0]
+                lengths = _stack_axes(series)
+                slices, channels = lengths.get(_slice_axis(lengths), 1), lengths.get("C", 1)
+                height, width = (series.keyframe.axes.index(axis) for axis in "YX")
+                height, width = series.keyframe.shape[height], series.keyframe.shape[width]
+                size = tiff_pixel_size_nm(file)
+        else:
+            micrograph = read_micrograph(path)
+            slices, channels, size = 1, 1, micrograph.pixel_size_nm
+            height, width = micrograph.pixels.shape
+        check_size(path, (height, width))
+    return Volume(path, slices, channels, (height, width), size)
+
+
+def evenly_spaced(slices: int, count: int) -> list[int]:
+    """`count` of `slices` positions, in the middles of equal parts: the outermost slices, often damaged, are avoided.
+
+    Raises:
+        InputError: for a count below 1, or above the number of slices.
+    """
+    if count < 1:
+        raise InputError(f"slices={count} is too few: take at least 1")
+    if count > slices:
+        there = "is one slice" if slices == 1 else f"are {slices} slices"
+        raise InputError(f"slices={count} are more than there are: there {there}, take slices={slices} or less")
+    return [(2 * part + 1) * slices // (2 * count) for part in range(count)]
+
+
+def _stack_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:
+    """Length of each axis that runs over the pages of a series, outermost first."""
+    planes = len(series.axes) - len(series.keyframe.axes)
+    if series.axes[planes:] != series.keyframe.axes or not {"Y", "X"} <= set(series.keyframe.axes) <= set("YXS"):
+        raise ValueError(f"its pages hold {series.keyframe.axes}, which are no pictures: save it with one slice a page")
+    return dict(zip(series.axes[:planes], series.shape[:planes], strict=True))
+
+
+def _slice_axis(lengths: dict[str, int]) -> str:
+    return "Z" if "Z" in lengths else next((axis for axis in lengths if axis != "C"), "")
+
+
+def _read_tiff_slice(path: Path, series: tifffile.TiffPageSeries, slice: int, channel: int) -> np.ndarray:
+    lengths = _stack_axes(series)
+    at = {_slice_axis(lengths): slice, "C": channel}
+    position = tuple(at.get(axis, 0) for axis in lengths)
+    page = series.keyframe
+    if series.is_truncated:  # ImageJ describes stacks of more than 4 GB by their first page alone
+        check_size(path, page.shape)
+        return grey_of_page(page, np.array(tifffile.memmap(path, mode="r")[position]))
+    index = int(np.ravel_multi_index(position, tuple(lengths.values()))) if lengths else 0
+    stored = series.pages[index]
+    if stored is None:
+        raise ValueError(f"slice {slice} is in a file of this OME-TIFF that is not there")
+    check_tiff_page(Path(stored.parent.filehandle.path), stored)
+    return grey_of_page(page, stored.asarray())
