@@ -22,7 +22,8 @@ from sempre.errors import InputError
 
 FORMAT = 1
 LARGEST = float(np.finfo(np.float16).max)
-_COLUMNS = dict.fromkeys(("row", "height", "width", "input_height", "input_width"), np.int64) | {"sha256": "S64"}
+_SIZES = ("height", "width", "input_height", "input_width")
+_COLUMNS = dict.fromkeys(("row", *_SIZES), np.int64) | {"sha256": "S64"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,23 @@ class Embeddings:
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._entries
 
+    def grid(self, sha256: str) -> Grid:
+        """Where a micrograph's cells lie; nothing else is read.
+
+        Raises:
+            KeyError: when it has no embedding.
+        """
+        position = self._entries[sha256]
+        return Grid(*(int(self._index[name][position]) for name in _SIZES), self.cell)
+
     def __getitem__(self, sha256: str) -> Embedding:
         """A micrograph's embedding.
 
         Raises:
             KeyError: when it has none.
         """
-        position = self._entries[sha256]
-        row, *sizes = (int(self._index[name][position]) for name in list(_COLUMNS)[:5])
-        grid = Grid(*sizes, self.cell)
+        position, grid = self._entries[sha256], self.grid(sha256)
+        row = int(self._index["row"][position])
         cells = self._file[f"cells/{grid.rows}x{grid.columns}"][row].astype(np.float32)
         token = self._file["class_tokens"][position] if "class_tokens" in self._file else None
         return Embedding(sha256, grid, cells, token)
@@ -130,7 +139,7 @@ class EmbeddingWriter:
             "sha256": [embedding.sha256.encode() for embedding in batch],
             "row": range(first, first + len(batch)),
         }
-        for name in ("height", "width", "input_height", "input_width"):
+        for name in _SIZES:
             columns[name] = [getattr(embedding.grid, name) for embedding in batch]
         for name, values in columns.items():
             _append(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))

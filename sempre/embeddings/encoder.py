@@ -13,12 +13,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sempre.embeddings.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import load_backbone
 from sempre.models.official_vit import load_official_vit
 
-RANDOM = "random:"
+RANDOM, INTENSITY = "random:", "intensity"
 SIZES = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
 
@@ -53,6 +54,15 @@ class Encoder:
     def cell(self) -> int:
         """Side in px of the square that one cell stands for."""
         return self.network.feature_info[self.layer]["reduction"]
+
+    @property
+    def width(self) -> int:
+        """Channels of a cell."""
+        return self.network.feature_info[self.layer]["num_chs"]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.network.state_dict().values())).device
 
     @property
     def has_class_token(self) -> bool:
@@ -110,7 +120,8 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
 
     Args:
         backbone: a `backbone/` folder; an official DINO or DINOv2 file (`dinov2_vitb14_pretrain.pth`), whose name
-            tells the architecture; a timm name, with timm's own weights; or `random:<timm name>`.
+            tells the architecture; a timm name, with timm's own weights; `random:<timm name>`; or `intensity`, the
+            grey levels alone.
         weights: an official file for the architecture that `backbone` names.
         layer: stage or block that is read out, negative ones count from the last.
         seed: of random weights.
@@ -133,13 +144,15 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
             torch.manual_seed(seed)
             network, *_ = _timm_network(architecture, channels=1)
         mean, std = (MEAN,), (STD,)
+    elif backbone == INTENSITY:
+        architecture, network, mean, std = INTENSITY, IntensityHistogram(), (0.0,), (1.0,)
     elif timm.is_model(backbone):
         architecture = backbone
         network, mean, std = _timm_network(architecture, pretrained=True)
     else:
         raise InputError(
-            f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's nor "
-            "random:<name of timm's>"
+            f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's, "
+            "random:<name of timm's> nor intensity"
         )
     network.eval().requires_grad_(False)
     if isinstance(network, ConvNeXt):

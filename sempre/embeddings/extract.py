@@ -28,8 +28,9 @@ COMMIT_CELLS = 1 << 24  # values written at a time
 @dataclass(kw_only=True)
 class ExtractionOptions:
     layer: int = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
-    size: int = 0  # longer side that micrographs are resized to, px; 0 keeps their own resolution
-    pixel_size_nm: float = 0.0  # bring all micrographs to this pixel size, nm; 0 leaves each its own
+    scale: float = 1.0  # micrographs are embedded at this many times their size; 1 keeps their own resolution
+    size: int = 0  # or: the longer side that all are resized to, px
+    pixel_size_nm: float = 0.0  # or: the pixel size that all are brought to, nm
     batch: int = 16  # micrographs of one shape that are embedded at a time
     workers: int = 2  # processes that read micrographs
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
@@ -61,7 +62,7 @@ def input_shape(
     Raises:
         InputError: for a micrograph that must be brought to a pixel size and has none of its own, or becomes too large.
     """
-    scale = 1.0
+    scale = options.scale
     if options.pixel_size_nm and pixel_size_nm is None:
         raise InputError(f"{name} does not say its pixel size: leave pixel_size_nm away, or give size=")
     if options.pixel_size_nm:
@@ -84,7 +85,8 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
         "encoder_checksum": encoder.checksum,
         "cell": encoder.cell,
         "class_token": encoder.has_class_token,
-        "width": width_of(encoder),
+        "width": encoder.width,
+        "scale": options.scale,
         "size": options.size,
         "pixel_size_nm": options.pixel_size_nm,
         "preparation": source.preparation,
@@ -119,7 +121,7 @@ def embed(
     batch: list[tuple[int, Grid, Tensor]], source: FolderSource | StoreSource, encoder: Encoder, precision: str
 ) -> list[Embedding]:
     """The embeddings of micrographs of one shape."""
-    device = next(encoder.network.parameters()).device
+    device = encoder.device
     images = torch.stack([image for *_, image in batch]).to(device, non_blocking=True)
     half = precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
     with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
@@ -151,15 +153,16 @@ def write(writer: EmbeddingWriter, batches: list[list[Embedding]]) -> None:
 
 
 def check(options: ExtractionOptions) -> None:
-    if options.size and options.pixel_size_nm:
-        raise InputError(f"size={options.size} and pixel_size_nm={options.pixel_size_nm} are both given: choose one")
-    if options.batch < 1 or options.size < 0 or options.pixel_size_nm < 0:
-        raise InputError("batch must be at least 1; size and pixel_size_nm at least 0")
+    """Whether the options can be, and agree.
 
-
-def width_of(encoder: Encoder) -> int:
-    """Channels of a cell."""
-    return encoder.network.feature_info[encoder.layer]["num_chs"]
+    Raises:
+        InputError: when not.
+    """
+    given = {name: getattr(options, name) for name in ("scale", "size", "pixel_size_nm")}
+    if options.scale <= 0 or options.size < 0 or options.pixel_size_nm < 0 or options.batch < 1:
+        raise InputError(f"batch={options.batch} or one of {given} is too small: take at least 1, and a scale above 0")
+    if (options.scale != 1) + bool(options.size) + bool(options.pixel_size_nm) > 1:
+        raise InputError(f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} disagree: choose one")
 
 
 def embedding_path(source: FolderSource | StoreSource, settings: dict, folder: str) -> Path:

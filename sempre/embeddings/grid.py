@@ -31,6 +31,10 @@ class Grid:
     def columns(self) -> int:
         return -(-self.input_width // self.cell)
 
+    @property
+    def cells(self) -> int:
+        return self.rows * self.columns
+
     def cells_at(self, points: np.ndarray) -> np.ndarray:
         """Rows and columns of cells `[P, 2]` that points `[P, 2]` (y, x in px of the micrograph) lie in.
 

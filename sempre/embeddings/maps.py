@@ -33,6 +33,8 @@ def plane(embeddings: np.ndarray, method: str = "auto", seed: int = 0) -> tuple[
                 warnings.simplefilter("ignore")  # that a seed means one thread
                 umap = UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed, init="pca")
                 return umap.fit_transform(embeddings).astype(np.float64), "UMAP"
+    if len(embeddings) < 2:
+        return np.zeros((len(embeddings), 2)), "PCA"
     components = min(2, *embeddings.shape)
     points = PCA(components, random_state=seed).fit_transform(embeddings)
     return np.pad(points, ((0, 0), (0, 2 - components))), "PCA"

@@ -33,6 +33,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     best: float = float("inf")  # lowest validation loss so far
+    stale: int = 0  # validations in a row since it
     seconds: float = 0.0  # spent training, over all sessions of the run
 
 

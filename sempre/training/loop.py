@@ -37,6 +37,7 @@ def fit(
     before_step: Callable[[nn.Module, int], None] | None = None,
     validate: Callable[[nn.Module, RunLog, int], dict[str, float]] | None = None,
     validate_every: int = 1,
+    patience: int = 0,
     export: Callable[[nn.Module, float], None] | None = None,
     export_best: bool = True,
     clip_gradient: float | None = None,
@@ -53,6 +54,7 @@ def fit(
         before_step: called with the model and the number of the step, for what else follows a schedule.
         validate: gives the validation `loss` and whatever else is to be logged; called every `validate_every` epochs
             and after the last.
+        patience: validations in a row without a new lowest loss that end the training early; 0 never does.
         export: called on the main process with the model and its validation loss, after each validation or, with
             `export_best`, after those of the lowest loss so far.
         clip_gradient: the gradient's largest norm.
@@ -89,8 +91,11 @@ def fit(
         due = accelerator.is_main_process and time.monotonic() - save_time >= 60 * checkpoint_minutes
         return any_rank(accelerator, due)
 
+    def is_finished() -> bool:
+        return progress.epoch >= epochs or 0 < patience <= progress.stale
+
     with closing(log):
-        while progress.epoch < epochs:
+        while not is_finished():
             model.train()
             sampler.set_epoch(progress.epoch, progress.batch)
             for batch in loader:
@@ -141,10 +146,11 @@ def fit(
                 log.write(progress.step, "validation", **values, epoch=progress.epoch)
                 lowest = values["loss"] < progress.best
                 progress.best = min(progress.best, values["loss"])
+                progress.stale = 0 if lowest else progress.stale + 1
                 if export is not None and accelerator.is_main_process and (lowest or not export_best):
                     export(state.model, values["loss"])
                 log_time = time.monotonic()
-            if progress.epoch == epochs or save_is_due():
+            if is_finished() or save_is_due():
                 save()
     return progress
 

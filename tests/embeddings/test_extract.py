@@ -85,7 +85,7 @@ def test_sizes(folder, options):
         grid = embeddings[source.sha256s[0]].grid
         assert (grid.input_height, grid.input_width, grid.cell, grid.rows, grid.columns) == (32, 48, 8, 4, 6)
     options.pixel_size_nm = 3.0
-    with pytest.raises(InputError, match="choose one"):
+    with pytest.raises(InputError, match="disagree: choose one"):
         extract(source, open_encoder(ATTO), options)
     options.size = 0
     with pytest.raises(InputError, match="does not say its pixel size"):

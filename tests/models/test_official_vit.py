@@ -42,7 +42,7 @@ def official_layout(network: VisionTransformer) -> dict[str, Tensor]:
         weights["cls_token"] = weights["cls_token"] - embedding
     if "blocks.0.ls1.gamma" in weights:  # DINOv2
         weights["mask_token"] = torch.randn(1, network.embed_dim)
-    if "Packed" in type(network.blocks[0].mlp).__name__ or network.blocks[0].mlp.fc1.out_features != 96:
+    if type(network.blocks[0].mlp).__name__ != "Mlp":  # SwiGLU
         weights = {name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): w for name, w in weights.items()}
     return weights
 

@@ -1,5 +1,6 @@
 """A small synthetic set, and recipes run as a person runs them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,36 @@ def pretrained(store, run, tmp_path_factory) -> Path:
     assert finished.returncode == 0, finished.stderr
     return folder / "runs/whole"
 
+
+def write_split(path: Path, train: list[str], validation: list[str]) -> Path:
+    """A split file."""
+    path.write_text(json.dumps({"train": train, "validation": validation}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_unet(labelled_set, run, tmp_path_factory) -> Path:
+    """The folder of a short run of the U-Net, beside the split file that it was trained by."""
+    folder = tmp_path_factory.mktemp("unet")
+    write_split(folder / "split.json", ["field_0", "field_2"], ["field_5", "field_6"])
+    finished = run("finetune/unet.py", f"data={labelled_set}", *SHORT_UNET, cwd=folder, OMP_NUM_THREADS="1")
+    assert finished.returncode == 0, finished.stderr
+    return folder / "runs/refined"
+
+
+SHORT_UNET = (
+    "input=raw+heatmap+mask",
+    "backbone=random:convnextv2_atto",
+    "layer=-2",
+    "size=96",
+    "split_file=split.json",
+    "name=refined",
+    "width=4",
+    "crop=32",
+    "crops_an_epoch=8",
+    "epochs=2",
+    "workers=0",
+)
 
 SHORT_PRETRAINING = (
     "architecture=convnextv2_atto",

@@ -163,3 +163,15 @@ def test_the_rate_warms_up_and_falls_to_nothing():
     assert max(rates) == rates[9] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
+
+
+def test_a_run_ends_early_when_the_loss_no_longer_falls(tmp_path):
+    losses = [3.0, 1.0, 2.0, 1.5, 0.5]
+    validated = iter(losses)
+    stopped = train(
+        tmp_path, Noisy(), epochs=5, patience=2, validate=lambda model, log, step: {"loss": next(validated)}
+    )
+    assert (stopped.epoch, stopped.best) == (4, 1.0)
+    again = Noisy()
+    assert train(tmp_path, again, epochs=5, patience=2, validate=lambda *_: {"loss": 0.0}).epoch == 4
+    assert again.steps == 0, "it is finished"

@@ -1,0 +1,160 @@
+"""Segment a folder of micrographs, a volume or a store from a few clicks, without training.
+
+    python evaluate/click.py images=FOLDER clicks=clicks.json backbone=runs/fcmae/backbone out=clicked
+    python evaluate/click.py images=volume.ims channel=1 slices=20 clicks=clicks.json backbone=… out=clicked
+
+`clicks.json` names micrographs and points on them, y and x in px from the upper left corner:
+{"steel_03.tif": {"positive": [[120, 340], …], "negative": [[15, 20], …]}}; a slice of a volume is `volume_0012`.
+
+`out` is a labelled set: `images/` and `labels/`, label images that napari and ImageJ open. Correct them and fine-tune:
+python finetune/mask_rcnn.py data=clicked. `overlays/` and `heatmaps/` are for looking at; `cvat/annotations.json` is
+the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kept, and used again without `clicks=`.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from sempre.config import read_options, save_options
+from sempre.data.coco import write_coco
+from sempre.data.sources import FolderSource, StoreSource
+from sempre.data.volumes import VolumeSource, open_slices
+from sempre.deploy.overlay import write_overlay
+from sempre.embeddings.embedding_file import Embeddings
+from sempre.embeddings.encoder import open_encoder
+from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.points import Clicks, read_clicks
+from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
+from sempre.embeddings.thresholds import RULES
+from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent
+from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
+from sempre.images.watershed import split_touching
+from sempre.images.write import write_micrograph
+from sempre.report.prototypes import draw_heat_map
+
+
+@dataclass(kw_only=True)
+class Options(ExtractionOptions):
+    images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
+    out: str = "???"  # folder for the labelled set that is made
+    backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
+    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    clicks: str = ""  # JSON file of clicks
+    prototypes: str = ""  # file for the clicked cells: written when there are clicks, otherwise read
+    count: int = 1  # prototypes of each sort
+    weight: float = 0.8  # of negative prototypes
+    threshold: str = "otsu"  # top, otsu, mixture or clicks
+    percent: float = 10.0  # of a micrograph that threshold=top takes
+    distance: int = 7  # smallest distance between two instances' centres, px
+    smallest: int = 30  # instances of fewer px are dropped
+    slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
+    channel: int = 0  # of a volume
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
+    seed: int = 0  # of several prototypes and of random weights
+
+
+def main() -> None:
+    options = read_options(Options)
+    out = Path(options.out)
+    check(options, out)
+    need_negative = options.weight > 0 or options.threshold == "clicks"
+    clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
+    source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles))
+    stems = output_stems(source, options)
+    clicked = clicked_positions(clicks, source, options)
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    settings = {"encoder_checksum": encoder.checksum} | {name: getattr(options, name) for name in SIZES}
+    support = None if clicks else load_support(options.prototypes, settings)
+    with extract(source, encoder, options) as embeddings:
+        if support is None:
+            support = clicked_support(clicked, source, embeddings)
+            if options.prototypes:
+                save_support(options.prototypes, support, settings)
+        model = prototypes_of(support, options.count, options.weight, options.seed)
+        for folder in ("images", "labels", "overlays", "heatmaps", "cvat"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        save_options(options, out / "config.yaml")
+        instances = 0
+        for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
+            heat_map = model.heat_map(embeddings[source.sha256s[index]])
+            mask = model.mask(heat_map, options.threshold, options.percent)
+            labels = split_touching(mask, options.distance, options.smallest)
+            pixels, pixel_size_nm = source.read(index)
+            write_image(source, index, out / "images", stem)
+            write_labels(out / f"labels/{stem}.tif", labels)
+            write_overlay(out / f"overlays/{stem}.png", pixels, labels, pixel_size_nm)
+            with whole_or_absent(out / f"heatmaps/{stem}.png") as partial:
+                Image.fromarray(draw_heat_map(pixels, heat_map)).save(partial, format="PNG")
+            instances += len(np.unique(labels[labels > 0]))
+    names = {file.stem: file.name for file in (out / "images").iterdir()}
+    labelled = ((names[stem], read_labels(out / f"labels/{stem}.tif")) for stem in stems)
+    write_coco(out / "cvat/annotations.json", labelled)
+    print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
+
+
+def check(options: Options, out: Path) -> None:
+    if options.threshold not in RULES:
+        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
+    if not options.clicks and not options.prototypes:
+        raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
+    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
+        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
+    if any((out / "labels").glob("*")):
+        raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
+
+
+def output_stems(source: FolderSource | StoreSource | VolumeSource, options: Options) -> list[str]:
+    """Of each micrograph the name without suffix, folders joined: what its files in `out` are called."""
+    names = [Path(name) for name in source.names]
+    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
+    stems = ["_".join(file.parts) for file in files]
+    stem, times = Counter(stems).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{times} micrographs of {options.images} would be called {stem}: rename them")
+    return stems
+
+
+def clicked_positions(
+    clicks: Mapping[str, Clicks], source: FolderSource | StoreSource | VolumeSource, options: Options
+) -> dict[int, Clicks]:
+    """The clicks by position of their micrograph, which they name by its path in the folder or its file name."""
+    position = {Path(name).name: index for index, name in enumerate(source.names)}
+    position |= {name: index for index, name in enumerate(source.names)}
+    for name in clicks:
+        if name not in position:
+            known = f"{source.names[0]} … {source.names[-1]}" if len(source) > 1 else source.names[0]
+            raise InputError(f"{options.clicks} names {name}, which is not in {options.images}: there is {known}")
+    return {position[name]: points for name, points in clicks.items()}
+
+
+def clicked_support(
+    clicked: Mapping[int, Clicks], source: FolderSource | StoreSource | VolumeSource, embeddings: Embeddings
+) -> Support:
+    """The cells at all clicks."""
+    supports = []
+    for index, points in clicked.items():
+        try:
+            supports.append(support_of(embeddings[source.sha256s[index]], points))
+        except InputError as error:
+            raise InputError(f"{source.names[index]}: {error}") from None
+    return Support(*(np.concatenate([getattr(one, side) for one in supports]) for side in ("positive", "negative")))
+
+
+def write_image(source: FolderSource | StoreSource | VolumeSource, index: int, folder: Path, stem: str) -> None:
+    """A copy of the micrograph's file; what is no file of its own is written as it was embedded."""
+    if isinstance(source, FolderSource):
+        with whole_or_absent(folder / f"{stem}{source.files[index].suffix}") as partial:
+            shutil.copyfile(source.files[index], partial)
+    else:
+        write_micrograph(folder / f"{stem}.tif", *source.read(index))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,61 @@
+"""Compare frozen backbones by their nearest neighbours: is a checkpoint any good, before labels are spent on it?
+
+    python evaluate/knn.py data=my_set backbones=[runs/fcmae/backbone,random:convnextv2_pico,intensity]
+    python evaluate/knn.py images=store.h5 backbones=[runs/dino/backbone,dinov2_vits14_pretrain.pth] size=448
+
+With `data`, labelled micrographs, a backbone should find cells of particles for cells of particles in other
+micrographs; with `images`, a store or a folder that has labels, images of the same label. `runs/<name>/` holds the
+table as report.html, table.csv and summary.json, beside it AJI+ of fine-tuned runs that began from these backbones.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sempre.config import read_options, save_options
+from sempre.embeddings.clusters import silhouette
+from sempre.embeddings.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
+from sempre.embeddings.tasks import Task, TaskOptions, score_backbones
+from sempre.errors import run_command
+from sempre.pretraining.collapse import rank_me
+from sempre.report.backbone_table import write_backbone_table
+
+ABOUT = (
+    "Retrieval is the mean share of the nearest neighbours that have the query's label; accuracy the share of the "
+    "queries whose label most of them have. Classes weigh the same: guessing gives 1 over their number. The "
+    "silhouette of the labels is from -1 to 1. RankMe is the effective number of dimensions. Neighbours are from other "
+    "images."
+)
+
+
+@dataclass(kw_only=True)
+class Options(TaskOptions):
+    backbones: list[str] = (
+        "???"  # backbone/ folders, official .pth files, timm's names, random:<timm's name>, intensity
+    )
+    name: str = "knn"  # the result goes to runs/<name>
+    k: int = 10  # neighbours
+
+
+def main() -> None:
+    options = read_options(Options)
+    folder = Path("runs") / options.name
+    rows = score_backbones(options, lambda task: score(task, options))
+    write_backbone_table(folder, "sempre: nearest neighbours", ABOUT, rows)
+    save_options(options, folder / "config.yaml")
+    print(f"{folder / 'report.html'}")
+
+
+def score(task: Task, options: Options) -> dict[str, float]:
+    found = task.bank_labels[nearest(task.bank, task.queries, options.k)]
+    return {
+        f"retrieval of {options.k}": retrieval_accuracy(found, task.query_labels),
+        "accuracy": balanced_accuracy(vote(found), task.query_labels),
+        "silhouette": silhouette(task.queries, task.query_labels, options.seed),
+        "RankMe": rank_me(torch.from_numpy(task.queries)),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,53 @@
+"""Compare frozen backbones by a linear probe: what can be read out of them by one layer?
+
+    python evaluate/linear.py data=my_set backbones=[runs/fcmae/backbone,random:convnextv2_pico,intensity]
+    python evaluate/linear.py images=store.h5 backbones=[runs/dino/backbone,dinov2_vits14_pretrain.pth] size=448
+
+With `data`, labelled micrographs, logistic regression tells cells of particles from background; with `images`, a store
+or a folder that has labels, it tells the images' labels. It is trained on one side of the split and asked about the
+other. `runs/<name>/` holds the table as report.html, table.csv and summary.json.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.config import read_options, save_options
+from sempre.embeddings.quality import balanced_accuracy, linear_probe
+from sempre.embeddings.tasks import Task, TaskOptions, score_backbones
+from sempre.errors import run_command
+from sempre.report.backbone_table import write_backbone_table
+
+ABOUT = (
+    "Share of the labels that logistic regression on the standardised embeddings tells right, on images that it was "
+    "not trained on (accuracy) and on those it was (training). Classes weigh the same: guessing gives 1 over their "
+    "number."
+)
+
+
+@dataclass(kw_only=True)
+class Options(TaskOptions):
+    backbones: list[str] = (
+        "???"  # backbone/ folders, official .pth files, timm's names, random:<timm's name>, intensity
+    )
+    name: str = "linear"  # the result goes to runs/<name>
+
+
+def main() -> None:
+    options = read_options(Options)
+    folder = Path("runs") / options.name
+    rows = score_backbones(options, lambda task: score(task, options.seed))
+    write_backbone_table(folder, "sempre: linear probes", ABOUT, rows)
+    save_options(options, folder / "config.yaml")
+    print(f"{folder / 'report.html'}")
+
+
+def score(task: Task, seed: int) -> dict[str, float]:
+    probe = linear_probe(seed).fit(task.bank, task.bank_labels)
+    return {
+        "accuracy": balanced_accuracy(probe.predict(task.queries), task.query_labels),
+        "training": balanced_accuracy(probe.predict(task.bank), task.bank_labels),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,194 @@
+"""How well a few points segment: prototypes of a frozen backbone's cells, evaluated on a labelled set.
+
+    python evaluate/prototypes.py data=my_set backbone=runs/fcmae/backbone name=prototypes
+    python evaluate/prototypes.py data=volumes slices=10 channel=1 backbone=dinov2_vits14_pretrain.pth size=448
+
+Points are sampled on training micrographs, well inside and well outside the instances. Held-out micrographs become heat
+maps, `max cosine to a positive prototype - weight * max cosine to a negative one`, masks and instances. Takes the same
+split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`, which holds besides: Dice, IoU
+and HD95 of each threshold, how they depend on the number of points and on the share that is taken, and how well
+prototypes of one micrograph do on others. `report.html` shows it.
+
+With `slices` each file is a volume and each of its slices a micrograph; neighbours are alike, so hold whole volumes out
+with `split_file`. The slices stay in `runs/<name>/slices`, a labelled set like any other.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sempre.config import read_options, save_options
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.volumes import labelled_slices
+from sempre.embeddings.encoder import open_encoder
+from sempre.embeddings.extract import extract
+from sempre.embeddings.maps import plane
+from sempre.embeddings.prototype_study import (
+    Micrographs,
+    PrototypeOptions,
+    deal,
+    means,
+    model_of,
+    percent_sensitivity,
+    point_sensitivity,
+    rule_scores,
+    transfer,
+)
+from sempre.embeddings.prototypes import Prototypes, normalise
+from sempre.embeddings.tasks import labelled_source
+from sempre.embeddings.thresholds import RULES
+from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent, write_json
+from sempre.images import read_labels
+from sempre.images.volume import evenly_spaced
+from sempre.images.watershed import split_touching
+from sempre.metrics import summarise_repeats
+from sempre.report.prototypes import Example, Tokens, write_prototype_report
+
+SHOWN = 8  # held-out micrographs in the report
+TOKENS = 2000  # cells on the plane
+
+
+@dataclass(kw_only=True)
+class Options(PrototypeOptions):
+    data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
+    backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
+    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    name: str = "prototypes"  # the result goes to runs/<name>
+    distance: int = 7  # smallest distance between two instances' centres, px
+    smallest: int = 30  # instances of fewer px are dropped
+    slices: int = 0  # evenly spaced ones of each volume; 0: data holds micrographs
+    channel: int = 0  # of the volumes
+    map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+
+
+def main() -> None:
+    options = read_options(Options)
+    check(options)
+    folder = Path("runs") / options.name
+    if options.slices:
+        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel)
+    else:
+        labelled = LabelledSet(options.data)
+    train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    if not len(train) or not len(validation):
+        raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
+    used = np.union1d(train, validation)
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_options(options, folder / "config.yaml")
+    with extract(labelled_source(labelled, used), encoder, options) as embeddings:
+        micrographs = Micrographs(labelled, embeddings, used)
+        supports = [micrographs.support(index, options) for index in tqdm(train, desc="sampling points", unit="image")]
+        model = model_of(deal(supports, options.points, options.seed), options)
+        scores = score_instances(micrographs, validation, model, options, folder / "repeat-0/predictions")
+        rows = [
+            row
+            for index in tqdm(validation, desc="thresholds", unit="image")
+            for row in rule_scores(micrographs, index, model, options.percent)
+        ]
+        summary = {
+            "data": options.data,
+            "backbone": encoder.name,
+            "cell": encoder.cell,
+            "train": len(train),
+            "validation": len(validation),
+            "points_used": len(model.at_positive),
+            "threshold": options.threshold,
+            "masks": {rule: means([row for row in rows if row["rule"] == rule]) for rule in RULES},
+            "percent": percent_sensitivity(micrographs, validation, model),
+            "points": point_sensitivity(micrographs, validation, supports, options),
+            "transfer": transfer(micrographs, options),
+            "repeats": [scores],
+            "scores": summarise_repeats([scores["summary"]]),
+        }
+        shown = validation[evenly_spaced(len(validation), min(SHOWN, len(validation)))]
+        tokens = planes(micrographs, validation, model, options)
+        examples = [example(micrographs, index, model, scores, folder) for index in shown]
+    write_json(folder / "repeat-0/summary.json", scores)
+    write_json(folder / "summary.json", summary)
+    write_csv(folder / "scores.csv", rows)
+    write_prototype_report(folder / "report.html", summary, examples, tokens)
+    best = max(RULES, key=lambda rule: summary["masks"][rule]["dice"])
+    print(
+        f"Dice {summary['masks'][options.threshold]['dice']:.3f} by {options.threshold} (best: {best} "
+        f"{summary['masks'][best]['dice']:.3f}), AJI+ {scores['summary']['aji_plus']:.3f} on {len(validation)} "
+        f"micrographs: {folder / 'report.html'}"
+    )
+
+
+def check(options: Options) -> None:
+    if options.threshold not in RULES:
+        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
+    for name in ("points", "draws", "transfer"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    if options.channel and not options.slices:
+        raise InputError(f"channel={options.channel} is of volumes: say with slices=N how many slices of each to take")
+
+
+def score_instances(
+    micrographs: Micrographs, validation: np.ndarray, model: Prototypes, options: Options, folder: Path
+) -> dict:
+    """Instances of the held-out micrographs, written and scored as those of any other method."""
+    order = iter(validation)  # in which predict_and_score asks
+
+    def segment(_pixels: np.ndarray) -> Prediction:
+        heat_map = model.heat_map(micrographs.embedding(next(order)))
+        mask = model.mask(heat_map, options.threshold, options.percent)
+        return Prediction(split_touching(mask, options.distance, options.smallest))
+
+    return predict_and_score(micrographs.labelled, validation, segment, folder)
+
+
+def planes(micrographs: Micrographs, validation: np.ndarray, model: Prototypes, options: Options) -> list[Tokens]:
+    """Cells of the held-out micrographs on planes, with the prototypes."""
+    random = np.random.default_rng(options.seed)
+    cells, foreground = [], []
+    for index in validation:
+        embedding = micrographs.embedding(index)
+        covered = embedding.grid.to_cells(micrographs.foreground(index)).ravel() > 0.5
+        chosen = random.permutation(len(covered))[: -(-TOKENS // len(validation))]
+        cells.append(normalise(embedding.cells.reshape(len(covered), -1)[chosen]))
+        foreground.append(covered[chosen])
+    everything = np.concatenate([*cells, model.positive, model.negative])
+    first = len(everything) - len(model.positive) - len(model.negative)
+    ends = [first, first + len(model.positive)]
+    tokens = {}
+    for method in ("pca", options.map):
+        points, name = plane(everything, method, options.seed)
+        of_cells, positive, negative = np.split(points, ends)
+        tokens[name] = Tokens(name, of_cells, np.concatenate(foreground), positive, negative)
+    return list(tokens.values())
+
+
+def example(micrographs: Micrographs, index: int, model: Prototypes, scores: dict, folder: Path) -> Example:
+    """A held-out micrograph for the report."""
+    name, micrograph = micrographs.labelled.names[index], micrographs.labelled.read(index)
+    return Example(
+        name,
+        micrograph.pixels,
+        micrograph.layers.max(axis=0),
+        model.heat_map(micrographs.embedding(index)),
+        read_labels(folder / "repeat-0/predictions" / f"{name}.tif"),
+        f"instances: AJI+ {scores['samples'][name]['aji_plus']:.2f}",
+    )
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,42 @@
+"""Where a vision transformer's class token looks, head by head."""
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from sempre.embeddings.encoder import Encoder
+from sempre.errors import InputError
+
+
+@torch.inference_mode()
+def class_attention(encoder: Encoder, images: Tensor) -> Tensor:
+    """Attention of the class token to every cell, float32 `[B, heads, rows, columns]`, in the encoder's layer.
+
+    Queries and keys are computed anew from what the block is given, for its fused kernel keeps no attention (Caron et
+    al., "Emerging properties in self-supervised vision transformers", ICCV 2021, figure 1). Over the cells of a head it
+    sums to at most 1: the rest goes to the class token itself and to registers.
+
+    Args:
+        images: grey values `[B, 1, H, W]`, uint8 or float32 in [0, 1].
+
+    Raises:
+        InputError: for an encoder without a class token, or whose blocks do not keep their queries and keys together.
+    """
+    network = encoder.network
+    if not isinstance(network, VisionTransformer) or not encoder.has_class_token:
+        raise InputError(f"{encoder.name} has no class token: attention maps need a vision transformer")
+    inputs = encoder.normalise(images)
+    layer = encoder.layer % encoder.layers
+    block = network.blocks[layer]
+    if not hasattr(getattr(block, "attn", None), "qkv"):
+        raise InputError(f"{encoder.architecture} is no plain vision transformer: its attention cannot be read")
+    tokens = network.norm_pre(network._pos_embed(network.patch_embed(inputs)))
+    for earlier in network.blocks[:layer]:
+        tokens = earlier(tokens)
+    attention = block.attn
+    heads = (attention.num_heads, attention.head_dim)
+    queries, keys, _ = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, *heads)).unbind(2)
+    queries, keys = attention.q_norm(queries), attention.k_norm(keys)
+    similarity = torch.einsum("bhc,bnhc->bhn", queries[:, 0], keys) * attention.scale
+    to_cells = similarity.float().softmax(-1)[..., network.num_prefix_tokens :]
+    return to_cells.unflatten(-1, network.patch_embed.dynamic_feat_size(inputs.shape[2:]))

@@ -1,0 +1,151 @@
+"""Clusters of embeddings, and masks made of clusters of px."""
+
+import warnings
+from itertools import combinations
+
+import numpy as np
+from scipy import ndimage
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from threadpoolctl import threadpool_limits
+
+from sempre.data.crops import ORDER, generator
+from sempre.errors import InputError
+from sempre.metrics import iou
+
+METHODS = ("kmeans", "agglomerative")
+RULES = ("border", "bright")
+STARTS = 10  # of K-means, the best is kept
+SILHOUETTE_POINTS = 5000  # of more, so many are drawn
+FITTED_PIXELS = 20_000  # of a micrograph's px, so many are drawn to find the clusters
+
+
+def cluster(embeddings: np.ndarray, k: int, method: str = "kmeans", seed: int = 0) -> np.ndarray:
+    """The cluster, int64 `[N]` from 0 on, of each embedding `[N, D]`.
+
+    `kmeans` is Lloyd's algorithm from ten k-means++ starts, `agglomerative` Ward's method (both scikit-learn's), which
+    needs N^2 / 2 distances in memory. With fewer embeddings, or fewer different ones, than `k` there are as many
+    clusters as these. The result is a function of the seed, not of the number of threads.
+
+    Raises:
+        InputError: for a k below 1 or an unknown method.
+    """
+    if k < 1:
+        raise InputError(f"{k} clusters cannot be made: take 1 or more")
+    if method not in METHODS:
+        raise InputError(f"method={method} is unknown: choose {' or '.join(METHODS)}")
+    if len(embeddings) < 2:
+        return np.zeros(len(embeddings), np.int64)
+    k = min(k, len(embeddings))
+    if method == "kmeans":
+        return _fit_kmeans(embeddings, k, seed).labels_.astype(np.int64)
+    return AgglomerativeClustering(k).fit_predict(embeddings).astype(np.int64)
+
+
+def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Adjusted Rand index `ari` and normalised mutual information `nmi` of two partitions, `[N]` each.
+
+    ARI (Hubert and Arabie, 1985) is 1 for equal partitions and 0 on average for random ones; NMI divides by the mean of
+    the two entropies. One cluster against one class counts as equal: both are 1; one against several says nothing: both
+    are 0. Without any points both are nan.
+    """
+    if not len(labels):
+        return {"ari": float("nan"), "nmi": float("nan")}
+    return {
+        "ari": float(adjusted_rand_score(labels, clusters)),
+        "nmi": float(normalized_mutual_info_score(labels, clusters)),
+    }
+
+
+def silhouette(embeddings: np.ndarray, clusters: np.ndarray, seed: int = 0) -> float:
+    """Mean silhouette, -1 to 1, of embeddings `[N, D]` in clusters `[N]`, by Euclidean distance (Rousseeuw, 1987).
+
+    A point alone in its cluster counts 0. Of more than 5000 points so many are drawn, seeded. nan where it is not
+    defined: fewer than two clusters, or as many as points.
+    """
+    if len(embeddings) > SILHOUETTE_POINTS:
+        drawn = np.sort(generator(seed, ORDER).permutation(len(embeddings))[:SILHOUETTE_POINTS])
+        embeddings, clusters = embeddings[drawn], clusters[drawn]
+    if not 2 <= len(np.unique(clusters)) < len(clusters):
+        return float("nan")
+    return float(silhouette_score(embeddings, clusters))
+
+
+def principal_components(cells: np.ndarray, components: int, seed: int = 0) -> np.ndarray:
+    """Cells `[N, C]` on their first principal components `[N, P]`, in units of the first one's deviation.
+
+    P is `components`, or fewer where cells or channels do not suffice. Equal cells give zeros.
+    """
+    components = min(components, *cells.shape)
+    cells = cells.astype(np.float64)
+    if np.ptp(cells, axis=0).max() == 0:
+        return np.zeros((len(cells), components), np.float32)
+    with threadpool_limits(1):
+        projected = PCA(components, svd_solver="full").fit_transform(cells)
+    return (projected / projected[:, 0].std()).astype(np.float32)
+
+
+def cluster_image(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """The cluster, int64 `[h, w]`, of every px of features `[h, w, D]`, by K-means.
+
+    The clusters' means are found on at most 20,000 px, drawn under the seed.
+
+    Raises:
+        InputError: for a k below 1.
+    """
+    if k < 1:
+        raise InputError(f"{k} clusters cannot be made: take 1 or more")
+    pixels = features.reshape(-1, features.shape[-1])
+    drawn = pixels[np.sort(generator(seed, ORDER).permutation(len(pixels))[:FITTED_PIXELS])]
+    found = _fit_kmeans(drawn, min(k, len(drawn)), seed)
+    with threadpool_limits(1):
+        return found.predict(pixels).astype(np.int64).reshape(features.shape[:2])
+
+
+def foreground(clusters: np.ndarray, grey: np.ndarray, rule: str = "border") -> np.ndarray:
+    """Which px, bool `[h, w]`, belong to the clusters `[h, w]` taken for particles; `grey` are their values `[h, w]`.
+
+    `border`: with k clusters, those that hold less than 1/k of the image's border px; for two clusters the side that
+    touches the border less, as `otsu_watershed` chooses. `bright`: those whose mean grey value is above the middle
+    between the darkest cluster's and the brightest one's. Holes of the foreground are filled, as there. A single
+    cluster is background.
+
+    Raises:
+        InputError: for an unknown rule.
+    """
+    if rule not in RULES:
+        raise InputError(f"rule={rule} is unknown: choose {' or '.join(RULES)}")
+    names = np.unique(clusters)
+    if len(names) == 1:
+        return np.zeros(clusters.shape, bool)
+    if rule == "border":
+        border = np.concatenate([clusters[0], clusters[-1], clusters[1:-1, 0], clusters[1:-1, -1]])
+        chosen = [name for name in names if np.mean(border == name) < 1 / len(names)]
+    else:
+        means = np.array([grey[clusters == name].mean() for name in names])
+        chosen = names[means > (means.min() + means.max()) / 2]
+    return ndimage.binary_fill_holes(np.isin(clusters, chosen))
+
+
+def cluster_mask(features: np.ndarray, k: int, seed: int = 0, rule: str = "border") -> np.ndarray:
+    """The foreground, bool `[h, w]`, of features `[h, w, D]`, the last of which is the grey value."""
+    return foreground(cluster_image(features, k, seed), features[..., -1], rule)
+
+
+def best_iou(clusters: np.ndarray, true: np.ndarray) -> float:
+    """The IoU with the mask `true` of the union of clusters, both `[h, w]`, that is most like it, its holes filled.
+
+    It looks at the truth, and so is no result but a bound: what the clusters could give if no rule had to choose.
+    """
+    names = np.unique(clusters)
+    unions = (subset for size in range(len(names)) for subset in combinations(names, size))
+    return max(iou(true, ndimage.binary_fill_holes(np.isin(clusters, subset))) for subset in unions)
+
+
+def _fit_kmeans(points: np.ndarray, k: int, seed: int) -> KMeans:
+    # In one thread, for the order in which several add up their sums differs from run to run.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+        return KMeans(k, n_init=STARTS, random_state=seed).fit(points)

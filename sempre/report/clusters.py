@@ -1,0 +1,119 @@
+"""The page that shows masks of several methods side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sempre.images.resize import resize_to
+from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
+from sempre.report.prototypes import draw_heat_map
+
+# Of Okabe and Ito's palette, which the colour-blind tell apart.
+RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+TINT = 0.55  # of a px of the picture that is the colour; the rest is the micrograph
+LARGEST = 480  # px; larger pictures are shown smaller
+A_ROW = 4  # pictures
+COLUMNS = {
+    "labelled_micrographs": "labels",
+    "iou": "IoU",
+    "dice": "Dice",
+    "hd95_px": "HD95 (px)",
+    "best_iou": "IoU, best clusters",
+    "aji_plus": "AJI+",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A micrograph to show: `pixels` uint8, `true` and each method's mask, bool, all `[H, W]`."""
+
+    name: str
+    pixels: np.ndarray
+    true: np.ndarray
+    masks: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class AttentionExample:
+    """Where the heads of `backbone` look in a micrograph: `pixels` uint8 `[h, w]`, `heads` float32 `[heads, h, w]`."""
+
+    backbone: str
+    name: str
+    pixels: np.ndarray
+    heads: np.ndarray
+
+
+def draw_mask(pixels: np.ndarray, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture uint8 `[H, W, 3]` of a mask over a micrograph uint8 `[H, W]`; both masks bool.
+
+    Green is foreground that is right, orange what is not foreground, blue foreground that is missed.
+    """
+    drawn = np.repeat(pixels[..., None], 3, axis=2).astype(np.float32)
+    for place, colour in ((true & mask, RIGHT), (mask & ~true, WRONG), (true & ~mask, MISSED)):
+        drawn[place] = (1 - TINT) * drawn[place] + TINT * np.array(colour, np.float32)
+    return drawn.round().astype(np.uint8)
+
+
+def write_cluster_report(
+    path: Path, summary: Mapping, examples: Sequence[Example], attention: Sequence[AttentionExample]
+) -> None:
+    """Write the page of what `evaluate/clusters.py` measured and put into its `summary.json`."""
+    parts = [
+        paragraph(
+            f"{summary['data']}: {len(summary['micrographs'])} held-out micrographs, each cut into "
+            f"{summary['clusters']} clusters on its own, without labels. Foreground are the clusters that "
+            + ("touch the border less. " if summary["rule"] == "border" else "are brighter. ")
+            + "“Best clusters” looks at the truth to choose them, and bounds what a better rule could gain. "
+            "AJI+ is of the instances that a watershed makes of the masks. Means over the micrographs."
+        ),
+        table(["method", *COLUMNS.values()], table_rows(summary["arms"])),
+        heading("Masks"),
+        paragraph("Green: right; orange: no foreground; blue: missed."),
+    ]
+    for example in examples:
+        drawn = [(example.pixels, f"{example.name}, {100 * example.true.mean():.0f} % foreground")]
+        for arm, mask in example.masks.items():
+            sample = summary["arms"][arm]["samples"][example.name]
+            drawn.append((draw_mask(example.pixels, example.true, mask), f"{arm}: IoU {sample['iou']:.2f}"))
+        parts += rows_of_pictures(drawn)
+    if attention:
+        parts += [
+            heading("Attention of the class token"),
+            paragraph("Each head of the layer that is read out; colours from a head's lowest to its highest value."),
+        ]
+    for shown in attention:
+        drawn = [(shown.pixels, f"{shown.name}, {shown.backbone}")]
+        drawn += [(draw_heat_map(shown.pixels, head), f"head {n}") for n, head in enumerate(shown.heads)]
+        parts += rows_of_pictures(drawn)
+    write_page(path, f"Clusters: {Path(summary['data']).name}", parts)
+
+
+def table_rows(arms: Mapping[str, Mapping]) -> list[list[str]]:
+    """A row of text for each method, its name first; blank where a figure is not defined."""
+    return [[name, *(cell(arm.get(column), column) for column in COLUMNS)] for name, arm in arms.items()]
+
+
+def cell(value: float | None, column: str) -> str:
+    if value is None:
+        return ""
+    if column == "labelled_micrographs":
+        return str(value)
+    return f"{value:.1f}" if column.endswith("_px") else f"{value:.3f}"
+
+
+def rows_of_pictures(drawn: Sequence[tuple[np.ndarray, str]]) -> list[str]:
+    """Pictures with captions, in rows of four."""
+    pictures = [picture(_smaller(pixels), caption) for pixels, caption in drawn]
+    pictures += ["<figure></figure>"] * (-len(pictures) % A_ROW)  # so that those of the last row are no larger
+    return [figure_row(pictures[first : first + A_ROW]) for first in range(0, len(pictures), A_ROW)]
+
+
+def _smaller(pixels: np.ndarray) -> np.ndarray:
+    scale = min(1.0, LARGEST / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    if pixels.ndim == 2:
+        return resize_to(pixels, (height, width))
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))

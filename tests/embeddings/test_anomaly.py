@@ -1,0 +1,27 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sempre.embeddings.anomaly import bulk_distance
+
+
+@given(st.integers(1, 30), st.sampled_from([0.5, 0.9, 1.0]), st.integers(0, 1000))
+def test_it_is_the_cosine_distance_to_the_centroid_of_the_bulk(count, bulk, seed):
+    embeddings = np.random.default_rng(seed).normal(size=(count, 4)) + 1
+    unit = np.array([row / np.sqrt((row**2).sum()) for row in embeddings])
+    mean = unit.mean(0)
+    similarity = [row @ mean / np.sqrt(mean @ mean) for row in unit]
+    kept = sorted(range(count), key=lambda position: -similarity[position])[: max(1, round(bulk * count))]
+    centroid = unit[kept].mean(0)
+    expected = [1 - row @ centroid / np.sqrt(centroid @ centroid) for row in unit]
+    np.testing.assert_allclose(bulk_distance(embeddings, bulk), expected, atol=1e-9)
+
+
+def test_the_strange_one_is_the_farthest_and_zeros_are_at_one():
+    embeddings = np.tile([1.0, 0.1, 0.0], (20, 1)) + np.random.default_rng(0).normal(0, 0.01, (20, 3))
+    embeddings[7] = [0, 0, 5]
+    embeddings[3] = 0
+    distances = bulk_distance(embeddings)
+    assert distances.argmax() in (3, 7)
+    assert distances[3] == 1
+    np.testing.assert_array_equal(bulk_distance(np.zeros((3, 2))), 1)
