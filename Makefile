@@ -1,20 +1,21 @@
 # make demo             the whole chain on a synthetic set (12 minutes on two CPU cores after set-up)
 # make demo DATA=path   the same on labelled micrographs: images/ with labels/ or segmaps/
+# make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 PYTHON ?= python3
 DATA ?=
-MINUTES ?= 12
-NAME ?= demo
+MINUTES ?=
+NAME ?=
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test test-fast test-slurm minkowski lint format clean
+.PHONY: demo evaluate test test-fast test-slurm minkowski lint format clean
 
-demo: .venv/train.installed
-	$(BIN)/python tools/demo.py name=$(NAME) minutes=$(MINUTES) $(if $(DATA),data=$(DATA))
+demo evaluate: .venv/train.installed
+	$(BIN)/python tools/$@.py $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 
 test: .venv/test.installed
 	$(PYTEST)
