@@ -26,13 +26,15 @@ from tqdm import tqdm
 from sempre.config import read_options, save_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.samples import seeded_subset
 from sempre.embeddings.attention import class_attention
 from sempre.embeddings.clusters import RULES, best_iou, cluster_image, foreground
 from sempre.embeddings.encoder import Encoder, open_encoder
 from sempre.embeddings.extract import ExtractionOptions
+from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.grid import Grid
 from sempre.embeddings.pixel_features import grey_features, token_features
-from sempre.embeddings.tasks import labelled_source, seeded_subset
+from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.tiles import TileSource
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
@@ -43,14 +45,13 @@ from sempre.report.clusters import COLUMNS, AttentionExample, Example, table_row
 
 GREY = "grey value"  # the baseline's name
 ATTENTION_SHOWN = 2  # micrographs
+MOST_CLUSTERS = 8  # whose every choice is tried, to say what the best one would give
 
 
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     data: str = "???"  # folder of labelled micrographs
-    backbones: list[str] = field(
-        default_factory=list
-    )  # backbone/ folders, .pth files, timm's names, random:<timm's name>
+    backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: str = "clusters"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
@@ -136,8 +137,9 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    if options.clusters < 2:
-        raise InputError(f"clusters={options.clusters} leaves nothing to choose: take 2 or more")
+    check_extraction(options)
+    if not 2 <= options.clusters <= MOST_CLUSTERS:
+        raise InputError(f"clusters={options.clusters} cannot be told apart: take 2 to {MOST_CLUSTERS}")
     if options.components < 1:
         raise InputError(f"components={options.components} leaves nothing of the cells: take 1 or more")
     if options.rule not in RULES:

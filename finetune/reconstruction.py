@@ -5,8 +5,8 @@
 
 All but the last two layers of the backbone stay frozen; these and a decoder of three upsampling blocks learn to
 reconstruct whole crops (L1). `runs/<name>/backbone/` holds the backbone of the epoch with the lowest validation loss,
-which every evaluator reads; weights for colour images become the same network of one channel. The same command again
-goes on where the last stopped.
+which every evaluator reads, with layer=-1, for earlier layers are as they were; weights for colour images become the
+same network of one channel. The same command again goes on where the last stopped.
 """
 
 from dataclasses import dataclass

@@ -23,23 +23,23 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.crops import ORDER, generator
+from sempre.data.folds import Fold, FoldOptions, make_folds
 from sempre.data.labelled import LabelledSet
 from sempre.data.mask_crops import MaskCrops
 from sempre.data.samplers import EpochSampler
-from sempre.data.samples import PREFIX, by_sample
 from sempre.data.sources import FolderSource
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
+from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
-from sempre.embeddings.tasks import labelled_source, seeded_subset
+from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
 from sempre.metrics import dice, hd95, iou
-from sempre.models.unet import UNet, bce_dice
+from sempre.models.unet import UNet, bce_dice, estimate_statistics
 from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
@@ -48,27 +48,17 @@ from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
 CHANNELS = {"raw": 1, "heatmap": 1, "raw+heatmap": 2, "raw+heatmap+mask": 3}
-PROTOCOLS = ("split", "leave_one_sample_out")
 THRESHOLDS = np.linspace(0.2, 0.8, 13)
-STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
 
 @dataclass(kw_only=True)
-class Options(ExtractionOptions):
-    data: str = "???"  # folder of labelled micrographs
+class Options(FoldOptions, ExtractionOptions):
     name: str = "unet"  # the run goes to runs/<name>
     input: str = "raw+heatmap"  # raw, heatmap, raw+heatmap or raw+heatmap+mask (the heat map's own mask, by Otsu)
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     size: int = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
-    protocol: str = "split"  # or leave_one_sample_out
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    split_seed: int = 0  # another seed, another split
-    sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
-    folds: int = 0  # samples that are left out in turn, drawn from all; 0 takes all
-    label_share: float = 1.0  # share of the training micrographs that is used; a smaller share is part of a larger one
     points: int = 10  # of particles in a fitted micrograph, and of background, that prototypes are made from
     margin: float = 3.0  # of the points to the particles' outlines, px
     prototypes: int = 4  # of particles, and of background
@@ -81,16 +71,6 @@ class Options(ExtractionOptions):
     patience: int = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
     rate: float = 1e-3  # learning rate of Adam at first; it falls as a cosine
     seed: int = 0  # of weights, crops, points, and which micrographs are the labelled share
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Positions in the labelled set of what the network is fitted to, what stops it, and what is held out."""
-
-    name: str
-    fitted: list[int]
-    stopping: list[int]
-    held_out: list[int]
 
 
 @dataclass(frozen=True)
@@ -166,50 +146,15 @@ def main() -> int | None:
 
 
 def check(options: Options) -> None:
+    check_extraction(options)
     if options.input not in CHANNELS:
         raise InputError(f"input={options.input} is unknown: choose {', '.join(CHANNELS)}")
     if options.input != "raw" and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
-    if options.protocol not in PROTOCOLS:
-        raise InputError(f"protocol={options.protocol} is unknown: choose {' or '.join(PROTOCOLS)}")
-    if not 0 < options.label_share <= 1:
-        raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
     counts = ("points", "width", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     for name in counts:
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
-
-
-def make_folds(labelled: LabelledSet, options: Options) -> list[Fold]:
-    """The split as one fold, or one of each sample that is left out."""
-    if options.protocol == "split":
-        training, held_out = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
-        if not len(held_out):
-            raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-        return [make_fold("validation", training, held_out, options)]
-    samples = by_sample(labelled.names, options.sample_pattern)
-    if len(samples) < 2:
-        raise InputError(
-            f"all {len(labelled)} micrographs of {options.data} show the sample {next(iter(samples))}: "
-            "give another sample_pattern, or take protocol=split"
-        )
-    left_out = seeded_subset(np.arange(len(samples)), options.folds, options.seed)
-    everything = np.arange(len(labelled))
-    return [
-        make_fold(name, np.setdiff1d(everything, held_out), np.array(held_out), options)
-        for position, (name, held_out) in enumerate(samples.items())
-        if position in left_out
-    ]
-
-
-def make_fold(name: str, training: np.ndarray, held_out: np.ndarray, options: Options) -> Fold:
-    """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested."""
-    order = generator(options.seed, ORDER).permutation(training)
-    used = order[: max(2, round(options.label_share * len(order)))].tolist()
-    if len(used) < 2:
-        raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
-    fitted = [index for position, index in enumerate(used) if position % STOPPING]
-    return Fold(name, fitted, used[::STOPPING], held_out.tolist())
 
 
 def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options) -> Inputs:
@@ -239,11 +184,16 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options) -> UNet | 
     # Without workers: a crop of what is in memory is cut sooner than it is passed to another process.
     loader = DataLoader(crops, batch_sampler=EpochSampler(len(crops), options.crops_a_step, options.seed))
 
+    # Crops of an epoch that is never trained on, for the statistics of the batch normalisation.
+    fixed = torch.stack([crops[options.epochs, sample]["image"] for sample in range(len(crops))])
+
     torch.manual_seed(options.seed)
     model = UNetLoss(UNet(CHANNELS[options.input], options.width)).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def validate(model: UNetLoss, *_) -> dict[str, float]:
+        # Or the loss would jump from epoch to epoch, and the best one would be found by luck.
+        estimate_statistics(model.network, (part.to(accelerator.device) for part in fixed.split(options.crops_a_step)))
         losses = []
         for index in fold.stopping:
             image = inputs.image(index)
@@ -259,7 +209,6 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options) -> UNet | 
         accelerator=accelerator,
         folder=folder,
         epochs=options.epochs,
-        # The rate falls to nothing, or the batch statistics of the last epochs would not settle.
         rate=lambda step: cosine_with_warmup(step, steps, 0, options.rate),
         seed=options.seed,
         validate=validate,

@@ -5,13 +5,18 @@
 
 The plain loop opens each file with Pillow, puts timm's own transform and network over it and keeps the features in
 memory. sempre reads every format, normalises by percentiles, writes its file after every batch and can be resumed; it
-batches images that share a shape. Both are given the same files and sizes; each is timed several times in turn.
+batches images that share a shape. Both are given the same files and sizes, and are timed in turn, several times, each
+in a process of its own.
 """
 
+import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +26,8 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.sources import FolderSource, open_source
-from sempre.embeddings.encoder import Encoder, open_encoder
+from sempre.data.sources import open_source
+from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
 from sempre.errors import run_command
 from sempre.images.synthetic import render_field
@@ -43,21 +48,15 @@ def main() -> None:
         if not options.images:
             options.images = f"{scratch}/images"
             render(Path(options.images), options.count)
-        source = open_source(options.images)
-        encoder = open_encoder(options.backbone, layer=options.layer)
-        shapes = Counter(shape_of(file, options) for file in source.files)
-        seconds = {"plain": [], "sempre": []}
-        for repeat in range(options.repeats):
-            start = time.perf_counter()
-            plain_loop(source, encoder, options)
-            seconds["plain"].append(time.perf_counter() - start)
-            options.embeddings = f"{scratch}/{repeat}"
-            start = time.perf_counter()
-            extract(open_source(options.images), encoder, options).close()
-            seconds["sempre"].append(time.perf_counter() - start)
-    rates = {name: len(source) / np.median(values) for name, values in seconds.items()}
+        options.embeddings = f"{scratch}/embeddings"
+        shapes = Counter(shape_of(file, options) for file in open_source(options.images).files)
+        seconds = {
+            name: [in_own_process(work, options) for _ in range(options.repeats)]
+            for name, work in (("plain", plain_loop), ("sempre", with_sempre))
+        }
+    rates = {name: shapes.total() / np.median(values) for name, values in seconds.items()}
     print(
-        f"{encoder.architecture}, {len(source)} images of {len(shapes)} shapes (the most frequent "
+        f"{options.backbone}, {shapes.total()} images of {len(shapes)} shapes (the most frequent "
         f"{shapes.most_common(1)[0][0]} px, {shapes.most_common(1)[0][1]} images), {torch.get_num_threads()} threads"
     )
     for name, rate in rates.items():
@@ -76,13 +75,31 @@ def shape_of(file: Path, options: Options) -> tuple[int, int]:
         return input_shape(file.name, (image.height, image.width), None, options)
 
 
+def in_own_process(work: Callable[[Options], float], options: Options) -> float:
+    """Seconds that `work` took, without starting the process and making the network."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, options).result()
+
+
+def with_sempre(options: Options) -> float:
+    set_start_method("fork", force=True)  # of loader workers, as in a program that was not itself spawned
+    encoder = open_encoder(options.backbone, layer=options.layer)
+    shutil.rmtree(options.embeddings, ignore_errors=True)
+    start = time.perf_counter()
+    extract(open_source(options.images), encoder, options).close()
+    return time.perf_counter() - start
+
+
 @torch.inference_mode()
-def plain_loop(source: FolderSource, encoder: Encoder, options: Options) -> list[np.ndarray]:
+def plain_loop(options: Options) -> float:
     """What one would write: timm's network, one image after the other."""
-    mode = "RGB" if len(encoder.mean) == 3 else "L"
+    encoder = open_encoder(options.backbone, layer=options.layer)
     network = encoder.network.to(memory_format=torch.contiguous_format)
+    files = open_source(options.images).files
+    start = time.perf_counter()
+    mode = "RGB" if len(encoder.mean) == 3 else "L"
     features = []
-    for file in tqdm(source.files, desc="plain loop", unit="image"):
+    for file in tqdm(files, desc="plain loop", unit="image"):
         height, width = (-(-side // encoder.cell) * encoder.cell for side in shape_of(file, options))
         transform = v2.Compose(
             [
@@ -94,8 +111,7 @@ def plain_loop(source: FolderSource, encoder: Encoder, options: Options) -> list
         )
         with Image.open(file) as image:
             features.append(network.forward_features(transform(image.convert(mode))[None])[0].numpy())
-    encoder.network.to(memory_format=torch.channels_last)
-    return features
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ import torch
 
 from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
+from sempre.data.samples import seeded_subset
 from sempre.data.store import Store
 from sempre.embeddings.encoder import INTENSITY, RANDOM
-from sempre.embeddings.tasks import seeded_subset
 from sempre.errors import run_command
 from sempre.files import write_json
 from sempre.report.evaluation import folder_name, write_evaluation_report
@@ -32,7 +32,7 @@ METHODS = ("fcmae", "dino")
 SCALE = 0.5  # of the micrographs, in pretraining and evaluation alike
 PROBE_EPOCHS = 2  # of each pretraining
 LAYER = -2  # cells of 16 px: the deepest of them
-EVALUATION_SHARE = 0.45  # of the budget, left to the recipes of evaluate/
+EVALUATION_SHARE = 0.55  # of the budget, left to the recipes of evaluate/
 SYNTHETIC = ("labelled=64", "unlabelled=64", "size=512", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
 

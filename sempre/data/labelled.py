@@ -13,7 +13,7 @@ from sempre.data.coco import coco_layers, read_coco
 from sempre.data.split import split
 from sempre.errors import InputError
 from sempre.files import file_sha256
-from sempre.images import find_micrographs, percentile_normalise, read_labels, read_micrograph, to_uint8
+from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
 
 LABEL_FOLDERS = ("labels", "segmaps")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
@@ -95,7 +95,7 @@ class LabelledSet:
             _check_size(image, pixels.shape, self._source, (labels["height"], labels["width"]))
             layers = coco_layers(labels, self._source)
         layers, areas = _contiguous(layers)
-        grey = to_uint8(percentile_normalise(pixels, *self.percentiles))
+        grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas)
 
     @cached_property

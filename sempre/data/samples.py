@@ -1,8 +1,11 @@
-"""Which micrographs show one sample: they must not be on both sides of a comparison."""
+"""Which micrographs show one sample, which must not be on both sides of a comparison; and seeded subsets of them."""
 
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
+from sempre.data.crops import PATCH, generator
 from sempre.errors import InputError
 
 PREFIX = r"^(.*?)[ _-]*\d*$"  # the name up to its last number
@@ -32,3 +35,10 @@ def by_sample(names: Sequence[str], pattern: str = PREFIX) -> dict[str, list[int
     for position, name in enumerate(names):
         groups.setdefault(sample_of(name, pattern), []).append(position)
     return groups
+
+
+def seeded_subset(indices: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`count` of the indices, drawn by `seed` and sorted; all of them for a count of 0 or too many."""
+    if not count or count >= len(indices):
+        return indices
+    return np.sort(generator(seed, PATCH).permutation(indices)[:count])

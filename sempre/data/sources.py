@@ -10,7 +10,7 @@ from sempre.data.shards import open_store
 from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.files import file_sha256
-from sempre.images import find_micrographs, percentile_normalise, read_micrograph, to_uint8
+from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_micrograph
 
 STORE_SUFFIXES = (".h5", ".hdf5")
 
@@ -50,8 +50,8 @@ class FolderSource:
     def read(self, index: int) -> tuple[np.ndarray, float | None]:
         """A micrograph, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
         micrograph = read_micrograph(self.files[index])
-        grey = percentile_normalise(micrograph.pixels, *self.preparation["percentiles"])
-        return to_uint8(grey), micrograph.pixel_size_nm
+        grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
+        return grey, micrograph.pixel_size_nm
 
 
 class StoreSource:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sempre.data.labelled import LABEL_FOLDERS, LabelledSet
 from sempre.data.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
 from sempre.errors import InputError
-from sempre.images import find_micrographs, percentile_normalise, to_uint8, write_labels
+from sempre.images import find_micrographs, percentile_normalise_to_uint8, write_labels
 from sempre.images.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
 
@@ -66,8 +66,8 @@ class VolumeSource:
     def read(self, index: int) -> tuple[np.ndarray, float | None]:
         """A slice, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
         volume, position = self._slices[index]
-        grey = percentile_normalise(volume.read(position, self.channel), *self.preparation["percentiles"])
-        return to_uint8(grey), volume.pixel_size_nm
+        pixels = volume.read(position, self.channel)
+        return percentile_normalise_to_uint8(pixels, *self.preparation["percentiles"]), volume.pixel_size_nm
 
     def slice_of(self, index: int) -> tuple[Volume, int]:
         """The volume that a micrograph is a slice of, and the slice's number."""

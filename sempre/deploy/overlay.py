@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from sempre.files import whole_or_absent
-from sempre.images import percentile_normalise, to_uint8
+from sempre.images import percentile_normalise_to_uint8, to_uint8
 
 SMALL_SIDE = 1000  # px; a micrograph below this is shown at twice its size, so that an outline hides half a pixel
 LARGE_SIDE = 4096  # px; one above this is shown smaller, so that every viewer opens it
@@ -31,7 +31,7 @@ def draw_overlay(pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | 
     Outlines lie on the instances' own border pixels, in colours that differ between neighbouring ids. The picture has
     the micrograph's size, doubled if that is small and divided by a whole number if it is very large.
     """
-    grey = to_uint8(percentile_normalise(pixels))
+    grey = percentile_normalise_to_uint8(pixels)
     longest = max(grey.shape)
     scale = 1.0
     if longest < SMALL_SIDE:

@@ -19,9 +19,12 @@ from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
+from sempre.training.allocator import keep_freed_memory
 
 LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as features
-WAITING = 8  # batches' worth of micrographs that wait for others of their shape
+# At a time: what a CPU's caches hold (a batch of 16 at 224 px takes half as long again as four of 4), or fills a GPU.
+CPU_PIXELS, GPU_PIXELS = 1 << 18, 1 << 24
+WAITING = 128  # micrographs that wait for others of their shape, at most
 COMMIT_CELLS = 1 << 24  # values written at a time
 
 
@@ -31,8 +34,8 @@ class ExtractionOptions:
     scale: float = 1.0  # micrographs are embedded at this many times their size; 1 keeps their own resolution
     size: int = 0  # or: the longer side that all are resized to, px
     pixel_size_nm: float = 0.0  # or: the pixel size that all are brought to, nm
-    batch: int = 16  # micrographs of one shape that are embedded at a time
-    workers: int = 2  # processes that read micrographs
+    batch: int = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
+    workers: int = -1  # processes that read micrographs; -1: none on a CPU, which they would compete for, 8 on a GPU
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
@@ -97,16 +100,20 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
         first_of = {sha256: index for index, sha256 in reversed(list(enumerate(source.sha256s)))}
         missing = sorted(index for sha256, index in first_of.items() if sha256 not in writer.known)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        keep_freed_memory()
         encoder = encoder.to(device)
+        gpu = device.type == "cuda"
+        workers = options.workers if options.workers >= 0 else 8 * gpu
         loader = DataLoader(
             Inputs(source, missing, options, encoder.cell),
             batch_size=None,
-            num_workers=min(options.workers, len(missing)),
-            pin_memory=device.type == "cuda",
+            num_workers=min(workers, len(missing)),
+            pin_memory=gpu,
         )
         waiting, values = [], 0
         with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
-            for batch in same_shape(loader, options.batch):
+            pixels = GPU_PIXELS if gpu else CPU_PIXELS
+            for batch in same_shape(loader, options.batch, pixels):
                 waiting.append(embed(batch, source, encoder, options.precision))
                 values += sum(embedding.cells.size for embedding in waiting[-1])
                 if values >= COMMIT_CELLS:
@@ -134,15 +141,20 @@ def embed(
     ]
 
 
-def same_shape(items: Iterable[tuple[int, Grid, Tensor]], batch: int) -> Iterator[list[tuple[int, Grid, Tensor]]]:
-    """Batches of at most `batch` items of one shape, in an order that depends on that of the items alone."""
+def same_shape(
+    items: Iterable[tuple[int, Grid, Tensor]], batch: int, pixels: int
+) -> Iterator[list[tuple[int, Grid, Tensor]]]:
+    """Batches of items of one shape: `batch` of them or, where that is 0, about `pixels` px.
+
+    Their order, and which share a batch, depend on the order of the items alone.
+    """
     waiting: dict[tuple[int, ...], list] = {}
     for item in items:
         shape = tuple(item[-1].shape)
         waiting.setdefault(shape, []).append(item)
-        if len(waiting[shape]) == batch:
+        if len(waiting[shape]) >= (batch or pixels // item[-1].numel()):
             yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= WAITING * batch:
+        elif sum(map(len, waiting.values())) >= WAITING:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
 
@@ -159,8 +171,8 @@ def check(options: ExtractionOptions) -> None:
         InputError: when not.
     """
     given = {name: getattr(options, name) for name in ("scale", "size", "pixel_size_nm")}
-    if options.scale <= 0 or options.size < 0 or options.pixel_size_nm < 0 or options.batch < 1:
-        raise InputError(f"batch={options.batch} or one of {given} is too small: take at least 1, and a scale above 0")
+    if options.scale <= 0 or options.size < 0 or options.pixel_size_nm < 0 or options.batch < 0:
+        raise InputError(f"batch={options.batch} or one of {given} is too small: take at least 0, and a scale above 0")
     if (options.scale != 1) + bool(options.size) + bool(options.pixel_size_nm) > 1:
         raise InputError(f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} disagree: choose one")
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from sempre.data.crops import PATCH, generator
 from sempre.data.labelled import LabelledSet
+from sempre.data.samples import seeded_subset
 from sempre.data.sources import FolderSource, open_source
 from sempre.data.split import split
 from sempre.embeddings.embedding_file import Embeddings
@@ -104,13 +105,6 @@ def labelled_source(labelled: LabelledSet, indices: np.ndarray) -> FolderSource:
     """The micrographs at `indices` of a labelled set, to be embedded."""
     files = [labelled.images[index] for index in indices]
     return FolderSource(labelled.folder, labelled.percentiles, files)
-
-
-def seeded_subset(indices: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`count` of the indices, drawn by `seed` and sorted; all of them for a count of 0 or too many."""
-    if not count or count >= len(indices):
-        return indices
-    return np.sort(generator(seed, PATCH).permutation(indices)[:count])
 
 
 def draw_cells(

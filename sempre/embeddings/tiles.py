@@ -15,6 +15,8 @@ from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
 
+OWN_SIZE = {"scale": 1.0, "size": 0, "pixel_size_nm": 0.0}  # options that leave a micrograph as it is
+
 
 class TileSource:
     """The tiles of a source's micrographs, as micrographs to be embedded: what `FolderSource` is for whole ones.
@@ -42,8 +44,8 @@ class TileSource:
             self.names += [f"{name} at x={box[0]} y={box[1]}" for box in boxes]
             self.sha256s += [hashlib.sha256(f"{sha256} {box}".encode()).hexdigest() for box in boxes]
         self.first = np.cumsum([0, *(len(boxes) for boxes in self.boxes)])
-        sizes = {"size": options.size, "pixel_size_nm": options.pixel_size_nm, "tile": tile}
-        self.preparation = source.preparation | sizes
+        sizes = {name: getattr(options, name) for name in OWN_SIZE}
+        self.preparation = source.preparation | sizes | {"tile": tile}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,7 +65,7 @@ class TileSource:
 
     def extract(self, encoder: Encoder) -> Embeddings:
         """The embeddings of all tiles, only those computed that are not yet in the file."""
-        return extract(self, encoder, replace(self.options, size=0, pixel_size_nm=0.0))
+        return extract(self, encoder, replace(self.options, **OWN_SIZE))
 
     def embeddings_of(self, embeddings: Embeddings, index: int) -> list[Embedding]:
         """The embeddings of a micrograph's tiles."""

@@ -9,7 +9,7 @@ from sempre.images.instances import (
     read_labels,
     write_labels,
 )
-from sempre.images.normalise import percentile_normalise, to_uint8
+from sempre.images.normalise import percentile_normalise, percentile_normalise_to_uint8, to_uint8
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "instance_boxes",
     "paint_instances",
     "percentile_normalise",
+    "percentile_normalise_to_uint8",
     "read_labels",
     "read_micrograph",
     "to_uint8",

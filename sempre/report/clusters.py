@@ -17,7 +17,7 @@ TINT = 0.55  # of a px of the picture that is the colour; the rest is the microg
 LARGEST = 480  # px; larger pictures are shown smaller
 A_ROW = 4  # pictures
 COLUMNS = {
-    "labelled_micrographs": "labels",
+    "labelled_micrographs": "labelled micrographs",
     "iou": "IoU",
     "dice": "Dice",
     "hd95_px": "HD95 (px)",

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from sempre.errors import InputError
+from sempre.training.allocator import keep_freed_memory
 
 
 def make_accelerator(precision: str, timeout_minutes: float = 30.0) -> Accelerator:
@@ -25,6 +26,7 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0) -> Accelerat
     half = precision == "bf16" or (precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     # Without cpu=True, Accelerate takes no notice of the other processes of a launch on CPUs.
     cpu = not torch.cuda.is_available()
+    keep_freed_memory()
     handlers = [
         InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes)),
         # Our buffers (centres, memory banks) are the same on every rank: sending them each step would only cost time.

@@ -13,9 +13,6 @@ from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.training.logging import read_log
 
-# glibc would hand every large tensor back to the system and fault its pages in again: a sixth of a CPU's training time.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
-
 
 class Stages:
     """Commands that are done once: what has finished, and how long it took, is kept in the file at `path`.
@@ -40,7 +37,7 @@ class Stages:
         """
         if stage in self.seconds:
             return
-        environment = MALLOC | os.environ
+        environment = dict(os.environ)
         if len(commands) > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(commands)))
         start = time.monotonic()

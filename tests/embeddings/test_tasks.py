@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from sempre.data.samples import seeded_subset
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.tasks import TaskOptions, make_tasks, score_backbones, seeded_subset
+from sempre.embeddings.tasks import TaskOptions, make_tasks, score_backbones
 from sempre.errors import InputError
 from sempre.images import write_labels
 

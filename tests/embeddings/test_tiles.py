@@ -50,6 +50,13 @@ def test_micrographs_are_resized_before_they_are_cut(source):
     assert tiles.micrograph(0).shape == (50, 75)
     np.testing.assert_array_equal(tiles.micrograph(0), resize_to(source.read(0)[0], (50, 75)))
     assert [len(boxes) for boxes in tiles.boxes] == [2, 2]
+    encoder = open_encoder("random:convnextv2_atto", layer=0)
+    halved = TileSource(source, options(source, scale=0.5), 64)
+    with halved.extract(encoder) as embeddings:
+        grid = embeddings[halved.sha256s[-1]].grid
+    assert (grid.input_height, grid.input_width) == (20, 30), "once, not once more as a tile"
+    with TileSource(source, options(source, scale=0.25), 64).extract(encoder) as embeddings:
+        assert embeddings.path != halved.extract(encoder).path
 
 
 def test_a_tile_that_is_no_tile(source):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.images import percentile_normalise, to_uint8
+from sempre.images import percentile_normalise, percentile_normalise_to_uint8, to_uint8
 from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
 
@@ -25,6 +25,18 @@ def test_any_pixels_give_finite_grey_values(pixels):
     assert np.isfinite(grey).all()
     assert grey.min() >= 0
     assert grey.max() <= 1
+
+
+@given(
+    arrays(np.uint8, (5, 7)) | arrays(np.uint16, (3, 4)),
+    st.sampled_from([(1, 99), (2, 98), (5, 95), (0, 100), (40, 60)]),
+)
+def test_few_levels_are_normalised_like_many(pixels, percentiles):
+    expected = percentile_normalise(pixels.astype(np.int64), *percentiles)
+    np.testing.assert_allclose(percentile_normalise(pixels, *percentiles), expected, rtol=1e-6, atol=1e-7)
+    as_bytes = percentile_normalise_to_uint8(pixels, *percentiles)
+    assert as_bytes.dtype == np.uint8
+    np.testing.assert_array_equal(as_bytes, to_uint8(percentile_normalise(pixels, *percentiles)))
 
 
 def test_a_few_hot_pixels_do_not_darken_the_rest():

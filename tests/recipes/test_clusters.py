@@ -84,7 +84,7 @@ def test_the_report_shows_masks_and_the_heads_of_the_transformer(compared):
     assert "Attention of the class token" in page
     assert page.count("<figcaption>head 2<") == 2
     assert "<figcaption>head 3<" not in page
-    assert page.count("grey value: IoU") == 2
+    assert page.count("<figcaption>grey value: IoU") == 2
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -98,7 +98,8 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"clusters": 1}, "clusters=1 leaves nothing to choose"),
+        ({"clusters": 1}, "clusters=1 cannot be told apart: take 2 to 8"),
+        ({"pixel_size_nm": 2.0}, "disagree: choose one"),
         ({"components": 0}, "components=0 leaves nothing of the cells"),
         ({"rule": "dark"}, "rule=dark is unknown"),
         ({"backbones": ["intensity", "intensity"]}, "intensity is given twice"),

@@ -1,0 +1,76 @@
+"""Who learns from whom: what a network is fitted to, what tells it when to stop, and what is held out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sempre.data.crops import ORDER, generator
+from sempre.data.labelled import LabelledSet
+from sempre.data.samples import PREFIX, by_sample, seeded_subset
+from sempre.errors import InputError
+
+PROTOCOLS = ("split", "leave_one_sample_out")
+STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
+
+
+@dataclass(kw_only=True)
+class FoldOptions:
+    data: str = "???"  # folder of labelled micrographs
+    protocol: str = "split"  # or leave_one_sample_out
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
+    folds: int = 0  # samples that are left out in turn, drawn from all; 0 takes all
+    label_share: float = 1.0  # share of the training micrographs that is used; a smaller share is part of a larger one
+    seed: int = 0  # of which micrographs are the labelled share, and which samples are left out
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Positions in the labelled set of what the network is fitted to, what stops it, and what is held out."""
+
+    name: str
+    fitted: list[int]
+    stopping: list[int]
+    held_out: list[int]
+
+
+def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
+    """The split as one fold, or one of each sample that is left out.
+
+    Raises:
+        InputError: for an option that cannot be, or a set that cannot be divided so.
+    """
+    if options.protocol not in PROTOCOLS:
+        raise InputError(f"protocol={options.protocol} is unknown: choose {' or '.join(PROTOCOLS)}")
+    if not 0 < options.label_share <= 1:
+        raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
+    if options.protocol == "split":
+        training, held_out = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+        if not len(held_out):
+            raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+        return [make_fold("validation", training, held_out, options)]
+    samples = by_sample(labelled.names, options.sample_pattern)
+    if len(samples) < 2:
+        raise InputError(
+            f"all {len(labelled)} micrographs of {options.data} show the sample {next(iter(samples))}: "
+            "give another sample_pattern, or take protocol=split"
+        )
+    left_out = seeded_subset(np.arange(len(samples)), options.folds, options.seed)
+    everything = np.arange(len(labelled))
+    return [
+        make_fold(name, np.setdiff1d(everything, held_out), np.array(held_out), options)
+        for position, (name, held_out) in enumerate(samples.items())
+        if position in left_out
+    ]
+
+
+def make_fold(name: str, training: np.ndarray, held_out: np.ndarray, options: FoldOptions) -> Fold:
+    """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested."""
+    order = generator(options.seed, ORDER).permutation(training)
+    used = order[: max(2, round(options.label_share * len(order)))].tolist()
+    if len(used) < 2:
+        raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
+    fitted = [index for position, index in enumerate(used) if position % STOPPING]
+    return Fold(name, fitted, used[::STOPPING], held_out.tolist())

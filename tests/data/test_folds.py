@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempre.data.folds import FoldOptions, make_folds
+from sempre.data.labelled import LabelledSet
+from sempre.errors import InputError
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Thirty micrographs of 8x8 px, ten of each of three samples."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    random = np.random.default_rng(0)
+    for number in range(30):
+        for folder in ("images", "labels"):
+            pixels = random.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{'abc'[number % 3]}_{number:02}.png")
+    return LabelledSet(tmp_path)
+
+
+@pytest.fixture
+def options(labelled):
+    return FoldOptions(data=str(labelled.folder), validation_fraction=0.3)
+
+
+def test_each_sample_is_left_out_once_and_never_trained_on(labelled, options):
+    options.protocol = "leave_one_sample_out"
+    folds = make_folds(labelled, options)
+    assert [fold.name for fold in folds] == ["a", "b", "c"]
+    for fold in folds:
+        assert sorted(fold.fitted + fold.stopping + fold.held_out) == list(range(30))
+        assert {labelled.names[index][0] for index in fold.held_out} == {fold.name}
+        assert len(fold.held_out) == 10
+    assert len(make_folds(labelled, replace(options, folds=2))) == 2
+    with pytest.raises(InputError, match=r"all 30 micrographs .* show the sample _"):
+        make_folds(labelled, replace(options, sample_pattern="_"))
+
+
+def test_a_smaller_labelled_share_is_part_of_a_larger_one(labelled, options):
+    parts = {}
+    for share in (0.2, 0.5, 1.0):
+        (fold,) = make_folds(labelled, replace(options, label_share=share))
+        parts[share] = set(fold.fitted), set(fold.stopping), set(fold.held_out)
+        assert not parts[share][0] & parts[share][1]
+        assert not (parts[share][0] | parts[share][1]) & parts[share][2]
+    for smaller, larger in ((0.2, 0.5), (0.5, 1.0)):
+        assert parts[smaller][0] < parts[larger][0]
+        assert parts[smaller][1] <= parts[larger][1]
+        assert parts[smaller][2] == parts[larger][2]
+    used = len(parts[1.0][0] | parts[1.0][1])
+    assert used + len(parts[1.0][2]) == 30
+    assert len(parts[0.5][0] | parts[0.5][1]) == round(used / 2)
+
+
+def test_what_cannot_be(labelled, options, tmp_path):
+    with pytest.raises(InputError, match="protocol=bootstrap is unknown"):
+        make_folds(labelled, replace(options, protocol="bootstrap"))
+    with pytest.raises(InputError, match=r"label_share=0\.0 is no share"):
+        make_folds(labelled, replace(options, label_share=0.0))
+    split_file = tmp_path / "split.csv"
+    split_file.write_text("a_00,train\nb_01,validation\n")
+    with pytest.raises(InputError, match="the training side has 1 micrographs: two are the least"):
+        make_folds(labelled, replace(options, split_file=str(split_file)))
