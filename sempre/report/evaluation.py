@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from sempre.data.labelled import LabelledSet
-from sempre.deploy.overlay import draw_overlay
 from sempre.files import write_json
 from sempre.images import read_labels
 from sempre.report.chain import machine
-from sempre.report.html import figure_row, heading, linked, paragraph, picture, table, write_page
+from sempre.report.clusters import draw_mask, rows_of_pictures
+from sempre.report.html import heading, linked, paragraph, table, write_page
 
 SHOWN = 4  # held-out micrographs
 COLUMNS = {
@@ -52,7 +52,7 @@ def write_evaluation_report(
     write_json(folder / "summary.json", summary)
     prototypes = read_summary(folder / "prototypes" / folder_name(next(iter(backbones))))
     cells = [
-        [title, *("" if row[column] is None else f"{row[column]:.3f}" for column in COLUMNS)]
+        [title, *(f"{row[column]:.{1 if column == 'hd95_px' else 3}f}" for column in COLUMNS)]
         for title, row in rows.items()
     ]
     parts = [
@@ -77,7 +77,8 @@ def write_evaluation_report(
                 "what is in the pile": "discovery/report.html",
             }
         ),
-        heading("Held-out micrographs, instances by prototypes"),
+        heading("Held-out micrographs, by prototypes"),
+        paragraph("Green: right; orange: no particle; blue: missed."),
         *overlays(folder, LabelledSet(data), backbones),
         heading("Time"),
         table(("stage", "seconds"), [(stage, f"{value:.1f}") for stage, value in summary["seconds"].items()]),
@@ -86,7 +87,7 @@ def write_evaluation_report(
     return summary
 
 
-def figures(folder: Path, title: str, name: str) -> dict[str, float | None]:
+def figures(folder: Path, title: str, name: str) -> dict[str, float]:
     """What the recipes measured of one backbone, by the names of `COLUMNS`."""
     knn, linear = (read_summary(folder / recipe)["backbones"][name] for recipe in ("knn", "linear"))
     run = folder / "prototypes" / folder_name(title)
@@ -102,7 +103,7 @@ def figures(folder: Path, title: str, name: str) -> dict[str, float | None]:
 
 
 def overlays(folder: Path, labelled: LabelledSet, backbones: Mapping[str, str]) -> list[str]:
-    """Rows of labels and each backbone's instances, of micrographs spread evenly over the last backbone's AJI+."""
+    """Rows of what each backbone finds, in micrographs spread evenly over the last backbone's AJI+."""
     runs = {title: folder / "prototypes" / folder_name(title) / "repeat-0" for title in backbones}
     samples = {title: read_summary(run)["samples"] for title, run in runs.items()}
     ranked = sorted(samples[list(runs)[-1]].items(), key=lambda item: -item[1]["aji_plus"])
@@ -110,11 +111,12 @@ def overlays(folder: Path, labelled: LabelledSet, backbones: Mapping[str, str]) 
     for position in np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked))).round().astype(int)):
         name = ranked[position][0]
         micrograph = labelled.read(labelled.names.index(name))
-        pictures = [picture(draw_overlay(micrograph.pixels, micrograph.layers.max(axis=0)), f"{name}: labels")]
+        drawn = []
         for title, run in runs.items():
-            overlay = draw_overlay(micrograph.pixels, read_labels(run / "predictions" / f"{name}.tif"))
-            pictures.append(picture(overlay, f"{title}: AJI+ {samples[title][name]['aji_plus']:.2f}"))
-        rows.append(figure_row(pictures))
+            found = read_labels(run / "predictions" / f"{name}.tif") > 0
+            caption = f"{name}, {title}: AJI+ {samples[title][name]['aji_plus']:.2f}"
+            drawn.append((draw_mask(micrograph.pixels, micrograph.layers.any(axis=0), found), caption))
+        rows += rows_of_pictures(drawn)
     return rows
 
 

@@ -16,7 +16,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .3em .9em; border-bottom: 1px solid #eee; }
-th { text-align: left; } td { text-align: right; } td:first-child { text-align: left; }
+th, td { text-align: right; } th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } .row { display: flex; gap: 6px; } .row figure { flex: 1; margin: 0 0 8px; min-width: 0; }
 figcaption { font-size: .85em; color: #555; }
 """
