@@ -8,14 +8,18 @@ PYTHON ?= python3
 DATA ?=
 MINUTES ?=
 NAME ?=
+CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: demo evaluate test test-fast test-slurm minkowski lint format clean
 
-demo evaluate: .venv/train.installed
-	$(BIN)/python tools/$@.py $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
+demo: .venv/train.installed
+	$(BIN)/python tools/demo.py $(CHOSEN)
+
+evaluate: .venv/train.installed
+	$(BIN)/python tools/evaluate.py $(CHOSEN)
 
 test: .venv/test.installed
 	$(PYTEST)

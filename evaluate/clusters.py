@@ -90,7 +90,7 @@ def main() -> None:
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
     validation = seeded_subset(validation, options.micrographs, options.seed)
     names = [labelled.names[index] for index in validation]
-    true = [labelled.read(index).layers.any(axis=0) for index in validation]
+    true = [labelled.read(index).foreground for index in validation]
     unets = [read_unet(Path(run), names) for run in options.unets]
     folder = Path("runs") / options.name
     folder.mkdir(parents=True, exist_ok=True)

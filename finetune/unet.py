@@ -95,7 +95,7 @@ class Inputs:
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """The true mask at the size of the network's input, bool `[h, w]`."""
-        return resize_to(true_mask(self.labelled, index).astype(np.float32), shape) >= 0.5
+        return resize_to(self.labelled.read(index).foreground.astype(np.float32), shape) >= 0.5
 
 
 class UNetLoss(nn.Module):
@@ -163,7 +163,7 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
     if embeddings is not None:
         heat_maps = fit_heat_maps(
             [embeddings[labelled.sha256s[index]] for index in fold.fitted],
-            [true_mask(labelled, index) for index in fold.fitted],
+            [labelled.read(index).foreground for index in fold.fitted],
             options.points,
             options.margin,
             options.prototypes,
@@ -234,7 +234,7 @@ def best_threshold(predictions: Iterable[tuple[np.ndarray, np.ndarray]]) -> floa
 def labelled_predictions(network: UNet, inputs: Inputs, indices: list[int]) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Probabilities and true masks, float32 and bool `[H, W]` in px of the micrograph."""
     for index in indices:
-        true = true_mask(inputs.labelled, index)
+        true = inputs.labelled.read(index).foreground
         yield resize_to(probabilities(network, inputs.image(index)), true.shape), true
 
 
@@ -277,11 +277,6 @@ def save_details(path: Path, inputs: Inputs, cut: float) -> None:
             "std": maps.std,
         }
     write_json(path, details)
-
-
-def true_mask(labelled: LabelledSet, index: int) -> np.ndarray:
-    """What any instance covers, bool `[H, W]`."""
-    return labelled.read(index).layers.any(axis=0)
 
 
 def as_batch(image: np.ndarray, device: torch.device) -> Tensor:

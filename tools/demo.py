@@ -23,8 +23,7 @@ from sempre.errors import run_command
 from sempre.files import write_json
 from sempre.models.packed import PATCH
 from sempre.report.chain import write_chain_report
-from sempre.training.run_folder import open_run, set_aside_if_changed
-from sempre.training.stages import Stages, last_step, seconds_a_step
+from sempre.training.stages import begin_stages, folder_name, last_step, seconds_a_step
 
 THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
@@ -49,10 +48,7 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    folder = Path("runs") / options.name
-    set_aside_if_changed(folder, options)
-    open_run(folder, options)
-    stages = Stages(folder / "stages.json", ROOT)
+    folder, stages = begin_stages(options, options.name, ROOT)
 
     # Data: a labelled set, and a store of what is to be pretrained on.
     labelled = Path(options.data) if options.data else folder / "data/labelled"
@@ -146,10 +142,6 @@ def largest_crop(store: Path) -> int:
 def validation_micrographs(labelled: Path) -> list[Path]:
     dataset = LabelledSet(labelled)
     return [dataset.images[index] for index in dataset.split()[1]]
-
-
-def folder_name(arm: str) -> str:
-    return "_".join(arm.lower().replace("+", "").split())
 
 
 if __name__ == "__main__":

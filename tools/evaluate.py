@@ -22,9 +22,8 @@ from sempre.data.store import Store
 from sempre.embeddings.encoder import INTENSITY, RANDOM
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.report.evaluation import folder_name, write_evaluation_report
-from sempre.training.run_folder import open_run, set_aside_if_changed
-from sempre.training.stages import Stages, last_step, seconds_a_step
+from sempre.report.evaluation import write_evaluation_report
+from sempre.training.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = "convnextv2_atto"  # of both demo configurations
@@ -50,10 +49,7 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    folder = Path("runs") / options.name
-    set_aside_if_changed(folder, options)
-    open_run(folder, options)
-    stages = Stages(folder / "stages.json", ROOT)
+    folder, stages = begin_stages(options, options.name, ROOT)
 
     # Data: a labelled set, a subset of it to be scored, and a store of all its micrographs to pretrain on.
     labelled = Path(options.data) if options.data else folder / "data/labelled"

@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 try:
     import fcntl
 except ImportError:  # Windows: two writers of one file are the user's to avoid
@@ -193,6 +196,13 @@ class JournaledFile(io.RawIOBase):
                 raise OSError(f"{journal_path(self.path)} could not be written: the disk may be full")
             self._saved_pages.add(page)
         self._file.seek(position)
+
+
+def append_rows(dataset: h5py.Dataset, values: np.ndarray) -> None:
+    """Lengthen a resizable dataset by `values`, `[rows, ...]`."""
+    first = len(dataset)
+    dataset.resize(first + len(values), axis=0)
+    dataset[first:] = values
 
 
 def _undo(file: io.RawIOBase, journal: Path) -> None:

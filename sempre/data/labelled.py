@@ -33,6 +33,11 @@ class LabelledMicrograph:
     layers: np.ndarray
     areas: np.ndarray
 
+    @property
+    def foreground(self) -> np.ndarray:
+        """What any instance covers, bool `[H, W]`."""
+        return self.layers.any(axis=0)
+
 
 class LabelledSet:
     """Micrographs in `folder/images` with label images of the same stem in `folder/labels` or `folder/segmaps`, or with

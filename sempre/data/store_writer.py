@@ -9,7 +9,7 @@ import numpy as np
 import sempre
 from sempre.data.chunks import chunk_offsets
 from sempre.data.crops import PATCH, generator, random_crop
-from sempre.data.journal import JournaledFile, interrupts_wait
+from sempre.data.journal import JournaledFile, append_rows, interrupts_wait
 from sempre.data.store import FORMAT
 from sempre.errors import InputError
 
@@ -170,7 +170,7 @@ class StoreWriter:
             "modified_ns": [image.modified_ns for image in batch],
         }
         for name, values in columns.items():
-            _append(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))
+            append_rows(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))
         self._append_patches(batch, first)
         self._file.attrs["complete"] = False
         self._commit()
@@ -209,7 +209,7 @@ class StoreWriter:
         new = list(dict.fromkeys(i.label for i in batch if i.label is not None and i.label not in self._labels))
         for name in new:
             self._labels[name] = len(self._labels)
-        _append(self._file["labels"], np.array(new, dtype=h5py.string_dtype()))
+        append_rows(self._file["labels"], np.array(new, dtype=h5py.string_dtype()))
 
     def _append_patches(self, batch: list[StoredImage], first: int) -> None:
         side, count = self.settings["patch_size"], self.settings["patches"]
@@ -223,9 +223,9 @@ class StoreWriter:
                     corners.append((y, x))
                     pixels.append(image.pixels[y : y + side, x : x + side])
         if images:
-            _append(self._file["patches/pixels"], np.stack(pixels))
-            _append(self._file["patches/image"], np.array(images))
-            _append(self._file["patches/corner"], np.array(corners))
+            append_rows(self._file["patches/pixels"], np.stack(pixels))
+            append_rows(self._file["patches/image"], np.array(images))
+            append_rows(self._file["patches/corner"], np.array(corners))
 
     def _commit(self, file: h5py.File | None = None) -> None:
         (file or self._file).flush()
@@ -237,9 +237,3 @@ class StoreWriter:
             self._file.close()
         finally:
             self._journaled.close()  # takes back whatever was not committed
-
-
-def _append(dataset: h5py.Dataset, values: np.ndarray) -> None:
-    first = len(dataset)
-    dataset.resize(first + len(values), axis=0)
-    dataset[first:] = values

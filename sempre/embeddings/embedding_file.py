@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sempre.data.journal import JournaledFile, interrupts_wait
+from sempre.data.journal import JournaledFile, append_rows, interrupts_wait
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
 
@@ -134,7 +134,7 @@ class EmbeddingWriter:
         stack = self._stack(batch[0].cells.shape)
         first = len(stack)
         cells = np.stack([embedding.cells for embedding in batch])
-        _append(stack, np.clip(cells, -LARGEST, LARGEST).astype(np.float16))
+        append_rows(stack, np.clip(cells, -LARGEST, LARGEST).astype(np.float16))
         columns = {
             "sha256": [embedding.sha256.encode() for embedding in batch],
             "row": range(first, first + len(batch)),
@@ -142,9 +142,9 @@ class EmbeddingWriter:
         for name in _SIZES:
             columns[name] = [getattr(embedding.grid, name) for embedding in batch]
         for name, values in columns.items():
-            _append(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))
+            append_rows(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))
         if batch[0].class_token is not None:
-            _append(self._file["class_tokens"], np.stack([embedding.class_token for embedding in batch]))
+            append_rows(self._file["class_tokens"], np.stack([embedding.class_token for embedding in batch]))
         self._commit()
         self.known.update(embedding.sha256 for embedding in batch)
 
@@ -167,9 +167,3 @@ class EmbeddingWriter:
     def _commit(self) -> None:
         self._file.flush()
         self._journaled.commit()
-
-
-def _append(dataset: h5py.Dataset, values: np.ndarray) -> None:
-    first = len(dataset)
-    dataset.resize(first + len(values), axis=0)
-    dataset[first:] = values

@@ -49,7 +49,7 @@ class Micrographs:
 
     def foreground(self, index: int) -> np.ndarray:
         """Where any instance is, bool `[H, W]`."""
-        return self.labelled.read(index).layers.any(axis=0)
+        return self.labelled.read(index).foreground
 
     def support(self, index: int, options: PrototypeOptions) -> Support:
         """Cells at points sampled on one micrograph, which depend on the seed and the micrograph alone."""

@@ -119,7 +119,7 @@ def draw_cells(
     for index in indices:
         sha256 = labelled.sha256s[index]
         embedding = embeddings[sha256]
-        covered = embedding.grid.to_cells(labelled.read(index).layers.any(axis=0)).ravel() >= 0.5
+        covered = embedding.grid.to_cells(labelled.read(index).foreground).ravel() >= 0.5
         draws = generator(seed, int(sha256[:16], 16), PATCH)
         for label in (0, 1):
             chosen = draws.permutation(np.flatnonzero(covered == label))[: count // 2]

@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor
 
 from sempre.errors import InputError
-from sempre.images.normalise import MEAN, STD
+from sempre.models.one_channel import grey_stem
 from sempre.models.weights import check_parameters, only_tensors, read_pth
 
 CODE = "the official DINO or DINOv2 code"
@@ -44,27 +44,14 @@ def load_official_vit(network: VisionTransformer, path: str | Path) -> None:
         raise InputError(f"{path} is no file of {CODE}: it has no {min(missing)}")
     _check_tokens(network, weights, path)
     if network.patch_embed.proj.in_channels == 1 and weights[STEM].shape[1] == 3:
-        weights[STEM], weights[STEM_BIAS] = grey_stem(weights[STEM], weights[STEM_BIAS])
+        weights[STEM], weights[STEM_BIAS] = grey_stem(
+            weights[STEM], weights[STEM_BIAS], IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        )
     if "register_tokens" in weights:
         weights.setdefault("mask_token", torch.empty(0))  # by which timm's filter knows DINOv2's layout
     weights = checkpoint_filter_fn(weights, network)
     check_parameters(weights, network.state_dict(), path)
     network.load_state_dict(weights)
-
-
-def grey_stem(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The colour stem `[C, 3, p, p]`, `[C]` as one for micrographs: `[C, 1, p, p]`, `[C]`.
-
-    A grey image is a colour image of three equal channels, to which the sum of the kernels answers as the three do; the
-    mean would answer a third of it. The network was trained on levels normalised channel by channel with ImageNet's
-    means and deviations, ours are normalised with `MEAN` and `STD`: kernels and bias take up the difference. So the
-    network answers to a micrograph exactly as the original does to the grey picture.
-    """
-    mean, deviation = (
-        weight.new_tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
-    shift = (weight * (MEAN - mean) / deviation).sum((1, 2, 3))
-    return (weight * STD / deviation).sum(1, keepdim=True), bias + shift
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -4,29 +4,37 @@ from collections.abc import Sequence
 
 import torch
 from timm.models.convnext import ConvNeXt
-from torch import nn
+from torch import Tensor, nn
 
 from sempre.images.normalise import MEAN, STD
 
 
+def grey_stem(
+    weight: Tensor, bias: Tensor | None, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """A colour stem `[C, 3, p, p]`, `[C]` as one for micrographs: `[C, 1, p, p]`, `[C]`.
+
+    A grey image is a colour image of three equal channels, to which the sum of the kernels answers as the three do; the
+    mean would answer a third of it. The network was trained on levels normalised channel by channel with `mean` and
+    `std`, ours are normalised with `MEAN` and `STD`: kernels and bias take up the difference. So the network answers to
+    a micrograph exactly as the original does to the grey picture.
+    """
+    mean, std = (weight.new_tensor(values)[:, None, None] for values in (mean, std))
+    shift = (weight * (MEAN - mean) / std).sum((1, 2, 3))
+    return (weight * STD / std).sum(1, keepdim=True), shift if bias is None else bias + shift
+
+
 @torch.no_grad()
 def to_one_channel(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """Make a ConvNeXtV2 or vision transformer of timm take one channel of our normalisation; in place, and returned.
+    """Make a ConvNeXtV2 or vision transformer of timm take one channel of our normalisation, by `grey_stem`.
 
-    Grey values x in [0, 1] that were repeated over the channels and entered as (x - mean) / std now enter once, as
-    (x - MEAN) / STD. The first layer is linear and its kernels do not overlap the border, so the outputs are the same:
-    the kernels of all channels are summed, and what the two normalisations differ by goes into the bias.
-
-    Args:
-        mean, std: of the network's channels.
+    The network is changed in place, and returned; `mean` and `std` are of the channels that it took.
     """
     parent, name = (network.stem, "0") if isinstance(network, ConvNeXt) else (network.patch_embed, "proj")
     first = getattr(parent, name)
-    mean, std = (first.weight.new_tensor(values)[:, None, None] for values in (mean, std))
     grey = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride)
-    grey.weight.copy_((first.weight * STD / std).sum(1, keepdim=True))
-    grey.bias.copy_((first.weight * (MEAN - mean) / std).sum((1, 2, 3)))
-    if first.bias is not None:
-        grey.bias.add_(first.bias)
+    weight, bias = grey_stem(first.weight, first.bias, mean, std)
+    grey.weight.copy_(weight)
+    grey.bias.copy_(bias)
     setattr(parent, name, grey.to(first.weight.device))
     return network

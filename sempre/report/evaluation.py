@@ -12,6 +12,7 @@ from sempre.images import read_labels
 from sempre.report.chain import machine
 from sempre.report.clusters import draw_mask, rows_of_pictures
 from sempre.report.html import heading, linked, paragraph, table, write_page
+from sempre.training.stages import folder_name
 
 SHOWN = 4  # held-out micrographs
 COLUMNS = {
@@ -115,14 +116,9 @@ def overlays(folder: Path, labelled: LabelledSet, backbones: Mapping[str, str]) 
         for title, run in runs.items():
             found = read_labels(run / "predictions" / f"{name}.tif") > 0
             caption = f"{name}, {title}: AJI+ {samples[title][name]['aji_plus']:.2f}"
-            drawn.append((draw_mask(micrograph.pixels, micrograph.layers.any(axis=0), found), caption))
+            drawn.append((draw_mask(micrograph.pixels, micrograph.foreground, found), caption))
         rows += rows_of_pictures(drawn)
     return rows
-
-
-def folder_name(title: str) -> str:
-    """The folder of a backbone's run."""
-    return title.lower().replace(" ", "_")
 
 
 def read_summary(run: Path) -> dict:

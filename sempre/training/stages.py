@@ -12,6 +12,7 @@ from pathlib import Path
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.training.logging import read_log
+from sempre.training.run_folder import open_run, set_aside_if_changed
 
 
 class Stages:
@@ -67,6 +68,19 @@ class Stages:
 
     def _save(self) -> None:
         write_json(self.path, {"seconds": self.seconds, "results": self.results})
+
+
+def begin_stages(options: object, name: str, root: Path) -> tuple[Path, Stages]:
+    """The folder `runs/<name>` and its stages, begun or gone on with; one of other options is set aside."""
+    folder = Path("runs") / name
+    set_aside_if_changed(folder, options)
+    open_run(folder, options)
+    return folder, Stages(folder / "stages.json", root)
+
+
+def folder_name(title: str) -> str:
+    """The folder of what has this title in a report: `Otsu + watershed` lies in `otsu_watershed`."""
+    return "_".join(title.lower().replace("+", "").split())
 
 
 def seconds_a_step(run: Path) -> float:
