@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -31,6 +30,7 @@ from sempre.metrics import summarise_repeats
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmentation import best_score_threshold, segment
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
@@ -156,10 +156,11 @@ def train(options: Options, seed: int, labelled: LabelledSet, training: list[int
     )
     # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
+    groups = parameter_groups(detector, detector.backbone.body, options.weight_decay, options.layer_decay)
     steps = options.epochs * loader.batch_sampler.batches()
     finished = fit(
         DetectionLoss(detector),
-        torch.optim.AdamW(parameter_groups(detector, options), lr=options.rate),
+        torch.optim.AdamW(groups, lr=options.rate),
         loader,
         accelerator=accelerator,
         folder=folder,
@@ -208,17 +209,6 @@ def build_detector(options: Options, seed: int) -> nn.Module:
 
 def detector_options(options: Options) -> DetectorOptions:
     return DetectorOptions(**{field.name: getattr(options, field.name) for field in fields(DetectorOptions)})
-
-
-def parameter_groups(detector: nn.Module, options: Options) -> list[dict]:
-    """Backbone layers at rates that fall with depth (Bao et al., "BEiT", ICLR 2022), all else at the full rate."""
-    body = detector.backbone.body
-    groups = param_groups_layer_decay(body, options.weight_decay, layer_decay=options.layer_decay)
-    in_body = {id(parameter) for parameter in body.parameters()}
-    rest = [parameter for parameter in detector.parameters() if id(parameter) not in in_body]
-    groups.append({"params": [weight for weight in rest if weight.ndim > 1], "weight_decay": options.weight_decay})
-    groups.append({"params": [weight for weight in rest if weight.ndim <= 1], "weight_decay": 0.0})
-    return groups
 
 
 if __name__ == "__main__":

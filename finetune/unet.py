@@ -39,7 +39,8 @@ from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
 from sempre.metrics import dice, hd95, iou
-from sempre.models.unet import UNet, bce_dice, estimate_statistics
+from sempre.models.batch_norm import estimate_statistics
+from sempre.models.unet import UNet, bce_dice
 from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit

@@ -3,7 +3,7 @@
 import numpy as np
 
 # The last number of a key: what is drawn, so that two purposes never share a stream.
-ORDER, CROP, MASK, AUGMENT, PATCH = range(5)
+ORDER, CROP, MASK, AUGMENT, PATCH, VARIETY = range(6)
 
 
 def generator(*key: int) -> np.random.Generator:

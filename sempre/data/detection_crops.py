@@ -87,6 +87,20 @@ class DetectionCrops(Dataset):
         return str(self.labelled.images[int(self.indices[sample % len(self.indices)])])
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        image, layers, areas, draws = self._crop(key)
+        contrast = (1 + self.contrast) ** draws.uniform(-1, 1)
+        brightness = self.brightness * draws.uniform(-1, 1)
+        image = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).to(torch.float32)
+        image = image.div_(255).sub_(0.5).mul_(contrast).add_(0.5 + brightness).clamp_(0, 1)
+        return image, detection_target(*visible_instances(layers, areas))
+
+    def crop(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What an item shows: pixels `[S, S]` (0 to 255) as they are, and all label layers `[L, S, S]`, slivers too."""
+        image, layers, *_ = self._crop(key)
+        return image, layers
+
+    def _crop(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
+        """Pixels, layers and whole areas of the first draw that shows an instance, and the generator behind it."""
         epoch, sample = key
         repeat, position = divmod(sample, len(self.indices))
         index = int(self.indices[position])
@@ -94,14 +108,9 @@ class DetectionCrops(Dataset):
         draws = generator(self.seed, epoch, index, repeat, AUGMENT)
         for _ in range(DRAWS):
             image, layers, areas = self._draw(micrograph, draws)
-            layers, instances = visible_instances(layers, areas)
-            if instances:
+            if visible_instances(layers, areas)[1]:
                 break
-        contrast = (1 + self.contrast) ** draws.uniform(-1, 1)
-        brightness = self.brightness * draws.uniform(-1, 1)
-        image = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).to(torch.float32)
-        image = image.div_(255).sub_(0.5).mul_(contrast).add_(0.5 + brightness).clamp_(0, 1)
-        return image, detection_target(layers, instances)
+        return image, layers, areas, draws
 
     def _read(self, index: int) -> LabelledMicrograph:
         micrograph = self.labelled.read(index)

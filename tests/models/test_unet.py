@@ -8,7 +8,7 @@ from torch import nn
 
 from sempre.images.synthetic import render_field
 from sempre.metrics import dice
-from sempre.models.unet import UNet, bce_dice, estimate_statistics
+from sempre.models.unet import UNet, bce_dice
 
 
 @settings(deadline=None, max_examples=20)
@@ -53,23 +53,6 @@ def test_nothing_predicted_where_nothing_is_costs_nothing():
     losses = bce_dice(torch.full((1, 1, 8, 8), -50.0), torch.zeros(1, 1, 8, 8))
     assert losses["loss"].item() == pytest.approx(0.0, abs=1e-6)
     assert bce_dice(torch.full((1, 1, 8, 8), 50.0), torch.zeros(1, 1, 8, 8))["dice_loss"].item() > 0.9
-
-
-def test_statistics_are_averages_over_all_batches():
-    torch.manual_seed(0)
-    network = UNet(1, width=4)
-    batches = torch.randn(12, 1, 16, 16).split(4)
-    for _ in range(2):
-        estimate_statistics(network, batches)
-        convolution, normalisation = network.down[0][:2]
-        seen = [convolution(batch) for batch in batches]
-        for found, expected in (
-            (normalisation.running_mean, [values.mean((0, 2, 3)) for values in seen]),
-            (normalisation.running_var, [values.var((0, 2, 3)) for values in seen]),
-        ):
-            torch.testing.assert_close(found, torch.stack(expected).mean(0), atol=1e-5, rtol=1e-4)
-        assert normalisation.momentum == 0.1
-        assert not network.training
 
 
 def test_one_field_is_learnt_by_heart():

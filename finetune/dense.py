@@ -1,0 +1,264 @@
+"""Fine-tune the dense segmenter on labelled micrographs, then score it on the held-out ones.
+
+    python finetune/dense.py data=my_set name=my_particles
+    python finetune/dense.py data=my_set start=particles name=my_particles              # go on from the released model
+    python finetune/dense.py data=my_set architecture=convnextv2_pico backbone=runs/fcmae/backbone name=my_particles
+
+`data` holds `images/` and `labels/` (or `segmaps/`): label images of the same stem, 0 is background; or a COCO
+`annotations.json`. The network predicts foreground, depth and boundary at half the resolution, and one watershed over
+the whole micrograph makes instances of them. `runs/<name>/repeat-0/` then holds the model, its log, and the predictions
+on the validation images; `runs/<name>/summary.json` their scores. Export it with
+`python tools/export_onnx.py run=runs/<name>/repeat-0`. The same command again goes on where the last stopped.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from sempre.config import read_options
+from sempre.data.dense_crops import DenseCrops
+from sempre.data.detection_crops import DetectionCrops
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, predict_and_score, true_overlap
+from sempre.data.samplers import EpochSampler
+from sempre.deploy.decode import Decoding
+from sempre.deploy.dense import DenseSettings, Network, instances, predict_maps, segment_dense
+from sempre.errors import InputError, run_command
+from sempre.files import write_json
+from sempre.images import read_micrograph
+from sempre.images.resize import resize
+from sempre.metrics import aji_plus, summarise_repeats
+from sempre.models.batch_norm import estimate_statistics
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
+from sempre.models.dense_files import save_dense
+from sempre.models.parameter_groups import parameter_groups
+from sempre.training.accelerator import make_accelerator
+from sempre.training.loop import fit
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.run_folder import lock_run, open_run
+from sempre.training.schedule import cosine_with_warmup
+
+THRESHOLDS = (0.4, 0.5, 0.6)  # of foreground and of markers, that are tried
+STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over
+
+
+@dataclass
+class Options:
+    data: str = "???"  # folder of labelled micrographs
+    name: str = "dense"  # the run goes to runs/<name>
+    architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
+    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (timm's weights)
+    imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
+    renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
+    render_share: float = 0.35  # share of the crops that show it
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    label_count: int = 0  # train on so many of the training micrographs; 0 on all
+    repeats: int = 1  # trainings with seeds seed, seed + 1, …
+    seed: int = 0  # of weights, crops and order
+    epochs: int = 30  # of crops_an_epoch crops
+    crops_an_epoch: int = 1000  # however many micrographs they come from
+    batch: int = 8  # crops a step, over all processes
+    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    crop: int = 256  # side of the training crops, px
+    scale_range: list[float] = field(default_factory=lambda: [0.4, 1.6])  # magnification, drawn for each crop
+    rotation: float = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
+    inverted: float = 0.3  # share of the crops whose grey values are inverted
+    rate: float = 2e-3  # peak learning rate of AdamW
+    warmup: float = 0.02  # share of the steps that warm up
+    weight_decay: float = 0.02  # of AdamW, on matrices only
+    layer_decay: float = 0.9  # each layer of a timm backbone learns at this times the rate of the one above
+    average: float = 0.998  # the weights that are kept are a moving average with this decay a step
+    clip_gradient: float = 2.0  # largest gradient norm
+    precision: str = "auto"  # auto (what is faster), bf16 or float32
+    workers: int = 2  # loader processes
+
+
+class DenseTraining(nn.Module):
+    """The network's losses, and the moving average of its weights that is kept in the end."""
+
+    def __init__(self, network: DenseSegmenter, decay: float):
+        super().__init__()
+        self.network = network
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+
+    def forward(self, image: Tensor, **true: Tensor) -> dict[str, Tensor]:
+        return dense_losses(self.network(image), **true)
+
+
+def main() -> int | None:
+    options = read_options(Options)
+    labelled = LabelledSet(options.data)
+    training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    if not len(validation):
+        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    accelerator = make_accelerator(options.precision)
+    with accelerator.main_process_first():
+        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
+        if accelerator.is_main_process:
+            lock_run(folder)
+
+    # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
+    repeats = []
+    for repeat in range(options.repeats):
+        seed = options.seed + repeat
+        repeat_folder = folder / f"repeat-{repeat}"
+        summary = repeat_folder / "summary.json"
+        if not summary.exists():
+            fitted, choosing = sides_of_training(training, options.label_count, seed)
+            network = train(options, seed, labelled, fitted, repeat_folder)
+            if network is None:
+                return EXIT_PREEMPTED
+            if accelerator.is_main_process:
+                settings = choose_settings(as_network(network), labelled, choosing)
+                save(network, options, settings, labelled, validation, repeat_folder)
+                predict = partial(segment, as_network(network), settings)
+                write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
+        accelerator.wait_for_everyone()
+        repeats.append(json.loads(summary.read_text()))
+
+    if accelerator.is_main_process:
+        scores = summarise_repeats([repeat["summary"] for repeat in repeats])
+        write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
+        shown = f"AJI+ {scores['aji_plus']['mean']:.3f} ± {scores['aji_plus']['std']:.3f}"
+        print(f"{shown} on {len(validation)} micrographs")
+    return None
+
+
+def sides_of_training(training: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
+
+    The latter are a tenth, none of fewer than twenty: then the usual thresholds serve.
+    """
+    chosen = np.random.default_rng(seed).permutation(training)[: count or None]
+    choosing = len(chosen) // 10 if len(chosen) >= 20 else 0
+    return np.sort(chosen[choosing:]), np.sort(chosen[:choosing])
+
+
+def train(
+    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path
+) -> DenseSegmenter | None:
+    """Train one network; None when a signal stopped it early."""
+    accelerator = make_accelerator(options.precision)
+    ranks = accelerator.num_processes
+    cut = partial(
+        DetectionCrops,
+        size=options.crop,
+        seed=seed,
+        scale_range=tuple(options.scale_range),
+        rotation=options.rotation,
+        pad="reflect",
+    )
+    sources, shares = [cut(labelled, fitted)], [1.0]
+    if options.renders:
+        renders = LabelledSet(options.renders)
+        sources.append(cut(renders, np.arange(len(renders))))
+        shares = [1 - options.render_share, options.render_share]
+    crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted)
+    loader = DataLoader(
+        crops,
+        batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+    )
+    network = build_network(options, seed).to(memory_format=torch.channels_last)
+    body = getattr(network.encoder, "body", None)
+    groups = parameter_groups(network, body, options.weight_decay, options.layer_decay)
+    steps = options.epochs * loader.batch_sampler.batches()
+    model = DenseTraining(network, options.average)
+    finished = fit(
+        model,
+        torch.optim.AdamW(groups, lr=options.rate),
+        loader,
+        accelerator=accelerator,
+        folder=folder,
+        epochs=options.epochs,
+        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
+        seed=seed,
+        accumulation=options.accumulation,
+        clip_gradient=options.clip_gradient,
+        before_step=lambda model, step: model.average.update_parameters(model.network),
+    )
+    if finished is None:
+        return None
+    # The average's batch statistics are those of no weights at all: estimated anew, on crops of a further epoch.
+    averaged = model.average.module
+    some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
+    images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
+    estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
+    return averaged
+
+
+def build_network(options: Options, seed: int) -> DenseSegmenter:
+    """The network with the backbone's weights that `options.backbone` names; all else is random under the seed."""
+    torch.manual_seed(seed)
+    network = DenseSegmenter(dense_options(options))
+    if options.backbone == "none":
+        return network
+    body = network.encoder.body
+    if options.backbone == "imagenet":
+        load_timm_weights(body, options.architecture, options.imagenet_weights or None)
+    else:
+        load_backbone_weights(body, options.backbone, options.architecture)
+    return network
+
+
+def dense_options(options: Options) -> DenseOptions:
+    return DenseOptions(**{field.name: getattr(options, field.name) for field in fields(DenseOptions)})
+
+
+def choose_settings(network: Network, labelled: LabelledSet, choosing: np.ndarray) -> DenseSettings:
+    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to."""
+    settings = DenseSettings()
+    if not len(choosing):
+        return settings
+    candidates = [Decoding(*thresholds) for thresholds in product(THRESHOLDS, THRESHOLDS)]
+    totals = np.zeros(len(candidates))
+    for index in tqdm(choosing, desc="choosing thresholds", unit="image"):
+        micrograph = labelled.read(index)
+        maps = predict_maps(resize(micrograph.pixels.astype(np.float32) / 255, settings.scale), network, settings)
+        for position, decoding in enumerate(candidates):
+            labels, _ = instances(maps, micrograph.pixels.shape, decoding)
+            totals[position] += aji_plus(true_overlap(micrograph, labels))
+    return replace(settings, decoding=candidates[int(totals.argmax())])
+
+
+def segment(network: Network, settings: DenseSettings, pixels: np.ndarray) -> Prediction:
+    return Prediction(segment_dense(pixels, network, settings)[0])
+
+
+def save(
+    network: DenseSegmenter,
+    options: Options,
+    settings: DenseSettings,
+    labelled: LabelledSet,
+    validation: np.ndarray,
+    folder: Path,
+) -> None:
+    """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
+    micrograph = labelled.images[validation[0]].resolve()
+    details = {
+        "kind": "dense",
+        "network": asdict(dense_options(options)),
+        "settings": asdict(settings),
+        "percentiles": labelled.percentiles,
+        "class_names": ["particle"],
+        "pixel_size_nm": read_micrograph(micrograph).pixel_size_nm,
+        "micrograph": str(micrograph),
+    }
+    save_dense(folder, network, details)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,113 @@
+"""Random crops of labelled micrographs with the maps that a dense segmenter learns, for training it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sempre.data.crops import VARIETY, generator
+from sempre.data.detection_crops import DetectionCrops
+
+STRIDE = 2  # px of a crop for each px of the maps
+
+
+class DenseCrops(Dataset):
+    """Crops of several labelled sets, each with its share, varied as microscopes and publications differ.
+
+    An item's key is (epoch, sample), as `EpochSampler` yields them; all randomness is a function of (seed, epoch,
+    sample). An item is a dict: `image` float32 `[1, S, S]` in [0, 1]; `foreground`, `depth` and `boundary` float32
+    `[S / 2, S / 2]`, `true_maps` at half the resolution.
+
+    Args:
+        sources: crops of each labelled set.
+        shares: how probable each source is.
+        count: items an epoch.
+        seed: of all draws.
+        inverted: share of the crops whose grey values are inverted.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[DetectionCrops],
+        shares: Sequence[float],
+        count: int,
+        seed: int = 0,
+        inverted: float = 0.3,
+    ):
+        self.sources, self.shares = list(sources), np.array(shares) / np.sum(shares)
+        self.count, self.seed, self.inverted = count, seed, inverted
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name_of(self, sample: int) -> str:
+        """What a sample shows changes with the epoch; the sets that it is drawn from."""
+        return f"sample {sample} of {', '.join(str(source.labelled.folder) for source in self.sources)}"
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, sample = key
+        draws = generator(self.seed, epoch, sample, VARIETY)
+        source = self.sources[int(draws.choice(len(self.sources), p=self.shares))]
+        # One of a source's crops, at a magnification and place of its own: its epoch is the sample's number.
+        pixels, layers = source.crop((epoch * self.count + sample, int(draws.integers(len(source)))))
+        image = vary(pixels, draws, self.inverted)
+        foreground, depth, boundary = (halved(part) for part in true_maps(layers.max(axis=0)))
+        return {
+            "image": torch.from_numpy(image)[None],
+            "foreground": torch.from_numpy(foreground),
+            "depth": torch.from_numpy(depth),
+            "boundary": torch.from_numpy(boundary),
+        }
+
+
+def vary(pixels: np.ndarray, draws: np.random.Generator, inverted: float = 0.3) -> np.ndarray:
+    """Grey values `[H, W]` as another microscope, operator or journal would show them, float32 in [0, 1].
+
+    Polarity, range, gamma, contrast, brightness, sharpness and noise.
+    """
+    image = pixels.astype(np.float32) / 255
+    if draws.random() < inverted:
+        image = 1 - image
+    low, high = np.percentile(image[::2, ::2], [draws.uniform(0, 2), draws.uniform(98, 100)])
+    image = np.clip((image - low) / max(high - low, 0.05), 0, 1) ** np.float32(np.exp(draws.uniform(-0.6, 0.6)))
+    image = (image - 0.5) * np.exp(draws.uniform(-0.6, 0.2)) + 0.5 + draws.uniform(-0.15, 0.15)
+    blurred, noisy = draws.random(2) < (0.3, 0.5)
+    if blurred:
+        image = ndimage.gaussian_filter(image, draws.uniform(0.3, 1.5), truncate=3)
+    if noisy:
+        noise = draws.standard_normal(image.shape, dtype=np.float32)
+        image = image + np.float32(draws.uniform(0.01, 0.12)) * noise
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def true_maps(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Foreground, depth and boundary of a label image `[h, w]`, float32 `[h, w]` each.
+
+    Depth is the distance to the instance's outline over the largest in the instance. Boundary is 1 on the pixels of
+    which a neighbour (of four) belongs to something else, on both sides.
+    """
+    foreground = labels > 0
+    boundary = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        differs = np.diff(labels, axis=axis) != 0
+        before, after = [slice(None)] * 2, [slice(None)] * 2
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        boundary[tuple(before)] |= differs
+        boundary[tuple(after)] |= differs
+    depth = np.zeros(labels.shape, np.float32)
+    if foreground.any():
+        # An outline lies between pixels, half a pixel from the centres of those next to it.
+        distance = ndimage.distance_transform_edt(np.pad(foreground & ~boundary, 1))[1:-1, 1:-1] + 0.5 * foreground
+        deepest = np.zeros(int(labels.max()) + 1)
+        np.maximum.at(deepest, labels.ravel(), distance.ravel())
+        depth = (distance / np.maximum(deepest[labels], 0.5) * foreground).astype(np.float32)
+    return foreground.astype(np.float32), depth, boundary.astype(np.float32)
+
+
+def halved(values: np.ndarray) -> np.ndarray:
+    """Means of 2x2 px, float32 `[h / 2, w / 2]`: of a mask they tell where between two pixels the outline lies."""
+    height, width = values.shape
+    return values.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE).mean((1, 3), dtype=np.float32)

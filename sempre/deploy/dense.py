@@ -1,0 +1,117 @@
+"""From a micrograph to instances with a dense segmenter: maps of overlapping tiles, blended, decoded once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from sempre.deploy.decode import Decoding, decode
+from sempre.deploy.tiling import tile_boxes
+from sempre.images.resize import resize, resize_to
+
+# Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground
+# and the depth, float32 `[2, h / 2, w / 2]`.
+Network = Callable[[np.ndarray], np.ndarray]
+STRIDE = 2  # px of what the network sees for each px of its maps
+MULTIPLE = 32  # px, the network's total stride
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """How maps are made and read. `tile` and `overlap` are in px of what the network sees, multiples of 32."""
+
+    decoding: Decoding = field(default_factory=Decoding)
+    scale: float = 1.0
+    tile: int = 1024
+    overlap: int = 128
+    flips: bool = False  # average over the micrograph's mirror images; four times the work
+
+
+def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings) -> tuple[np.ndarray, np.ndarray]:
+    """The instances of a normalised micrograph.
+
+    Args:
+        pixels: float32 `[H, W]` in [0, 1].
+
+    Returns:
+        A label image int32 `[H, W]` with ids 1 to N, and each particle's score `[N]`, its mean probability.
+    """
+    seen = resize(pixels, settings.scale)
+    return instances(predict_maps(seen, network, settings), pixels.shape, settings.decoding)
+
+
+def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
+    """The label image `[H, W]` of `shape`, and the scores `[N]`, that maps `[2, h, w]` of a whole micrograph show."""
+    probability, depth = maps
+    return enlarge(decode(probability, depth, decoding), probability, shape, decoding)
+
+
+def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
+    """Maps float32 `[2, h, w]` of a whole image `[H, W]`, h and w the halves of its sides, rounded up.
+
+    Tiles overlap, and where they do their maps are averaged with weights that fall to nothing at a tile's border: so
+    no seam is left that the decoding could take for an outline.
+    """
+    if not settings.flips:
+        return _predict_tiles(image, network, settings)
+    maps = _predict_tiles(image, network, settings)
+    for axes in ((-1,), (-2,), (-2, -1)):
+        maps += np.flip(_predict_tiles(np.flip(image, axes), network, settings), axes)
+    return maps / np.float32(4)
+
+
+def _predict_tiles(image: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
+    height, width = image.shape
+    image = np.pad(image, [(0, -side % MULTIPLE) for side in image.shape], mode="symmetric")
+    boxes = list(tile_boxes_on_grid(image.shape, settings.tile, settings.overlap))
+    used = -(-height // STRIDE), -(-width // STRIDE)
+    if len(boxes) == 1:
+        return network(image)[:, : used[0], : used[1]]
+    maps = np.zeros((2, *(side // STRIDE for side in image.shape)), np.float32)
+    total = np.zeros(maps.shape[1:], np.float32)
+    for x0, y0, x1, y1 in boxes:
+        window = slice(None), slice(y0 // STRIDE, y1 // STRIDE), slice(x0 // STRIDE, x1 // STRIDE)
+        weight = np.outer(*(ramp(side // STRIDE, settings.overlap // STRIDE) for side in (y1 - y0, x1 - x0)))
+        maps[window] += weight * network(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        total[window[1:]] += weight
+    maps /= total
+    return maps[:, : used[0], : used[1]]
+
+
+def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int):
+    """Boxes as `tile_boxes` gives them, with corners on multiples of 32 px, where the network's cells lie."""
+    cells = tuple(side // MULTIPLE for side in shape)
+    for box in tile_boxes(cells, tile // MULTIPLE, overlap // MULTIPLE):
+        yield tuple(side * MULTIPLE for side in box)
+
+
+def ramp(length: int, overlap: int) -> np.ndarray:
+    """Weights `[length]` that rise from near 0 to 1 over `overlap` px at both ends."""
+    from_border = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.minimum(from_border / max(overlap, 1), 1).astype(np.float32)
+
+
+def enlarge(
+    labels: np.ndarray, probability: np.ndarray, shape: tuple[int, int], decoding: Decoding
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels `[h, w]` of the maps at the micrograph's resolution, and the particles' scores.
+
+    Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels.
+    """
+    grown = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
+    rows, columns = (
+        np.minimum(((np.arange(side) + 0.5) * small / side).astype(np.intp), small - 1)
+        for side, small in zip(shape, labels.shape, strict=True)
+    )
+    large = grown[rows[:, None], columns[None]]
+    fine = resize_to(probability.astype(np.float32), shape)
+    large[fine <= decoding.foreground] = 0
+    areas = np.bincount(large.ravel(), minlength=int(labels.max(initial=0)) + 1)
+    kept = areas >= decoding.smallest
+    kept[0] = False
+    sums = np.bincount(large.ravel(), weights=fine.ravel(), minlength=len(areas))
+    scores = (sums[kept] / areas[kept]).astype(np.float32)
+    numbers = np.zeros(len(areas), np.int32)
+    numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
+    return numbers[large], scores

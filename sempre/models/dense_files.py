@@ -1,0 +1,45 @@
+"""A fine-tuned dense segmenter on disk: its weights and what is needed to use them."""
+
+import json
+from pathlib import Path
+
+from sempre.errors import InputError
+from sempre.files import write_json
+from sempre.models.dense import DenseOptions, DenseSegmenter
+from sempre.models.weights import load_weights, save_weights
+
+WEIGHTS, DETAILS = "model.safetensors", "model.json"
+
+
+def save_dense(folder: str | Path, model: DenseSegmenter, details: dict) -> None:
+    """Write `model.safetensors` and `model.json` into `folder`; each file is whole or absent, the details come last.
+
+    Args:
+        details: what JSON holds; `network` are the fields of `DenseOptions` that `model` was built with. The rest is
+            for whoever uses the model: `kind`, `settings` (fields of `DenseSettings`), `percentiles`, `class_names`,
+            `pixel_size_nm` and `micrograph` (the path of a micrograph to try the model on).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / WEIGHTS)
+    write_json(folder / DETAILS, details)
+
+
+def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
+    """The segmenter in `folder`, in evaluation mode on the CPU, and its details.
+
+    Raises:
+        InputError: for a missing or damaged file, and for weights that are not those of the network described.
+    """
+    folder = Path(folder)
+    for name in (WEIGHTS, DETAILS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/dense/repeat-0")
+    try:
+        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        options = DenseOptions(**details["network"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / DETAILS} describes no dense segmenter ({error}): fine-tune it again") from error
+    model = DenseSegmenter(options)
+    load_weights(model, folder / WEIGHTS)
+    return model.eval(), details
