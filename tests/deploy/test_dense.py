@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sempre.deploy.dense import DenseSettings, predict_maps, segment_dense
+from sempre.metrics import aji_plus
+
+
+def brightness(image: np.ndarray) -> np.ndarray:
+    """A network that takes what is bright for foreground, and says how bright for its depth."""
+    assert all(side % 32 == 0 for side in image.shape)
+    half = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean((1, 3))
+    return np.stack([half, half]).astype(np.float32)
+
+
+def cones(shape, discs) -> tuple[np.ndarray, np.ndarray]:
+    """A micrograph of bright cones (y, x, radius), above one half inside the radius, and their labels."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    image, labels = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    for number, (centre_y, centre_x, radius) in enumerate(discs, start=1):
+        height = 1 - 0.5 * np.hypot(y - centre_y, x - centre_x) / radius
+        image = np.maximum(image, height.clip(0))
+        labels[height > 0.5] = number
+    return image.astype(np.float32), labels
+
+
+DISCS = [(40, 40, 6), (60, 150, 20), (150, 90, 45), (20, 200, 3), (160, 190, 12)]
+
+
+@pytest.mark.parametrize("shape", [(203, 231), (200, 230), (192, 224)])
+def test_outlines_are_as_fine_as_the_micrograph(shape):
+    image, true = cones(shape, DISCS)
+    labels, scores = segment_dense(image, brightness, DenseSettings())
+    assert labels.shape == shape and len(scores) == labels.max() == len(DISCS)
+    assert aji_plus(true, labels) > 0.96
+    assert ((scores > 0.5) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_instances_are_in_px_of_the_micrograph_at_any_scale(scale):
+    image, true = cones((200, 230), DISCS)
+    labels, _ = segment_dense(image, brightness, DenseSettings(scale=scale))
+    assert labels.shape == (200, 230)
+    assert aji_plus(true, labels) > 0.9
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(33, 200), st.integers(33, 200), st.sampled_from([(64, 32), (96, 32), (64, 0)]))
+def test_tiles_of_a_network_that_looks_at_single_pixels_change_nothing(height, width, tiling):
+    image = np.random.default_rng(height * width).random((height, width), dtype=np.float32)
+    tile, overlap = tiling
+    whole = predict_maps(image, brightness, DenseSettings(tile=1024))
+    tiled = predict_maps(image, brightness, DenseSettings(tile=tile, overlap=overlap))
+    assert whole.shape == (2, -(-height // 2), -(-width // 2))
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_seams_are_blended_away():
+    """A network that errs at its tile's border, as convolutions do, leaves no line there."""
+
+    def dark_border(image):
+        maps = brightness(image)
+        maps[:, [0, 1, -2, -1]] = 0
+        maps[:, :, [0, 1, -2, -1]] = 0
+        return maps
+
+    flat = np.full((64, 400), 0.8, np.float32)
+    maps = predict_maps(flat, dark_border, DenseSettings(tile=128, overlap=64))
+    assert (maps[0, 4:-4, 4:-4] > 0.7).all()
+
+
+def test_flips_average_over_mirror_images():
+    def left_half(image):
+        maps = brightness(image)
+        maps[:, :, maps.shape[2] // 2 :] = 0
+        return maps
+
+    image = np.ones((64, 96), np.float32)
+    maps = predict_maps(image, left_half, DenseSettings(flips=True))
+    np.testing.assert_allclose(maps, 0.5, atol=1e-6)
+
+
+def test_specks_are_no_particles():
+    image, _ = cones((64, 64), [(20, 20, 8), (50, 50, 1.2)])
+    labels, scores = segment_dense(image, brightness, DenseSettings())
+    assert labels.max() == len(scores) == 1
