@@ -19,8 +19,8 @@ from sempre.images.synthetic import (
     render_field,
 )
 from sempre.images.synthetic.annotations import Overlay, annotate
-from sempre.images.synthetic.arrangements import _cluster, arranged
-from sempre.images.synthetic.artefacts import drifted
+from sempre.images.synthetic.arrangements import arranged, cluster
+from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
 from sempre.images.synthetic.detector import record
 from sempre.images.synthetic.grains import Fibre, Hollow
 from sempre.images.synthetic.options import chosen
@@ -300,7 +300,7 @@ def test_an_aggregate_is_of_many_touching_spheres_of_nearly_one_size(modality):
 
 
 def test_aggregates_are_open_as_soot_is():
-    centres = _cluster(200, 1.0, np.random.default_rng(2))
+    centres = cluster(200, 1.0, np.random.default_rng(2))
     gyration = np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean())
     assert gyration > 1.3 * 0.5 * np.sqrt(3 / 5) * 200 ** (1 / 3) / 0.64 ** (1 / 3)  # of a ball packed at random
 
@@ -356,3 +356,27 @@ def test_supports_are_for_transmission_and_substrates_for_scanning():
         render_field(0, SIZE, FieldOptions(modality="tem", substrate="tape"))
     with pytest.raises(InputError, match="modality 'afm' is unknown"):
         render_field(0, SIZE, FieldOptions(modality="afm"))
+
+
+def test_a_speck_that_a_thick_particle_hides_has_no_label_in_transmission():
+    projection = Projection((120, 120), 0.0, np.random.default_rng(0))
+    projection.drop(sphere(50), 60, 60, 1, escape=1)
+    projection.drop(sphere(3), 60, 60, 2, escape=1)
+    projection.drop(sphere(3), 5, 5, 3, escape=1)
+    assert set(np.unique(projection.owner)) == {0, 1, 3}
+
+
+def test_pictures_lose_detail_in_print_but_stay_the_same_picture():
+    random = np.random.default_rng(0)
+    sharp = render_field(6, (160, 160), FieldOptions(count=8, kinds=("sphere",))).pixels
+    for worse in (compressed(sharp, 25), resampled(sharp, random)):
+        assert worse.shape == sharp.shape and worse.dtype == np.uint8
+        assert 0.8 < np.corrcoef(worse.ravel(), sharp.ravel())[0, 1] < 1
+    assert np.abs(np.diff(resampled(sharp, random).astype(int))).mean() < np.abs(np.diff(sharp.astype(int))).mean()
+
+
+def test_contrast_is_clipped_or_inverted_at_times():
+    sharp = render_field(6, (160, 160), FieldOptions(count=8, kinds=("sphere",))).pixels
+    prints = [developed(sharp, np.random.default_rng(seed)) for seed in range(60)]
+    assert any((np.isin(picture, (0, 255))).mean() > 0.05 for picture in prints)
+    assert any(np.corrcoef(picture.ravel(), sharp.ravel())[0, 1] < 0 for picture in prints)

@@ -52,6 +52,11 @@ def _spelt(length: int) -> str:
     return f"{length} nm" if length < 1000 else f"{length // 1000} um"  # Pillow's own font has no µ
 
 
+def _width(text: str, size: float) -> float:
+    """Of a line of text, px."""
+    return ImageFont.load_default(size).getlength(text) + 2
+
+
 def annotate(
     pixels: np.ndarray, owner: np.ndarray, pixel_size_nm: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -60,6 +65,8 @@ def annotate(
     corners = list(random.permutation([(0, 0), (1, 0), (0, 1), (1, 1)]))
     if random.random() < 0.2:
         overlay.databar(pixel_size_nm, random)
+    elif random.random() < 0.12:
+        overlay.status_line(pixel_size_nm, random)
     if random.random() < 0.6:
         overlay.scale_bar(corners.pop(), pixel_size_nm, random)
     if random.random() < 0.5:
@@ -93,6 +100,20 @@ class Overlay:
         self.image.paste(bar, (0, self.height))
         self.boxes.paste(255, (0, self.height, self.width, self.height + bar.height))
 
+    def status_line(self, pixel_size_nm: float, random: np.random.Generator) -> None:
+        """Settings and a scale of dots, written over the lowest rows of the field itself."""
+        size = self._size(0.025, 0.045, random)
+        volts, power = random.choice([3.0, 5.0, 15.0, 20.0]), 127 / (self.width * pixel_size_nm) * 1e3
+        y, ink = self.height - size, int(random.choice([0, 255, 255]))
+        self._text((size / 2, y), f"{volts:.1f}kV {power:.2f}k SE(M)", size, ink, "lm", random)
+        length = _round_length(self.width / 3 * pixel_size_nm)
+        step, right = min(length / pixel_size_nm, 0.4 * self.width) / 10, self.width - size / 2
+        for dot in range(11):
+            x = right - step * dot
+            self._draw("line", (x, y - size * 0.9, x, y - size * 0.6), fill=ink, width=2)
+        self._text((right, y), _spelt(length), size, ink, "rm", random)
+        self.height -= int(2 * size)
+
     def scale_bar(self, corner, pixel_size_nm: float, random: np.random.Generator) -> None:
         """A bar of a round length in a corner with its length above or below it, or without."""
         length = _round_length(self.width * random.uniform(0.1, 0.4) * pixel_size_nm)
@@ -101,7 +122,7 @@ class Overlay:
         size = self._size(0.03, 0.08, random)
         label = "" if random.random() < 0.15 else _spelt(length)
         tall = thick + (size * 1.3 if label else 0)
-        wide = max(long, size * 0.55 * len(label))
+        wide = max(long, _width(label, size))
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.35, random)
         above = random.random() < 0.7
@@ -118,7 +139,7 @@ class Overlay:
         letter = str(random.choice(list("abcdefghABCDEF")))
         text = [f"({letter})", f"{letter})", letter][random.integers(3)]
         size = self._size(0.05, 0.13, random)
-        wide, tall = size * 0.6 * len(text), size * 1.1
+        wide, tall = _width(text, size), size * 1.1
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.25, random)
         self._text((x + wide / 2, y + tall / 2), text, size, ink, "mm", random)
@@ -127,7 +148,7 @@ class Overlay:
         """A few words."""
         text = CAPTIONS[random.integers(len(CAPTIONS))]
         size = self._size(0.03, 0.07, random)
-        wide, tall = size * 0.6 * len(text), size * 1.2
+        wide, tall = _width(text, size), size * 1.2
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.2, random)
         self._text((x + wide / 2, y + tall / 2), text, size, ink, "mm", random)
@@ -150,7 +171,7 @@ class Overlay:
 
     def _place(self, corner, wide, tall, random) -> tuple[float, float]:
         """Upper left corner of what is `wide` x `tall` px and lies near a corner of the field."""
-        margin = self.width * random.uniform(0.01, 0.05)
+        margin = self.width * random.choice([0.005, random.uniform(0.01, 0.06)])
         right, lower = corner
         return (self.width - wide - margin if right else margin), (self.height - tall - margin if lower else margin)
 
@@ -168,7 +189,7 @@ class Overlay:
         return 255 if middle < random.uniform(90, 150) else 0
 
     def _text(self, place, text, size, ink, anchor, random) -> None:
-        font, stroke = ImageFont.load_default(size), int(random.choice([0, 0, 1])) if size > 14 else 0
+        font, stroke = ImageFont.load_default(size), int(size * random.choice([0, 0, 0.035, 0.08]))
         self._draw("text", place, text, font=font, anchor=anchor, stroke_width=stroke, fill=ink)
 
     def _draw(self, shape: str, *where, fill: int, **style) -> None:

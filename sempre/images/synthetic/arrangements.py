@@ -8,6 +8,8 @@ aggregation", Phys. Rev. Lett. 51 (1983); joined in halves as by Thouy and Julli
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from sempre.images.synthetic.substrate import correlated_noise
+
 ARRANGED = ("aggregates", "bimodal", "crowded", "lattice")
 PRIMARIES = {"low": (6.0, 14.0), "medium": (10.0, 30.0), "high": (24.0, 70.0)}  # diameters in an aggregate, px
 MAX_PRIMARIES = 600
@@ -32,7 +34,7 @@ def _aggregates(shape, magnification, count, random) -> np.ndarray:
     parts = []
     while count > 0:
         size = min(count, int(typical * random.lognormal(0, 0.6)) + 1)
-        centres = _cluster(size, 1 - overlap, random) * diameter
+        centres = cluster(size, 1 - overlap, random) * diameter
         centres[:, :2] += random.uniform(0, 1, 2) * shape[::-1]
         parts.append(centres)
         count -= size
@@ -44,12 +46,12 @@ def _aggregates(shape, magnification, count, random) -> np.ndarray:
     return np.column_stack([centres[:, :2], diameters])
 
 
-def _cluster(size: int, gap: float, random: np.random.Generator) -> np.ndarray:
+def cluster(size: int, gap: float, random: np.random.Generator) -> np.ndarray:
     """Centres `[size, 3]`, about the origin, of spheres of diameter 1 that touch at a distance of `gap`."""
     if size == 1:
         return np.zeros((1, 3))
     part = int(np.clip(np.rint(size * random.uniform(0.3, 0.7)), 1, size - 1))
-    one, other = _cluster(part, gap, random), _cluster(size - part, gap, random)
+    one, other = cluster(part, gap, random), cluster(size - part, gap, random)
     best, widest = None, -1.0
     for _ in range(10):
         turned = other @ _any_turn(random).T
@@ -102,14 +104,18 @@ def _crowded(shape, magnification, count, random) -> np.ndarray:
 
 
 def _scattered(shape, count, random) -> np.ndarray:
-    """Places `[count, 2]` (x, y): at random, or kept apart by a jittered grid."""
+    """Places `[count, 2]` (x, y): at random, or kept apart by a jittered grid of which patches may be bare."""
     if count == 0 or random.random() < 0.4:
         return random.uniform(0, 1, (count, 2)) * shape[::-1]
-    pitch = np.sqrt(shape[0] * shape[1] / count)
+    pitch = np.sqrt(shape[0] * shape[1] * random.choice([1, 1, 0.7, 0.5]) / count)
     columns, rows = int(np.ceil(shape[1] / pitch)), int(np.ceil(shape[0] / pitch))
     grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2) + 0.5
-    grid = random.permutation(grid)[:count]
-    return (grid + random.uniform(-0.5, 0.5, grid.shape) * random.uniform(0.3, 1.0)) * pitch
+    density = (
+        correlated_noise((rows, columns), 1.5, 1.5, random).ravel() if min(rows, columns) > 1 else np.zeros(len(grid))
+    )
+    grid = grid[np.argsort(-density, kind="stable")[:count]]
+    grid[:, 0] += 0.5 * (grid[:, 1] // 1 % 2)  # every other row moved by half a pitch: nowhere a square
+    return (grid + random.uniform(-0.5, 0.5, grid.shape) * random.uniform(0.6, 1.0)) * pitch
 
 
 def _lattice(shape, magnification, count, random) -> np.ndarray:

@@ -82,16 +82,18 @@ class Rough:
 
 
 class Hollow:
-    """A sphere with a core of `share` of its radius that is `density` times as dense as the shell, 0 for a void."""
+    """A sphere with a core of `share` of its radius that is `density` times as dense as the shell, 0 for a void; its
+    centre is `offset` (x, y) px off the sphere's."""
 
-    def __init__(self, base: Ellipsoid, share: float, density: float):
+    def __init__(self, base: Ellipsoid, share: float, density: float, offset: tuple[float, float] = (0, 0)):
         a, b, c = base.axes
-        self.base, self.density, self.radius = base, density, base.radius
+        self.base, self.density, self.offset, self.radius = base, density, offset, base.radius
         self.core = Ellipsoid((a * share, b * share, c * share), base.angle, base.waves, base.phases)
 
     def surface(self, x: np.ndarray, y: np.ndarray, escape: float) -> Surface:
         """The surface over points x `[w]`, y `[h]` (px from the centre)."""
-        shell, core = self.base.surface(x, y, escape), self.core.surface(x, y, escape)
+        shell = self.base.surface(x, y, escape)
+        core = self.core.surface(x - self.offset[0], y - self.offset[1], escape)
         return replace(shell, chord=shell.chords() + np.float32(self.density - 1) * core.chords())
 
 
@@ -114,7 +116,7 @@ def any_solid(kind: str, diameter: float, random: np.random.Generator):
 
 
 def _fibre(diameter, random) -> Fibre:
-    aspect = np.exp(random.uniform(np.log(8), np.log(40)))
+    aspect = np.exp(random.uniform(np.log(4), np.log(40)))
     across = max(diameter / np.sqrt(aspect), 3.0)
     length = aspect * across
     bend, swing = random.normal(0, 0.12 * length) * (random.random() < 0.7), random.normal(0, 0.06 * length)
@@ -142,4 +144,7 @@ def _rough(diameter, random) -> Rough:
 
 def _hollow(diameter, random) -> Hollow:
     density = 0.0 if random.random() < 0.6 else random.uniform(1.8, 4)
-    return Hollow(random_solid("sphere", diameter, random), random.uniform(0.45, 0.88), density)
+    share, azimuth = random.uniform(0.4, 0.88), random.uniform(0, 2 * np.pi)
+    off = 0.4 * diameter * (1 - share) * random.choice([0, 0, 0.5, 1.0])
+    offset = float(off * np.cos(azimuth)), float(off * np.sin(azimuth))
+    return Hollow(random_solid("sphere", diameter, random), share, density, offset)

@@ -10,13 +10,16 @@ from scipy import ndimage
 from sempre.images.synthetic.solids import OUTSIDE
 from sempre.images.synthetic.substrate import correlated_noise
 
+VISIBLE = 0.2  # of the mass below: a particle that adds less is not seen
+
 
 class Projection:
     """What the beam passes; particles are added to it as solids are dropped onto a `Scene`.
 
     `mass` float32 `[H, W]` sums the chords (px) through all particles times their scattering power, so that overlaps
     scatter more. `owner` int32 `[H, W]` is 0 or the number of the particle that was added last: the nearest to the eye,
-    and on the whole the smaller of two. `height` `[H, W]` sums the chords, by which places are chosen.
+    and on the whole the smaller of two. One that adds next to nothing to what lies there owns no pixel. `height`
+    `[H, W]` sums the chords, by which places are chosen.
 
     Args:
         crystalline: how much the scattering power differs from crystal to crystal, 0 for amorphous particles.
@@ -36,10 +39,12 @@ class Projection:
             return
         surface = solid.surface(np.arange(x0, x1) - x, np.arange(y0, y1) - y, escape)
         window = (slice(y0, y1), slice(x0, x1))
-        chords = surface.chords()
+        chords, there = surface.chords(), surface.top > OUTSIDE
+        added = chords * self._scattering(chords, solid.radius)
+        if added[there].sum() > VISIBLE * self.mass[window][there].sum():
+            self.owner[window][there] = number
         self.height[window] += chords
-        self.mass[window] += chords * self._scattering(chords, solid.radius)
-        self.owner[window][surface.top > OUTSIDE] = number
+        self.mass[window] += added
 
     def _scattering(self, chords, radius) -> np.ndarray | np.float32:
         """Scattering power of the next particle: a number, or `[h, w]` with the bands of a bent or wedged crystal."""
@@ -77,7 +82,7 @@ def transmitted(projection: Projection, support: np.ndarray, modality: str, rand
 
 def _opacity(projection, random) -> float:
     """Optical thickness of a unit of mass, such that most particles are seen and the thickest need not be black."""
-    opacity = np.exp(random.uniform(np.log(0.6), np.log(2.5)))
+    opacity = np.exp(random.uniform(np.log(0.6), np.log(4)))
     there = projection.mass[projection.owner > 0]
     return opacity / max(float(np.percentile(there, 45)), 1e-6) if there.size else 0.0
 
