@@ -11,6 +11,7 @@ from sempre.images.synthetic.solids import OUTSIDE
 from sempre.images.synthetic.substrate import correlated_noise
 
 VISIBLE = 0.2  # of the mass below: a particle that adds less is not seen
+THICKEST = 2.5  # optical thickness of amorphous particles one over the other: their outlines show through
 
 
 class Projection:
@@ -81,10 +82,15 @@ def transmitted(projection: Projection, support: np.ndarray, modality: str, rand
 
 
 def _opacity(projection, random) -> float:
-    """Optical thickness of a unit of mass, such that most particles are seen and the thickest need not be black."""
+    """Optical thickness of a unit of mass, such that most particles are seen; crystals may be black throughout."""
     opacity = np.exp(random.uniform(np.log(0.6), np.log(4)))
     there = projection.mass[projection.owner > 0]
-    return opacity / max(float(np.percentile(there, 45)), 1e-6) if there.size else 0.0
+    if not there.size:
+        return 0.0
+    usual, thick = np.percentile(there, [45, 95])
+    if projection.crystalline:
+        return float(opacity / usual)
+    return float(min(opacity / usual, THICKEST / thick))
 
 
 def _speckle(support, random) -> np.ndarray:
