@@ -2,6 +2,7 @@
 
     python data/synthesize.py out=DIR
     python data/synthesize.py out=DIR seed=1 labelled=200 unlabelled=2000 size=1024 workers=16
+    python data/synthesize.py out=DIR labelled=2000 unlabelled=0 variety=wide  # to train on for pictures of all sorts
 
 DIR gets labelled/images/*.tif and labelled/labels/*.tif (of the same names), unlabelled/*.tif (other fields) and
 preview.png. The pixel size stands in the TIFFs as ImageJ writes it. Half of the unlabelled micrographs carry an
@@ -16,17 +17,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import changed_keys, read_options, save_options
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
-from sempre.images.synthetic import FieldOptions, render_field
+from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field
 from sempre.images.write import write_micrograph
 
-SHAPING = ("seed", "size", "magnifications", "kinds", "information_bars")  # options that change what a field shows
+SHAPING = (
+    "seed",
+    "size",
+    "variety",
+    "magnifications",
+    "kinds",
+    "information_bars",
+)  # options that change what a field shows
 MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
 TILE = 320  # side of an image in the preview, px
 PREVIEWED = 12
@@ -40,8 +48,13 @@ class Options:
     labelled: int = 24  # micrographs with label images
     unlabelled: int = 96  # micrographs without
     size: int = 512  # height and width, px
+    variety: str = (
+        "plain"  # wide: also TEM and STEM, aggregates, crowds, other grounds, and pictures as papers print them
+    )
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
-    kinds: list[str] = field(default_factory=list)  # of polyhedron, sphere, rod; drawn where none is given
+    kinds: list[str] = field(
+        default_factory=list
+    )  # of polyhedron, sphere, rod, fibre, plate, rough, hollow; drawn where none is given
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: int = 0  # processes; 0 = one a CPU
 
@@ -85,6 +98,8 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"seed={options.seed} is out of range: give 0 to {2**32 - 1}")
     if options.size < 64:
         raise InputError(f"size={options.size} is too small: give at least 64")
+    if options.variety not in VARIETIES:
+        raise InputError(f"variety={options.variety} is unknown: choose {', '.join(VARIETIES)}")
     if (out / "options.yaml").is_file():
         changed = changed_keys(options, out / "options.yaml")
         other = [line for line in changed if line.split(":")[0] in SHAPING]
@@ -121,7 +136,7 @@ def shown(options: Options, number: int) -> FieldOptions:
     """What field `number` is to show; the rest is drawn from its seed."""
     magnifications = options.magnifications
     magnification = magnifications[number % len(magnifications)] if magnifications else None
-    return FieldOptions(magnification=magnification, kinds=tuple(options.kinds) or None)
+    return FieldOptions(magnification, tuple(options.kinds) or None, variety=options.variety)
 
 
 def each(tasks: list[Task], workers: int):
@@ -143,33 +158,9 @@ def make(task: Task) -> None:
         write_labels(task.labels, rendered.labels)
     pixels = rendered.pixels
     if task.information_bars:
-        bar = information_bar(task.seed, task.size, rendered.pixel_size_nm)
+        bar = information_bar(task.size, rendered.pixel_size_nm, np.random.default_rng([task.seed, 1]))
         pixels = np.concatenate([pixels, bar])
     write_micrograph(task.image, pixels, rendered.pixel_size_nm)
-
-
-def information_bar(seed: int, width: int, pixel_size_nm: float) -> np.ndarray:
-    """A databar uint8 `[h, width]`: voltage, working distance, magnification, detector and scale bar."""
-    random = np.random.default_rng([seed, 1])
-    paper, ink = [(0, 255), (255, 0), (0, 230)][random.integers(3)]
-    height = max(int(width * random.uniform(0.06, 0.11)), 12)
-    bar = Image.new("L", (width, height), paper)
-    draw = ImageDraw.Draw(bar)
-    font = ImageFont.load_default(max(height * 0.36, 6))
-    # Of a round number of nm, the longest that takes at most a quarter of the width.
-    lengths = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]
-    length = max((nm for nm in lengths if nm / pixel_size_nm <= width / 4), default=1)
-    left, right = width * 0.03, width * 0.03 + length / pixel_size_nm
-    draw.rectangle((left, height * 0.72, right, height * 0.82), fill=ink)
-    text = f"{length} nm" if length < 1000 else f"{length // 1000} um"  # Pillow's own font has no µ
-    draw.text(((left + right) / 2, height * 0.36), text, fill=ink, font=font, anchor="mm")
-    magnification = 127e6 / (width * pixel_size_nm)  # on a print 127 mm wide, the convention since Polaroid 4x5
-    volts, distance = random.choice([1, 2, 3, 5, 10, 15]), random.uniform(2, 10)
-    draw.text((width * 0.34, height * 0.28), f"EHT = {volts:.2f} kV", fill=ink, font=font, anchor="lm")
-    draw.text((width * 0.34, height * 0.72), f"WD = {distance:.1f} mm", fill=ink, font=font, anchor="lm")
-    draw.text((width * 0.66, height * 0.28), f"Mag = {magnification / 1e3:.2f} K X", fill=ink, font=font, anchor="lm")
-    draw.text((width * 0.66, height * 0.72), "Signal A = SE2", fill=ink, font=font, anchor="lm")
-    return np.asarray(bar)
 
 
 def write_preview(path: Path, tasks: list[Task]) -> None:

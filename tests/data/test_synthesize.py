@@ -113,7 +113,7 @@ def test_another_seed_gives_another_set_and_needs_another_folder(tmp_path, monke
         synthesize(monkeypatch, f"out={tmp_path / 'a'}", *SMALL, "seed=1")
 
 
-@pytest.mark.parametrize("option", ["labelled=-1", "seed=-1", "size=16"])
+@pytest.mark.parametrize("option", ["labelled=-1", "seed=-1", "size=16", "variety=odd"])
 def test_numbers_out_of_range_are_refused(tmp_path, monkeypatch, option):
     with pytest.raises(InputError, match=option):
         synthesize(monkeypatch, f"out={tmp_path}", *SMALL, option)
@@ -128,3 +128,12 @@ def test_a_set_can_be_restricted_to_kinds_and_magnifications(tmp_path, monkeypat
         image = read_micrograph(tmp_path / f"set/labelled/images/labelled_{number:05}.tif")
         np.testing.assert_array_equal(image.pixels, field.pixels)
         assert set(field.kinds) <= {"sphere"}
+
+
+def test_a_wide_set_shows_wide_fields_and_is_another_set(tmp_path, monkeypatch):
+    synthesize(monkeypatch, f"out={tmp_path}", *SMALL, "variety=wide")
+    field = render_field(1, (128, 128), FieldOptions(variety="wide"))
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "labelled/images/labelled_00001.tif").pixels, field.pixels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "labelled/labels/labelled_00001.tif"), field.labels)
+    with pytest.raises(InputError, match="holds another set"):
+        synthesize(monkeypatch, f"out={tmp_path}", *SMALL)

@@ -6,11 +6,28 @@ from scipy import ndimage
 
 from sempre.errors import InputError
 from sempre.images import instance_boxes
-from sempre.images.synthetic import ARRANGEMENTS, KINDS, SUBSTRATES, FieldOptions, Microscope, render_field
+from sempre.images.synthetic import (
+    ARRANGEMENTS,
+    KINDS,
+    SUBSTRATES,
+    SUPPORTS,
+    WIDE_ARRANGEMENTS,
+    WIDE_KINDS,
+    WIDE_SUBSTRATES,
+    FieldOptions,
+    Microscope,
+    render_field,
+)
+from sempre.images.synthetic.annotations import Overlay, annotate
+from sempre.images.synthetic.arrangements import arranged, cluster
+from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
 from sempre.images.synthetic.detector import record
+from sempre.images.synthetic.grains import Fibre, Hollow
+from sempre.images.synthetic.options import chosen
 from sempre.images.synthetic.scene import Scene
 from sempre.images.synthetic.solids import OUTSIDE, Capsule, Ellipsoid, Polyhedron
 from sempre.images.synthetic.substrate import correlated_noise
+from sempre.images.synthetic.transmission import Projection
 
 SIZE = (160, 192)
 QUIET = Microscope(
@@ -192,3 +209,174 @@ def test_seeds_and_sizes_out_of_range_are_refused():
         render_field(-1, SIZE)
     with pytest.raises(InputError, match="20x100 px is too small"):
         render_field(0, (100, 20))
+
+
+# What variety "wide" adds.
+
+TEM = FieldOptions(count=8, magnification="medium", arrangement="dispersed", microscope=QUIET, modality="tem")
+
+
+def surroundings(labels: np.ndarray) -> np.ndarray:
+    """The ground within a few px of particles, bool `[H, W]`."""
+    near = ndimage.binary_dilation(labels > 0, iterations=9)
+    return near & ~ndimage.binary_dilation(labels > 0, iterations=3)
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 40))
+def test_wide_fields_have_contiguous_labels_and_the_same_bytes_again(seed):
+    first, again = (render_field(seed, SIZE, FieldOptions(variety="wide")) for _ in range(2))
+    assert first.pixels.tobytes() == again.pixels.tobytes() and first.labels.tobytes() == again.labels.tobytes()
+    assert first.pixels.shape == first.labels.shape == SIZE
+    assert np.setdiff1d(np.unique(first.labels), 0).tolist() == list(range(1, len(first.kinds) + 1))
+
+
+def test_wide_draws_what_plain_does_not():
+    drawn = [chosen(FieldOptions(variety="wide"), np.random.default_rng(seed)) for seed in range(400)]
+    assert {options.modality for options in drawn} == {"sem", "tem", "stem"}
+    assert {options.arrangement for options in drawn} == set(WIDE_ARRANGEMENTS)
+    assert {kind for options in drawn for kind in options.kinds} == set(WIDE_KINDS)
+    assert {options.substrate for options in drawn} == {*WIDE_SUBSTRATES, *SUPPORTS}
+    assert 0.55 < np.mean([options.modality == "sem" for options in drawn]) < 0.75
+    assert {chosen(FieldOptions(), np.random.default_rng(seed)).modality for seed in range(50)} == {"sem"}
+
+
+@pytest.mark.parametrize("modality, sign", [("tem", -1), ("stem", 1)])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_particle_is_darker_than_its_ground_in_tem_and_brighter_in_dark_field(seed, modality, sign):
+    options = replace(TEM, modality=modality, substrate="film", kinds=("sphere", "polyhedron", "plate"))
+    field = render_field(seed, (256, 256), options)
+    assert field.labels.any()
+    ground = np.median(field.pixels[surroundings(field.labels)])
+    for number in range(1, field.labels.max() + 1):
+        assert sign * (np.median(field.pixels[field.labels == number]) - ground) > 5
+
+
+def test_where_particles_overlap_more_is_scattered_and_the_last_owns_the_label():
+    projection = Projection((60, 60), 0.0, np.random.default_rng(0))
+    projection.drop(sphere(16), 24, 30, 1, escape=1)
+    projection.drop(sphere(16), 36, 30, 2, escape=1)
+    assert projection.height[30, 30] == pytest.approx(4 * np.sqrt(16**2 - 6**2), rel=0.02)
+    assert projection.mass[30, 30] > 1.5 * projection.mass[30, 20]
+    assert projection.owner[30, 30] == 2 and projection.owner[30, 20] == 1 and projection.owner[0, 0] == 0
+
+
+def test_a_hollow_sphere_is_paler_within_and_has_one_label():
+    x = y = np.arange(-20, 21).astype(float)
+    surface = Hollow(sphere(18), 0.8, 0.0).surface(x, y, 1)
+    assert surface.chords()[20, 20] == pytest.approx(36 * 0.2, rel=0.01)
+    assert surface.chords()[20, 20] < 0.5 * surface.chords()[20, 20 + 14]
+    assert (surface.top > OUTSIDE)[20, 20]
+
+
+def test_a_fibre_is_long_thin_and_in_one_piece():
+    x = y = np.arange(-120, 121).astype(float)
+    wire = Fibre(200, 3, 30, 10, 0.4).surface(x, y, 1).top > OUTSIDE
+    assert ndimage.label(wire, np.ones((3, 3)))[1] == 1
+    assert wire.sum() == pytest.approx(200 * 6, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", WIDE_KINDS)
+@pytest.mark.parametrize("modality", ["sem", "tem"])
+def test_labels_are_mostly_in_one_piece(kind, modality):
+    options = FieldOptions("medium", (kind,), 4, "dispersed", modality=modality, microscope=QUIET)  # few cross
+    labels = render_field(3, (320, 320), options).labels
+    whole = 0
+    for number in range(1, labels.max() + 1):
+        pieces, _ = ndimage.label(labels == number, np.ones((3, 3)))
+        sizes = np.bincount(pieces.ravel())[1:]
+        whole += sizes.max() > 0.9 * sizes.sum()
+    assert labels.max() > 0 and whole >= 0.75 * labels.max()
+
+
+@pytest.mark.parametrize("modality", ["sem", "tem"])
+def test_an_aggregate_is_of_many_touching_spheres_of_nearly_one_size(modality):
+    options = FieldOptions("low", None, 200, "aggregates", modality=modality, variety="wide")
+    options = chosen(options, np.random.default_rng(0))
+    places = arranged("aggregates", (448, 448), "low", 200, np.random.default_rng(1))
+    assert options.kinds == ("sphere",) and len(places) == 200
+    assert np.std(places[:, 2]) < 0.25 * np.mean(places[:, 2])
+    gaps = np.sort(np.hypot(*(places[:, None, :2] - places[None, :, :2]).transpose(2, 0, 1)), axis=1)[:, 1]
+    assert np.mean(gaps <= 1.02 * places[:, 2].mean()) > 0.9
+
+
+def test_aggregates_are_open_as_soot_is():
+    centres = cluster(200, 1.0, np.random.default_rng(2))
+    gyration = np.sqrt(((centres - centres.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert gyration > 1.3 * 0.5 * np.sqrt(3 / 5) * 200 ** (1 / 3) / 0.64 ** (1 / 3)  # of a ball packed at random
+
+
+def test_bimodal_sizes_differ_by_more_than_a_decade_and_crowds_are_of_thousands():
+    spans = [
+        np.ptp(np.log10(arranged("bimodal", (640, 640), "low", None, np.random.default_rng(s))[:, 2]))
+        for s in range(20)
+    ]
+    assert max(spans) > 1.5
+    crowds = [arranged("crowded", (640, 640), "low", None, np.random.default_rng(s)) for s in range(20)]
+    assert max(map(len, crowds)) > 2000 and all(((c[:, 2] >= 6) & (c[:, 2] <= 15)).all() for c in crowds)
+
+
+@pytest.mark.parametrize("substrate, modality", [(n, "sem") for n in WIDE_SUBSTRATES] + [(n, "tem") for n in SUPPORTS])
+def test_grounds_without_particles_have_no_labels(substrate, modality):
+    field = render_field(5, SIZE, FieldOptions(count=0, substrate=substrate, modality=modality, variety="wide"))
+    assert not field.labels.any() and field.kinds == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_annotations_label_nothing_and_letters_leave_large_particles_whole(seed):
+    blank = np.full((200, 260), 90, np.uint8)
+    _, owner = annotate(blank, np.zeros(blank.shape, np.int32), 5.0, np.random.default_rng(seed))
+    assert not owner.any()
+    overlay = Overlay(blank)
+    overlay.arrows(np.random.default_rng(seed))
+    large = np.ones(blank.shape, np.int32)
+    np.testing.assert_array_equal(overlay.kept(large), large)
+
+
+def test_a_particle_hidden_by_ink_or_a_box_loses_what_is_hidden():
+    overlay = Overlay(np.zeros((60, 60), np.uint8))
+    overlay.ink.paste(255, (10, 10, 16, 16))
+    overlay.boxes.paste(255, (40, 0, 60, 60))
+    owner = np.zeros((60, 60), np.int32)
+    owner[10:17, 10:17], owner[30:50, 30:50] = 1, 2
+    kept = overlay.kept(owner)
+    assert (kept == 1).sum() == 49 - 36 and (kept == 2).sum() == 20 * 10 and not kept[:, 40:].any()
+
+
+def test_drift_moves_labels_with_the_pixels():
+    owner = np.zeros((120, 120), np.int32)
+    owner[30:90, 40:80] = 1
+    pixels, moved = drifted((200 * owner).astype(np.uint8), owner, np.random.default_rng(3))
+    assert (moved != owner).any()
+    np.testing.assert_array_equal(moved > 0, pixels >= 100)
+
+
+def test_supports_are_for_transmission_and_substrates_for_scanning():
+    assert chosen(FieldOptions(substrate="lacey"), np.random.default_rng(0)).modality == "tem"
+    with pytest.raises(InputError, match="substrate 'tape' is unknown: choose film"):
+        render_field(0, SIZE, FieldOptions(modality="tem", substrate="tape"))
+    with pytest.raises(InputError, match="modality 'afm' is unknown"):
+        render_field(0, SIZE, FieldOptions(modality="afm"))
+
+
+def test_a_speck_that_a_thick_particle_hides_has_no_label_in_transmission():
+    projection = Projection((120, 120), 0.0, np.random.default_rng(0))
+    projection.drop(sphere(50), 60, 60, 1, escape=1)
+    projection.drop(sphere(3), 60, 60, 2, escape=1)
+    projection.drop(sphere(3), 5, 5, 3, escape=1)
+    assert set(np.unique(projection.owner)) == {0, 1, 3}
+
+
+def test_pictures_lose_detail_in_print_but_stay_the_same_picture():
+    random = np.random.default_rng(0)
+    sharp = render_field(6, (160, 160), FieldOptions(count=8, kinds=("sphere",))).pixels
+    for worse in (compressed(sharp, 25), resampled(sharp, random)):
+        assert worse.shape == sharp.shape and worse.dtype == np.uint8
+        assert 0.8 < np.corrcoef(worse.ravel(), sharp.ravel())[0, 1] < 1
+    assert np.abs(np.diff(resampled(sharp, random).astype(int))).mean() < np.abs(np.diff(sharp.astype(int))).mean()
+
+
+def test_contrast_is_clipped_or_inverted_at_times():
+    sharp = render_field(6, (160, 160), FieldOptions(count=8, kinds=("sphere",))).pixels
+    prints = [developed(sharp, np.random.default_rng(seed)) for seed in range(60)]
+    assert any((np.isin(picture, (0, 255))).mean() > 0.05 for picture in prints)
+    assert any(np.corrcoef(picture.ravel(), sharp.ravel())[0, 1] < 0 for picture in prints)

@@ -1,18 +1,30 @@
 """Electron micrographs of particles with their instances, rendered from a seed."""
 
+from sempre.images.synthetic.annotations import information_bar
+from sempre.images.synthetic.backdrops import WIDE_SUBSTRATES
 from sempre.images.synthetic.detector import Microscope
-from sempre.images.synthetic.field import Field, FieldOptions, render_field
-from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS
+from sempre.images.synthetic.field import Field, render_field
+from sempre.images.synthetic.grains import WIDE_KINDS
+from sempre.images.synthetic.options import MODALITIES, VARIETIES, FieldOptions
+from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS, WIDE_ARRANGEMENTS
 from sempre.images.synthetic.solids import KINDS
 from sempre.images.synthetic.substrate import SUBSTRATES
+from sempre.images.synthetic.supports import SUPPORTS
 
 __all__ = [
     "ARRANGEMENTS",
     "DIAMETERS",
     "KINDS",
+    "MODALITIES",
     "SUBSTRATES",
+    "SUPPORTS",
+    "VARIETIES",
+    "WIDE_ARRANGEMENTS",
+    "WIDE_KINDS",
+    "WIDE_SUBSTRATES",
     "Field",
     "FieldOptions",
     "Microscope",
+    "information_bar",
     "render_field",
 ]

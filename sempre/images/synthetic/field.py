@@ -1,41 +1,25 @@
-"""A field of view of a scanning electron microscope, rendered with the instances in it."""
+"""A field of view of an electron microscope, rendered with the instances in it."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
-from sempre.errors import InputError
-from sempre.images.synthetic.detector import Microscope, emitted, record, surface_texture
-from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS, Scene, pour
-from sempre.images.synthetic.solids import KINDS
-from sempre.images.synthetic.substrate import SUBSTRATES, render_substrate
+from sempre.images.synthetic.annotations import annotate
+from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
+from sempre.images.synthetic.backdrops import render_backdrop
+from sempre.images.synthetic.detector import emitted, record, surface_texture
+from sempre.images.synthetic.options import FieldOptions, check, chosen
+from sempre.images.synthetic.scene import MAX_PARTICLES, Scene, pour
+from sempre.images.synthetic.supports import render_support
+from sempre.images.synthetic.transmission import Projection, transmitted
 
 PIXEL_SIZE_NM = {"low": (25.0, 200.0), "medium": (6.0, 40.0), "high": (1.0, 8.0)}
+FINER = {"sem": 1.0, "tem": 0.05, "stem": 0.05}  # a transmission microscope's pixels over a scanning one's
 FEATURES = {"low": 14.0, "medium": 35.0, "high": 90.0}  # size of the substrate's features, px
 MIN_AREA = 12  # px of an instance that are seen; smaller ones are no instances
 # The second word of a generator's key: what is drawn, so that fixing one thing leaves the others as they are.
-CHOICES, SUBSTRATE, PARTICLES, MATERIAL, RECORDING = range(5)
-
-
-@dataclass(frozen=True)
-class FieldOptions:
-    """What to render; None is drawn from the seed.
-
-    Args:
-        magnification: low, medium or high: particles of 5 to 45, 14 to 130 or 60 to 400 px.
-        kinds: particles to choose from, of polyhedron, sphere and rod.
-        count: particles to pour, 0 for an empty field; not all of them stay visible.
-        arrangement: dispersed, agglomerated or packed.
-        substrate: tape, wafer or membrane.
-        microscope: how the field is recorded.
-    """
-
-    magnification: str | None = None
-    kinds: tuple[str, ...] | None = None
-    count: int | None = None
-    arrangement: str | None = None
-    substrate: str | None = None
-    microscope: Microscope | None = None
+CHOICES, SUBSTRATE, PARTICLES, MATERIAL, RECORDING, CONTRAST, PUBLISHING = range(7)
 
 
 @dataclass(frozen=True)
@@ -52,24 +36,94 @@ class Field:
 def render_field(seed: int, size: tuple[int, int] = (640, 640), options: FieldOptions | None = None) -> Field:
     """Render the field of `seed`, `size` (height, width) px large; the same seed gives the same bytes.
 
-    Solids are dropped onto a relief one after the other, and what lies highest is seen and owns the label. Secondary
-    electrons leave tilted faces and edges in greater number, are caught in crevices, and are counted one by one.
+    Secondary electrons: solids are dropped onto a relief one after the other, and what lies highest is seen and owns
+    the label. Electrons leave tilted faces and edges in greater number, are caught in crevices, and are counted one by
+    one. Transmitted electrons: what the solids scatter adds up, and the last to be dropped owns the label.
 
     Raises:
         InputError: for a seed outside 0 to 2^64 - 1, a side shorter than 64 px or an unknown name in the options.
     """
-    _check(seed, size, options)
-    options = _choose(options or FieldOptions(), _generator(seed, CHOICES))
-    magnification = options.magnification
-    pixel_size_nm = float(np.exp(_generator(seed, CHOICES, 1).uniform(*np.log(PIXEL_SIZE_NM[magnification]))))
-    relief, brightness = render_substrate(options.substrate, size, FEATURES[magnification], _generator(seed, SUBSTRATE))
-    scene = Scene.of_relief(relief)
-    kinds = pour(scene, options.kinds, magnification, options.arrangement, options.count, _generator(seed, PARTICLES))
-    brightness, roughness = _material(scene, brightness, len(kinds), magnification, _generator(seed, MATERIAL))
-    light = emitted(scene, brightness, roughness, options.microscope)
+    check(seed, size, options)
+    options = chosen(options or FieldOptions(), _generator(seed, CHOICES))
+    draw = _scanned if options.modality == "sem" else _projected
+    light, owner, kinds = draw(seed, size, options)
     pixels = record(light, options.microscope, _generator(seed, RECORDING))
-    labels, shown = _instances(scene.owner, len(kinds))
+    low, high = PIXEL_SIZE_NM[options.magnification]
+    pixel_size_nm = float(np.exp(_generator(seed, CHOICES, 1).uniform(np.log(low), np.log(high))))
+    pixel_size_nm *= FINER[options.modality]
+    if options.variety == "wide":
+        pixels, owner = _published(pixels, owner, pixel_size_nm, _generator(seed, PUBLISHING))
+    labels, shown = _instances(owner, len(kinds))
     return Field(pixels, labels, tuple(kinds[number - 1] for number in shown), pixel_size_nm)
+
+
+def _scanned(seed, size, options) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Secondary electrons that reach the detector `[H, W]`, owners `[H, W]` and the particles' kinds."""
+    magnification = options.magnification
+    features = FEATURES[magnification]
+    relief, brightness = render_backdrop(options.substrate, size, features, _generator(seed, SUBSTRATE))
+    scene = Scene.of_relief(relief)
+    kinds = _poured(scene, seed, options)
+    brightness, roughness = _material(scene, brightness, len(kinds), magnification, _generator(seed, MATERIAL))
+    if options.variety == "wide":
+        brightness = _contrasted(brightness, scene.owner > 0, _generator(seed, CONTRAST))
+    return emitted(scene, brightness, roughness, options.microscope), scene.owner, kinds
+
+
+def _projected(seed, size, options) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Transmitted electrons that reach the detector `[H, W]`, owners `[H, W]` and the particles' kinds."""
+    support = render_support(options.substrate, size, FEATURES[options.magnification], _generator(seed, SUBSTRATE))
+    random = _generator(seed, MATERIAL)
+    amorphous = options.arrangement == "aggregates" or options.kinds == ("hollow",)
+    crystalline = 0.0 if amorphous or options.modality == "stem" else float(random.choice([0, 0.4, 1.0]))
+    projection = Projection(size, crystalline, random)
+    kinds = _poured(projection, seed, options)
+    return transmitted(projection, support, options.modality, _generator(seed, CONTRAST)), projection.owner, kinds
+
+
+def _poured(scene, seed, options) -> list[str]:
+    limit = MAX_PARTICLES[options.variety]
+    return pour(
+        scene,
+        options.kinds,
+        options.magnification,
+        options.arrangement,
+        options.count,
+        limit,
+        _generator(seed, PARTICLES),
+    )
+
+
+def _contrasted(brightness: np.ndarray, particle: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Yields `[H, W]` of other materials: a dark ground, particles darker than theirs, specks of dust over all."""
+    ground = random.choice([1.0, 1.0, 0.5, 0.2, 0.05])
+    if random.random() < 0.1:
+        brightness = np.where(particle, brightness * random.uniform(0.1, 0.35), brightness)
+    else:
+        brightness = np.where(particle, brightness, brightness * np.float32(ground))
+    dust = (random.random(brightness.shape, dtype=np.float32) < random.choice([0, 0, 2e-4, 1e-3])).astype(np.float32)
+    if dust.any():
+        size = random.uniform(0.6, 1.3)
+        brightness = brightness + random.uniform(2, 8) * ndimage.gaussian_filter(dust, size, truncate=3)
+    return brightness.astype(np.float32)
+
+
+def _published(pixels, owner, pixel_size_nm, random) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels `[H, W]` and owners `[H, W]` after what befalls a picture on its way into a paper."""
+    if random.random() < 0.15:
+        pixels, owner = drifted(pixels, owner, random)
+    pixels = developed(pixels, random)
+    annotated = random.random() < 0.55
+    before = random.random() < 0.5
+    if annotated and before:
+        pixels, owner = annotate(pixels, owner, pixel_size_nm, random)
+    if random.random() < 0.25:
+        pixels = resampled(pixels, random)
+    if annotated and not before:
+        pixels, owner = annotate(pixels, owner, pixel_size_nm, random)
+    if random.random() < 0.5:
+        pixels = compressed(pixels, int(random.integers(20, 92)))
+    return pixels, owner
 
 
 def _material(scene, substrate, count, magnification, random) -> tuple[np.ndarray, np.ndarray]:
@@ -100,38 +154,7 @@ def _instances(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     return ids[owner], shown
 
 
-def _choose(options: FieldOptions, random: np.random.Generator) -> FieldOptions:
-    """The options with every None drawn; all are drawn always, so that giving one leaves the others as they were."""
-    some = [kind for kind in KINDS if random.random() < 0.35] or [KINDS[int(random.integers(len(KINDS)))]]
-    drawn = FieldOptions(
-        magnification=str(random.choice(list(DIAMETERS), p=[0.35, 0.35, 0.3])),
-        kinds=tuple(some),
-        count=0 if random.random() < 0.06 else None,
-        arrangement=str(random.choice(ARRANGEMENTS, p=[0.4, 0.4, 0.2])),
-        substrate=str(random.choice(SUBSTRATES, p=[0.65, 0.25, 0.1])),
-        microscope=Microscope.draw(random),
-    )
-    given = {item.name: getattr(options, item.name) for item in fields(options)}
-    return replace(drawn, **{name: value for name, value in given.items() if value is not None})
-
-
 def _generator(seed: int, *purpose: int) -> np.random.Generator:
     """Philox (Salmon et al., SC 2011) keyed by the seed and what is drawn: streams that never meet."""
     counter = np.array([0, 0, *(purpose[1:] or (0,)), 0], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose[0]], np.uint64), counter=counter))
-
-
-def _check(seed: int, size: tuple[int, int], options: FieldOptions | None) -> None:
-    if not 0 <= seed < 2**64:
-        raise InputError(f"seed {seed} is out of range: give an integer from 0 to 2^64 - 1")
-    if min(size) < 64:
-        raise InputError(f"a field of {size[1]}x{size[0]} px is too small: give at least 64x64")
-    if options is None:
-        return
-    if options.count is not None and options.count < 0:
-        raise InputError(f"count {options.count} is negative: give 0 for an empty field")
-    known = {"magnification": DIAMETERS, "arrangement": ARRANGEMENTS, "substrate": SUBSTRATES}
-    given = [(name, getattr(options, name), tuple(known[name])) for name in known]
-    for name, value, names in given + [("kind", kind, KINDS) for kind in options.kinds or ()]:
-        if value is not None and value not in names:
-            raise InputError(f"{name} '{value}' is unknown: choose {', '.join(names)}")

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sempre.images.synthetic.solids import OUTSIDE, random_solid
+from sempre.images.synthetic.arrangements import ARRANGED, arranged
+from sempre.images.synthetic.grains import any_solid
+from sempre.images.synthetic.solids import OUTSIDE
 
 # Equivalent diameters in px; in a small field the largest take 0.63 of its shorter side.
 DIAMETERS = {"low": (5.0, 45.0), "medium": (14.0, 130.0), "high": (60.0, 400.0)}
 ARRANGEMENTS = ("dispersed", "agglomerated", "packed")
+WIDE_ARRANGEMENTS = (*ARRANGEMENTS, *ARRANGED)
 # Area of all particles over the area of the field.
 COVERAGE = {"dispersed": (0.08, 0.25), "agglomerated": (0.15, 0.55), "packed": (1.1, 1.7)}
-MAX_PARTICLES = 400
+MAX_PARTICLES = {"plain": 400, "wide": 1500}  # where no count is given
 ESCAPE_DEPTH = {"low": 0.8, "medium": 1.3, "high": 4.0}  # of secondary electrons, px: grows with magnification
 
 
@@ -64,11 +67,20 @@ def pour(
     magnification: str,
     arrangement: str,
     count: int | None,
+    limit: int,
     random: np.random.Generator,
 ) -> list[str]:
-    """Drop particles of `kinds` onto the scene, large ones first on the whole; their kinds, by number from 1."""
+    """Drop particles of `kinds` onto the scene, large ones first on the whole; their kinds, by number from 1.
+
+    `scene` is a `Scene`, or a `Projection` for transmitted electrons. `limit` bounds a `count` that is drawn; the
+    ARRANGED have their own bounds.
+    """
     height, width = scene.owner.shape
-    diameters = _diameters(min(height, width), height * width, magnification, arrangement, count, random)
+    if arrangement in ARRANGED:
+        return _lay(
+            scene, kinds, magnification, arranged(arrangement, (height, width), magnification, count, random), random
+        )
+    diameters = _diameters(min(height, width), height * width, magnification, arrangement, count, limit, random)
     if len(diameters) == 0:
         return []
     centres = random.uniform(0.1, 0.9, (int(random.integers(1, 5)), 2)) * (width, height)
@@ -77,20 +89,30 @@ def pour(
         kind = kinds[int(random.integers(len(kinds)))]
         candidates = _candidates(arrangement, diameter, centres, laid, (height, width), random)
         x, y = candidates[np.argmin(_ground(scene, candidates, diameter / 3))]
-        scene.drop(random_solid(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
+        scene.drop(any_solid(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
         laid.append((x, y, diameter))
         poured.append(kind)
     return poured
 
 
-def _diameters(side, area, magnification, arrangement, count, random) -> np.ndarray:
+def _lay(scene, kinds, magnification, places, random) -> list[str]:
+    """Drop a particle at each of `places` `[N, 3]`; their kinds, by number from 1."""
+    laid = []
+    for number, (x, y, diameter) in enumerate(places, start=1):
+        kind = kinds[int(random.integers(len(kinds)))]
+        scene.drop(any_solid(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
+        laid.append(kind)
+    return laid
+
+
+def _diameters(side, area, magnification, arrangement, count, limit, random) -> np.ndarray:
     """Diameters in px, log-normal within the magnification's range, falling on the whole."""
     smallest, largest = DIAMETERS[magnification]
     largest = min(largest, 0.63 * side)
     smallest = min(smallest, largest / 4)
     spread = random.uniform(0.05, 0.75)
     median = np.exp(random.uniform(np.log(smallest * 1.2), np.log(largest / (1.3 + spread))))
-    diameters = (median * np.exp(random.normal(0, spread, MAX_PARTICLES))).clip(smallest, largest)
+    diameters = (median * np.exp(random.normal(0, spread, limit))).clip(smallest, largest)
     if count is None:
         coverage = random.uniform(*COVERAGE[arrangement])
         count = int(np.searchsorted(np.cumsum(np.pi / 4 * diameters**2), coverage * area)) + 1

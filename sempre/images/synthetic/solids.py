@@ -15,13 +15,21 @@ class Surface:
 
     `top` and `bottom` `[h, w]` are heights over the solid's centre (`top` is `OUTSIDE` beside the solid); `normal`
     `[2, h, w]` holds the x and y components of the unit normal of the top; `edge` `[h, w]` is 1 on edges and on the
-    rim and falls to 0 within the depth that secondary electrons escape from.
+    rim and falls to 0 within the depth that secondary electrons escape from; `chord` `[h, w]` is the path through the
+    solid where its density is not 1 throughout.
     """
 
     top: np.ndarray
     bottom: np.ndarray
     normal: np.ndarray
     edge: np.ndarray
+    chord: np.ndarray | None = None
+
+    def chords(self) -> np.ndarray:
+        """Path of an electron through the solid `[h, w]`, px of unit density, 0 beside it."""
+        if self.chord is not None:
+            return self.chord
+        return np.where(self.top > OUTSIDE, self.top - self.bottom, 0)
 
 
 class Ellipsoid:
@@ -34,7 +42,7 @@ class Ellipsoid:
     def surface(self, x: np.ndarray, y: np.ndarray, escape: float) -> Surface:
         """The surface over points x `[w]`, y `[h]` (px from the centre)."""
         a, b, c = self.axes
-        u, v = _turned(x, y, self.angle)
+        u, v = turned(x, y, self.angle)
         u, v = u / np.float32(a), v / np.float32(b)
         if self.waves.any():
             azimuth = np.arctan2(v, u)
@@ -48,7 +56,7 @@ class Ellipsoid:
         normal /= np.sqrt((normal**2).sum(0) + (height / np.float32(c)) ** 2) + np.float32(1e-9)
         z = np.float32(c) * height
         return Surface(
-            np.where(square > 0, z, OUTSIDE), -z, _turned_back(normal, self.angle), np.exp(-2 * z / np.float32(escape))
+            np.where(square > 0, z, OUTSIDE), -z, turned_back(normal, self.angle), np.exp(-2 * z / np.float32(escape))
         )
 
 
@@ -61,13 +69,13 @@ class Capsule:
 
     def surface(self, x: np.ndarray, y: np.ndarray, escape: float) -> Surface:
         """The surface over points x `[w]`, y `[h]` (px from the centre)."""
-        along, across = _turned(x, y, self.angle)
+        along, across = turned(x, y, self.angle)
         past_end = along - np.clip(along, -np.float32(self.half), np.float32(self.half))
         square = np.float32(self.across**2) - across**2 - past_end**2
         z = np.sqrt(np.maximum(square, 0))
         normal = np.stack([past_end, across]) / np.float32(self.across)
         return Surface(
-            np.where(square > 0, z, OUTSIDE), -z, _turned_back(normal, self.angle), np.exp(-2 * z / np.float32(escape))
+            np.where(square > 0, z, OUTSIDE), -z, turned_back(normal, self.angle), np.exp(-2 * z / np.float32(escape))
         )
 
 
@@ -120,13 +128,13 @@ def random_solid(kind: str, diameter: float, random: np.random.Generator) -> Ell
         length = diameter * np.sqrt(np.pi / 4 * aspect)
         if random.random() < 0.55:
             return Capsule(length, length / aspect / 2, angle)
-        normals, distances = _prism(int(random.choice([4, 6, 6, 8])), aspect, random)
+        normals, distances = prism(int(random.choice([4, 6, 6, 8])), aspect, random)
         # The prism's axis is z: lay it down, then turn it in the plane.
         lean = np.pi / 2 - abs(random.normal(0, 0.22))
-        turn = _rotation(2, angle * 2) @ _rotation(1, lean) @ _rotation(2, random.uniform(0, np.pi))
+        turn = rotation(2, angle * 2) @ rotation(1, lean) @ rotation(2, random.uniform(0, np.pi))
         return Polyhedron(normals @ turn.T, distances, length / 2)
     normals, distances = _facets(random)
-    turn = _rotation(2, 2 * angle) @ _rotation(0, random.normal(0, 0.6)) @ _rotation(1, random.normal(0, 0.6))
+    turn = rotation(2, 2 * angle) @ rotation(0, random.normal(0, 0.6)) @ rotation(1, random.normal(0, 0.6))
     return Polyhedron(normals @ turn.T, distances, diameter / 2 * 1.12)
 
 
@@ -141,7 +149,7 @@ def _facets(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         normals = np.concatenate([np.eye(3), -np.eye(3), corners])
         distances = np.concatenate([np.ones(6), np.full(8, random.uniform(0.68, 1.3))])
     elif habit == "prism":
-        normals, distances = _prism(int(random.choice([3, 5, 6, 6])), np.exp(random.uniform(-1.6, 0.3)), random)
+        normals, distances = prism(int(random.choice([3, 5, 6, 6])), np.exp(random.uniform(-1.6, 0.3)), random)
     else:
         normals = random.normal(size=(int(random.integers(12, 26)), 3))
         normals = np.concatenate([normals, np.eye(3), -np.eye(3)])  # closed in every direction
@@ -153,7 +161,7 @@ def _facets(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return normals / lengths[:, None], distances / lengths
 
 
-def _prism(sides: int, aspect: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def prism(sides: int, aspect: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Facets of a prism along z, `aspect` times as long as wide."""
     azimuths = 2 * np.pi * np.arange(sides) / sides
     around = np.column_stack([np.cos(azimuths), np.sin(azimuths), np.zeros(sides)])
@@ -162,7 +170,7 @@ def _prism(sides: int, aspect: float, random: np.random.Generator) -> tuple[np.n
     return normals, distances
 
 
-def _rotation(axis: int, angle: float) -> np.ndarray:
+def rotation(axis: int, angle: float) -> np.ndarray:
     """The matrix `[3, 3]` of a turn by `angle` about axis 0, 1 or 2."""
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.eye(3)
@@ -172,7 +180,7 @@ def _rotation(axis: int, angle: float) -> np.ndarray:
     return matrix
 
 
-def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """The grid of x `[w]`, y `[h]` along and across the direction `angle`, each float32 `[h, w]`."""
     cosine, sine = np.cos(angle), np.sin(angle)
     along = (cosine * x)[None] + (sine * y)[:, None]
@@ -180,7 +188,7 @@ def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return along.astype(np.float32), across.astype(np.float32)
 
 
-def _turned_back(normal: np.ndarray, angle: float) -> np.ndarray:
+def turned_back(normal: np.ndarray, angle: float) -> np.ndarray:
     """Components `[2, h, w]` along and across `angle` as components along x and y."""
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return np.stack([cosine * normal[0] - sine * normal[1], sine * normal[0] + cosine * normal[1]])

@@ -44,7 +44,7 @@ def _tape(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(int(random.poisson(random.choice([0, 3, 14])))):  # bubbles in the adhesive
         x, y = random.uniform(0, shape[1]), random.uniform(0, shape[0])
         radius = scale * random.lognormal(-0.9, 0.5)
-        window, distance = _disc(shape, x, y, radius * 2, random)
+        window, distance = disc(shape, x, y, radius * 2, random)
         distance /= radius
         relief[window] -= np.float32(0.5 * radius) * np.exp(-(distance**4))
         brightness[window] *= 1 - random.uniform(0.2, 0.5) * np.exp(-(distance**6))
@@ -73,14 +73,19 @@ def _membrane(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
     radius = scale * random.uniform(0.25, 0.5)
     pores = int(random.uniform(0.04, 0.14) * shape[0] * shape[1] / (np.pi * radius**2))
     for _ in range(min(pores, 300)):
-        window, distance = _disc(shape, random.uniform(0, shape[1]), random.uniform(0, shape[0]), radius * 1.6, random)
+        window, distance = disc(shape, random.uniform(0, shape[1]), random.uniform(0, shape[0]), radius * 1.6, random)
         depth = 1 / (1 + np.exp((distance - radius) / 0.6))
         brightness[window] *= 1 - 0.72 * depth
         brightness[window] += 0.22 * np.exp(-(((distance - radius - 1) / 1.3) ** 2))
     return relief.astype(np.float32), brightness.astype(np.float32)
 
 
-def _disc(shape, x, y, reach, random) -> tuple[tuple[slice, slice], np.ndarray]:
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """From 0 to 1 over a few units about 0, without overflow."""
+    return 0.5 + 0.5 * np.tanh(0.5 * values)
+
+
+def disc(shape, x, y, reach, random) -> tuple[tuple[slice, slice], np.ndarray]:
     """The window of a slightly elliptical disc and the distances `[h, w]` from its centre in px."""
     x0, x1 = (int(np.clip(bound, 0, shape[1])) for bound in (x - reach, x + reach + 1))
     y0, y1 = (int(np.clip(bound, 0, shape[0])) for bound in (y - reach, y + reach + 1))
