@@ -207,9 +207,9 @@ def score(
         samples[name] = {score: function(true[k], arm.masks[k]) for score, function in of_mask.items()}
         if arm.best_ious is not None:
             samples[name]["best_iou"] = arm.best_ious[k]
-        samples[name] |= instances["samples"][name]
     first = next(iter(samples.values()))
     means = {score: float(np.mean([sample[score] for sample in samples.values()])) for score in first}
+    samples = {name: of_mask | instances["samples"][name] for name, of_mask in samples.items()}
     return {"labelled_micrographs": arm.labelled_micrographs, **means, **instances["summary"], "samples": samples}
 
 

@@ -89,14 +89,18 @@ def scale_bar_text(length_nm: float) -> str:
     return f"{length_nm * 1e3:g} pm"
 
 
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """Letters `size` px high of a font that is wherever we are installed, and has the µ."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+
+
 def draw_scale_bar(picture: np.ndarray, pixel_size_nm: float) -> np.ndarray:
     """A copy of a picture uint8 `[h, w, 3]` with a white bar on a dark ground in the lower left corner."""
     height, width = picture.shape[:2]
     length_nm = scale_bar_length(width * pixel_size_nm)
     length = length_nm / pixel_size_nm
     font_size = max(10, round(width / 45))
-    font_file = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # has the µ, wherever it is installed
-    font = ImageFont.truetype(str(font_file), font_size)
+    font = text_font(font_size)
     text = scale_bar_text(length_nm)
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image, "RGBA")

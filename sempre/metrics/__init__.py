@@ -4,17 +4,22 @@ from sempre.metrics.aji import aji, aji_plus
 from sempre.metrics.average_precision import average_precision
 from sempre.metrics.error_reduction import error_reduction_rate
 from sempre.metrics.masks import dice, hd95, iou
-from sempre.metrics.matching import Matches, count_matches, panoptic_quality
+from sempre.metrics.matching import FOUND_IOU, Matches, count_matches, matched_pairs, panoptic_quality
 from sempre.metrics.overlap import Overlap, label_overlap, mask_overlap
 from sempre.metrics.scores import compare_arms, score_sample, summarise, summarise_repeats
+from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size, size_bin_names
 
 __all__ = [
+    "FOUND_IOU",
+    "SIZE_EDGES",
     "Matches",
     "Overlap",
+    "add_by_size",
     "aji",
     "aji_plus",
     "average_precision",
     "compare_arms",
+    "count_by_size",
     "count_matches",
     "dice",
     "error_reduction_rate",
@@ -22,8 +27,10 @@ __all__ = [
     "iou",
     "label_overlap",
     "mask_overlap",
+    "matched_pairs",
     "panoptic_quality",
     "score_sample",
+    "size_bin_names",
     "summarise",
     "summarise_repeats",
 ]

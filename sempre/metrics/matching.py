@@ -6,6 +6,8 @@ import numpy as np
 
 from sempre.metrics.overlap import Overlap, label_overlap
 
+FOUND_IOU = 0.4  # from this IoU on a true instance counts as found
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -16,14 +18,19 @@ class Matches:
     false_positives: int
 
 
-def count_matches(true: np.ndarray | Overlap, predicted: np.ndarray | None = None, iou: float = 0.4) -> Matches:
+def matched_pairs(overlap: Overlap, iou: float = FOUND_IOU) -> np.ndarray:
+    """The pairs of AJI+'s assignment that overlap by at least `iou`: positions among the overlap's pairs."""
+    return overlap.assignment[overlap.ious[overlap.assignment] >= iou]
+
+
+def count_matches(true: np.ndarray | Overlap, predicted: np.ndarray | None = None, iou: float = FOUND_IOU) -> Matches:
     """Count the pairs of AJI+'s assignment that overlap by at least `iou`; the others are missed or invented.
 
     Args:
         true, predicted: label images `[H, W]`, 0 = background; or their `Overlap` alone.
     """
     overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
-    correct = int((overlap.ious[overlap.assignment] >= iou).sum())
+    correct = len(matched_pairs(overlap, iou))
     return Matches(correct, len(overlap.true_areas) - correct, len(overlap.predicted_areas) - correct)
 
 

@@ -8,13 +8,14 @@ from sempre.metrics.aji import aji, aji_plus
 from sempre.metrics.error_reduction import error_reduction_rate
 from sempre.metrics.matching import count_matches, panoptic_quality
 from sempre.metrics.overlap import Overlap
+from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size
 
 MEANS = ("aji_plus", "aji", "panoptic_quality")
 COUNTS = ("true_instances", "predicted_instances", "correct", "missed", "false_positives")
 
 
-def score_sample(overlap: Overlap) -> dict[str, float]:
-    """AJI+, AJI, PQ, and the counts of instances at IoU 0.4 of one micrograph."""
+def score_sample(overlap: Overlap) -> dict[str, float | dict]:
+    """AJI+, AJI, PQ, and the counts of instances at IoU 0.4 of one micrograph, in `size_bins` by `count_by_size`."""
     matches = count_matches(overlap)
     return {
         "aji_plus": aji_plus(overlap),
@@ -25,19 +26,25 @@ def score_sample(overlap: Overlap) -> dict[str, float]:
         "correct": matches.correct,
         "missed": matches.missed,
         "false_positives": matches.false_positives,
+        "size_bins": count_by_size(overlap),
     }
 
 
-def summarise(samples: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Means over the samples of AJI+, AJI and PQ, and sums of the counts."""
+def summarise(samples: Mapping[str, Mapping[str, float | dict]]) -> dict[str, float | dict]:
+    """Means over the samples of AJI+, AJI and PQ, and sums of the counts; `size_bins` names its edges, in px."""
     means = {name: float(np.mean([sample[name] for sample in samples.values()])) for name in MEANS}
     sums = {name: int(sum(sample[name] for sample in samples.values())) for name in COUNTS}
-    return {"samples": len(samples), **means, **sums}
+    bins = {"edges_px": list(SIZE_EDGES), **add_by_size(sample["size_bins"] for sample in samples.values())}
+    return {"samples": len(samples), **means, **sums, "size_bins": bins}
 
 
-def summarise_repeats(summaries: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (of the sample, n - 1; 0 for one) of every score over repeats."""
-    columns = {name: [summary[name] for summary in summaries] for name in summaries[0]}
+def summarise_repeats(summaries: Sequence[Mapping[str, float | dict]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation (of the sample, n - 1; 0 for one) of every score over repeats.
+
+    Scores are single numbers; the counts by size stay in each repeat's summary.
+    """
+    scores = [name for name, value in summaries[0].items() if not isinstance(value, dict)]
+    columns = {name: [summary[name] for summary in summaries] for name in scores}
     return {
         name: {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
         for name, values in columns.items()

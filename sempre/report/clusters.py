@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from sempre.images.resize import resize_to
-from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
+from sempre.report.html import figure_rows, heading, paragraph, picture, table, write_page
+from sempre.report.palette import BLUE, BLUISH_GREEN, VERMILLION
 from sempre.report.prototypes import draw_heat_map
 
-# Of Okabe and Ito's palette, which the colour-blind tell apart.
-RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (0, 114, 178)
+RIGHT, WRONG, MISSED = BLUISH_GREEN, VERMILLION, BLUE
 TINT = 0.55  # of a px of the picture that is the colour; the rest is the micrograph
 LARGEST = 480  # px; larger pictures are shown smaller
 A_ROW = 4  # pictures
@@ -106,9 +106,7 @@ def cell(value: float | None, column: str) -> str:
 
 def rows_of_pictures(drawn: Sequence[tuple[np.ndarray, str]]) -> list[str]:
     """Pictures with captions, in rows of four."""
-    pictures = [picture(_smaller(pixels), caption) for pixels, caption in drawn]
-    pictures += ["<figure></figure>"] * (-len(pictures) % A_ROW)  # so that those of the last row are no larger
-    return [figure_row(pictures[first : first + A_ROW]) for first in range(0, len(pictures), A_ROW)]
+    return figure_rows([picture(_smaller(pixels), caption) for pixels, caption in drawn], A_ROW)
 
 
 def _smaller(pixels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from sempre.files import whole_or_absent
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
+h1 { font-size: 1.6em; } h3 { font-size: 1em; margin: 1.5em 0 .5em; }
+h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: .3em .9em; border-bottom: 1px solid #eee; }
 th, td { text-align: right; } th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } .row { display: flex; gap: 6px; } .row figure { flex: 1; margin: 0 0 8px; min-width: 0; }
@@ -23,7 +24,7 @@ figcaption { font-size: .85em; color: #555; }
 
 
 def write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
-    """Write a page of HTML parts (`heading`, `paragraph`, `table`, `picture`, `figure_row`)."""
+    """Write a page of HTML parts (`heading`, `paragraph`, `table`, `picture`, `figure_row` and others)."""
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -35,6 +36,10 @@ def write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
 
 def heading(text: str) -> str:
     return f"<h2>{html.escape(text)}</h2>"
+
+
+def subheading(text: str) -> str:
+    return f"<h3>{html.escape(text)}</h3>"
 
 
 def paragraph(text: str) -> str:
@@ -74,3 +79,9 @@ def picture(source: np.ndarray | Figure | Path, caption: str = "") -> str:
 def figure_row(pictures: Sequence[str]) -> str:
     """Pictures side by side."""
     return f'<div class="row">{"".join(pictures)}</div>'
+
+
+def figure_rows(pictures: Sequence[str], columns: int) -> list[str]:
+    """Pictures in rows of `columns`, all of the same width."""
+    padded = [*pictures, *["<figure></figure>"] * (-len(pictures) % columns)]
+    return [figure_row(padded[first : first + columns]) for first in range(0, len(padded), columns)]

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -45,6 +46,21 @@ def test_summaries_are_means_and_sums():
     repeats = summarise_repeats([summary, summary | {"aji_plus": 0.7}])
     assert repeats["aji_plus"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.02)})
     assert summarise_repeats([summary])["aji_plus"]["std"] == 0.0
+
+
+def test_counts_by_size_are_summed_over_samples_and_kept_apart_from_the_scores_of_repeats():
+    image = np.zeros((20, 20), int)
+    image[2:18, 2:18] = 3  # 16x16 px, a disc of 18 px
+    nothing = np.zeros_like(image)
+    samples = {"a": score_sample(label_overlap(image, image)), "b": score_sample(label_overlap(image, nothing))}
+    summary = summarise(samples)
+    assert summary["size_bins"]["edges_px"] == [8, 16, 32, 64, 128, 256]
+    assert summary["size_bins"]["true"] == [0, 0, 2, 0, 0, 0, 0]
+    assert summary["size_bins"]["found"] == [0, 0, 1, 0, 0, 0, 0]
+    assert json.loads(json.dumps(summary)) == summary
+    scores = summarise_repeats([summary, summary])
+    assert "size_bins" not in scores
+    assert all(set(score) == {"mean", "std"} for score in scores.values())
 
 
 def test_average_precision_of_known_cases():
