@@ -75,6 +75,7 @@ class Options:
     scale_range: list[float] = field(default_factory=lambda: [0.4, 1.6])  # magnification, drawn for each crop
     rotation: float = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
     inverted: float = 0.3  # share of the crops whose grey values are inverted
+    annotated: float = 0.1  # share of the crops that letters, scale bars and the like are burnt into
     rate: float = 2e-3  # peak learning rate of AdamW
     warmup: float = 0.02  # share of the steps that warm up
     weight_decay: float = 0.02  # of AdamW, on matrices only
@@ -165,7 +166,7 @@ def train(
         renders = LabelledSet(options.renders)
         sources.append(cut(renders, np.arange(len(renders))))
         shares = [1 - options.render_share, options.render_share]
-    crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted)
+    crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
     loader = DataLoader(
         crops,
         batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from sempre.data.crops import VARIETY, generator
 from sempre.data.detection_crops import DetectionCrops
+from sempre.images.synthetic.annotations import annotate
 
 STRIDE = 2  # px of a crop for each px of the maps
 
@@ -27,6 +28,7 @@ class DenseCrops(Dataset):
         count: items an epoch.
         seed: of all draws.
         inverted: share of the crops whose grey values are inverted.
+        annotated: share of the crops that scale bars, letters and the like are burnt into, which are no particles.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class DenseCrops(Dataset):
         count: int,
         seed: int = 0,
         inverted: float = 0.3,
+        annotated: float = 0.1,
     ):
         self.sources, self.shares = list(sources), np.array(shares) / np.sum(shares)
-        self.count, self.seed, self.inverted = count, seed, inverted
+        self.count, self.seed, self.inverted, self.annotated = count, seed, inverted, annotated
 
     def __len__(self) -> int:
         return self.count
@@ -53,8 +56,12 @@ class DenseCrops(Dataset):
         source = self.sources[int(draws.choice(len(self.sources), p=self.shares))]
         # One of a source's crops, at a magnification and place of its own: its epoch is the sample's number.
         pixels, layers = source.crop((epoch * self.count + sample, int(draws.integers(len(source)))))
+        labels = layers.max(axis=0).astype(np.int32)
+        if draws.random() < self.annotated:
+            pixel_size_nm = float(np.exp(draws.uniform(0, 5)))
+            pixels, labels = annotate(np.rint(pixels).astype(np.uint8), labels, pixel_size_nm, draws)
         image = vary(pixels, draws, self.inverted)
-        foreground, depth, boundary = (halved(part) for part in true_maps(layers.max(axis=0)))
+        foreground, depth, boundary = (halved(part) for part in true_maps(labels))
         return {
             "image": torch.from_numpy(image)[None],
             "foreground": torch.from_numpy(foreground),
