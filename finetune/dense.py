@@ -160,6 +160,7 @@ def train(
         scale_range=tuple(options.scale_range),
         rotation=options.rotation,
         pad="reflect",
+        depths=True,
     )
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:

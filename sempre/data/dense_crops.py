@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sempre.data.crops import VARIETY, generator
+from sempre.data.depth import boundaries
 from sempre.data.detection_crops import DetectionCrops
 from sempre.images.synthetic.annotations import annotate
 
@@ -20,10 +21,10 @@ class DenseCrops(Dataset):
 
     An item's key is (epoch, sample), as `EpochSampler` yields them; all randomness is a function of (seed, epoch,
     sample). An item is a dict: `image` float32 `[1, S, S]` in [0, 1]; `foreground`, `depth` and `boundary` float32
-    `[S / 2, S / 2]`, `true_maps` at half the resolution.
+    `[S / 2, S / 2]`, at half the resolution. Depth is that in the whole micrograph, whatever the crop shows of it.
 
     Args:
-        sources: crops of each labelled set.
+        sources: crops of each labelled set, with their depths.
         shares: how probable each source is.
         count: items an epoch.
         seed: of all draws.
@@ -55,19 +56,15 @@ class DenseCrops(Dataset):
         draws = generator(self.seed, epoch, sample, VARIETY)
         source = self.sources[int(draws.choice(len(self.sources), p=self.shares))]
         # One of a source's crops, at a magnification and place of its own: its epoch is the sample's number.
-        pixels, layers = source.crop((epoch * self.count + sample, int(draws.integers(len(source)))))
+        (pixels, depths), layers = source.crop((epoch * self.count + sample, int(draws.integers(len(source)))))
         labels = layers.max(axis=0).astype(np.int32)
         if draws.random() < self.annotated:
             pixel_size_nm = float(np.exp(draws.uniform(0, 5)))
             pixels, labels = annotate(np.rint(pixels).astype(np.uint8), labels, pixel_size_nm, draws)
         image = vary(pixels, draws, self.inverted)
-        foreground, depth, boundary = (halved(part) for part in true_maps(labels))
-        return {
-            "image": torch.from_numpy(image)[None],
-            "foreground": torch.from_numpy(foreground),
-            "depth": torch.from_numpy(depth),
-            "boundary": torch.from_numpy(boundary),
-        }
+        maps = {"foreground": labels > 0, "depth": depths / 255 * (labels > 0), "boundary": boundaries(labels)}
+        maps = {name: torch.from_numpy(halved(values)) for name, values in maps.items()}
+        return {"image": torch.from_numpy(image)[None], **maps}
 
 
 def vary(pixels: np.ndarray, draws: np.random.Generator, inverted: float = 0.3) -> np.ndarray:
@@ -88,30 +85,6 @@ def vary(pixels: np.ndarray, draws: np.random.Generator, inverted: float = 0.3) 
         noise = draws.standard_normal(image.shape, dtype=np.float32)
         image = image + np.float32(draws.uniform(0.01, 0.12)) * noise
     return np.clip(image, 0, 1).astype(np.float32)
-
-
-def true_maps(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Foreground, depth and boundary of a label image `[h, w]`, float32 `[h, w]` each.
-
-    Depth is the distance to the instance's outline over the largest in the instance. Boundary is 1 on the pixels of
-    which a neighbour (of four) belongs to something else, on both sides.
-    """
-    foreground = labels > 0
-    boundary = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        differs = np.diff(labels, axis=axis) != 0
-        before, after = [slice(None)] * 2, [slice(None)] * 2
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        boundary[tuple(before)] |= differs
-        boundary[tuple(after)] |= differs
-    depth = np.zeros(labels.shape, np.float32)
-    if foreground.any():
-        # An outline lies between pixels, half a pixel from the centres of those next to it.
-        distance = ndimage.distance_transform_edt(np.pad(foreground & ~boundary, 1))[1:-1, 1:-1] + 0.5 * foreground
-        deepest = np.zeros(int(labels.max()) + 1)
-        np.maximum.at(deepest, labels.ravel(), distance.ravel())
-        depth = (distance / np.maximum(deepest[labels], 0.5) * foreground).astype(np.float32)
-    return foreground.astype(np.float32), depth, boundary.astype(np.float32)
 
 
 def halved(values: np.ndarray) -> np.ndarray:

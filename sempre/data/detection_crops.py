@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sempre.data.crops import AUGMENT, generator
+from sempre.data.depth import depth
 from sempre.data.labelled import LabelledMicrograph, LabelledSet
 from sempre.errors import InputError
+from sempre.images.normalise import to_uint8
 
 MIN_PIXELS = 16  # an instance cut off by the crop's border is kept when at least this much of it is seen,
 MIN_VISIBLE = 0.1  # and at least this share
@@ -41,6 +44,7 @@ class DetectionCrops(Dataset):
         contrast: grey values are spread about 0.5 by a factor of up to 1 + contrast, or its inverse.
         pad: what lies outside of the micrograph: "zero", or "reflect" its mirror image, whose instances count as
             further ones; "error" refuses micrographs smaller than the crop and is zero in corners that rotation opens.
+        depths: cut the instances' depth (`sempre.data.depth`) with the pixels; `crop` shows it as a second channel.
         cache: keep the micrographs in memory (uint8 pixels, uint16 labels).
 
     Raises:
@@ -62,6 +66,7 @@ class DetectionCrops(Dataset):
         brightness: float = 0.1,
         contrast: float = 0.2,
         pad: str = "zero",
+        depths: bool = False,
         cache: bool = True,
     ):
         if pad not in ("zero", "reflect", "error"):
@@ -72,7 +77,7 @@ class DetectionCrops(Dataset):
             raise InputError(f"no micrograph of {labelled.folder} is on this side of the split: add images")
         self.labelled, self.indices, self.size, self.seed = labelled, np.asarray(indices), size, seed
         self.repeats, self.flip, self.scale_range, self.rotation = repeats, flip, scale_range, rotation
-        self.brightness, self.contrast, self.pad = brightness, contrast, pad
+        self.brightness, self.contrast, self.pad, self.depths = brightness, contrast, pad, depths
         self._cache: dict[int, LabelledMicrograph] = {}
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             for index, micrograph in zip(self.indices.tolist(), threads.map(self._read, self.indices), strict=True):
@@ -90,12 +95,13 @@ class DetectionCrops(Dataset):
         image, layers, areas, draws = self._crop(key)
         contrast = (1 + self.contrast) ** draws.uniform(-1, 1)
         brightness = self.brightness * draws.uniform(-1, 1)
-        image = torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0).to(torch.float32)
+        image = torch.from_numpy(np.ascontiguousarray(image[:1])).to(torch.float32)
         image = image.div_(255).sub_(0.5).mul_(contrast).add_(0.5 + brightness).clamp_(0, 1)
         return image, detection_target(*visible_instances(layers, areas))
 
     def crop(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """What an item shows: pixels `[S, S]` (0 to 255) as they are, and all label layers `[L, S, S]`, slivers too."""
+        """What an item shows: pixels as they are and, with `depths`, the depths behind them, `[C, S, S]` from 0 to 255;
+        and all label layers `[L, S, S]`, slivers too."""
         image, layers, *_ = self._crop(key)
         return image, layers
 
@@ -113,6 +119,7 @@ class DetectionCrops(Dataset):
         return image, layers, areas, draws
 
     def _read(self, index: int) -> LabelledMicrograph:
+        """The micrograph, its `pixels` as channels `[C, H, W]`."""
         micrograph = self.labelled.read(index)
         height, width = micrograph.pixels.shape
         side = int(np.ceil(self.size / self.scale_range[0]))
@@ -121,18 +128,21 @@ class DetectionCrops(Dataset):
                 f"{self.labelled.images[index]} is {height}x{width} px, smaller than the crop of {side} px: "
                 "take smaller crops, or pad=zero"
             )
-        return micrograph
+        channels = [micrograph.pixels]
+        if self.depths:
+            channels.append(to_uint8(np.max([depth(layer) for layer in micrograph.layers], axis=0)))
+        return replace(micrograph, pixels=np.stack(channels))
 
     def _draw(
         self, micrograph: LabelledMicrograph, draws: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One crop: pixels `[S, S]`, layers `[L, S, S]`, and the whole instances' areas at the crop's scale."""
+        """One crop: channels `[C, S, S]`, layers `[L, S, S]`, and the whole instances' areas at the crop's scale."""
         low, high = np.log(self.scale_range)
         scale = float(np.exp(draws.uniform(low, high)))
         angle = np.deg2rad(self.rotation * draws.uniform(-1, 1))
         turns, mirrored = draws.integers(4), draws.integers(2)
         side = self.size / scale
-        centre = [_centre(length, side, draws) for length in micrograph.pixels.shape]
+        centre = [_centre(length, side, draws) for length in micrograph.pixels.shape[1:]]
         if scale == 1 and angle == 0:
             corner = [round(middle - side / 2) for middle in centre]
             pixels, layers, areas = _window(micrograph, corner, self.size, self.pad)
@@ -144,9 +154,9 @@ class DetectionCrops(Dataset):
             middle = np.array(centre) - corner - 0.5
             pixels, layers, areas = _resample(*window, middle, scale, angle, self.size)
         if self.flip:
-            pixels, layers = np.rot90(pixels, turns), np.rot90(layers, turns, axes=(1, 2))
+            pixels, layers = (np.rot90(part, turns, axes=(1, 2)) for part in (pixels, layers))
             if mirrored:
-                pixels, layers = pixels[:, ::-1], layers[:, :, ::-1]
+                pixels, layers = pixels[:, :, ::-1], layers[:, :, ::-1]
         return pixels, layers, areas
 
 
@@ -203,17 +213,16 @@ def _centre(length: int, side: float, draws: np.random.Generator) -> float:
 def _window(
     micrograph: LabelledMicrograph, corner: Sequence[int], side: int, pad: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The square of `side` px at `corner`, which may lie outside in part: pixels, layers, areas."""
-    height, width = micrograph.pixels.shape
+    """The square of `side` px at `corner`, which may lie outside in part: channels, layers, areas."""
+    height, width = micrograph.pixels.shape[1:]
     y, x = corner
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
-    pixels = micrograph.pixels[top:bottom, left:right]
-    layers = micrograph.layers[:, top:bottom, left:right]
-    if pixels.shape == (side, side):
+    pixels, layers = (part[:, top:bottom, left:right] for part in (micrograph.pixels, micrograph.layers))
+    if pixels.shape[1:] == (side, side):
         return pixels, layers, micrograph.areas
-    missing = [(top - y, y + side - bottom), (left - x, x + side - right)]
+    missing = [(0, 0), (top - y, y + side - bottom), (left - x, x + side - right)]
     mode = "symmetric" if pad == "reflect" else "constant"
-    pixels, layers = np.pad(pixels, missing, mode=mode), np.pad(layers, [(0, 0), *missing], mode=mode)
+    pixels, layers = (np.pad(part, missing, mode=mode) for part in (pixels, layers))
     if pad != "reflect":
         return pixels, layers, micrograph.areas
     # An instance and its mirror image are two, unless they touch.
@@ -234,7 +243,7 @@ def _resample(
     warp = {"matrix": matrix, "offset": middle - matrix @ np.full(2, (size - 1) / 2), "output_shape": (size, size)}
     pixels = pixels.astype(np.float32)
     if scale < 1:  # what the coarser grid cannot show must not alias
-        pixels = ndimage.gaussian_filter(pixels, (1 / scale - 1) / 2)
-    pixels = ndimage.affine_transform(pixels, order=1, **warp)
+        pixels = ndimage.gaussian_filter(pixels, (1 / scale - 1) / 2, axes=(1, 2))
+    pixels = np.stack([ndimage.affine_transform(channel, order=1, **warp) for channel in pixels])
     layers = np.stack([ndimage.affine_transform(layer, order=0, **warp) for layer in layers])
     return pixels, layers, areas * scale**2
