@@ -14,7 +14,7 @@ WHOLE = 2.5  # a micrograph of up to this many tiles' area goes through in one p
 LEAST_TILE = 64  # px of what the network sees; smaller ones show too little around a particle
 # A tile overflows where this share of the particles that it can list is found, or of the proposals for them: measured
 # with 300, packed fields lost particles from some 0.3 of the proposals on, for several show the same one.
-FULL_DETECTIONS, FULL_PROPOSALS = 0.9, 0.25
+FULL_DETECTIONS, FULL_PROPOSALS = 0.9, 0.15
 COUNTED_SCORE = 0.3  # detections from this score on fill a tile, even if the threshold is higher
 
 

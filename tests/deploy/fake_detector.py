@@ -36,3 +36,19 @@ def perfect_detector(view, reduction=1):
     scores = np.linspace(0.99, 0.6, len(boxes), dtype=np.float32)
     boxes = np.array(boxes, np.float32).reshape(-1, 4) * reduction
     return Detections(boxes, scores, np.array(masks, np.float32).reshape(-1, CELLS, CELLS))
+
+
+class LabelSession:
+    """In place of onnxruntime's session: `perfect_detector` on an image of labels, with the `cap` best of its finds."""
+
+    def __init__(self, cap):
+        self.cap, self.calls = cap, 0
+
+    def run(self, names, inputs):
+        self.calls += 1
+        grey = inputs["image"][0, 0]
+        labels = np.rint(grey).astype(np.int32)
+        labels[np.abs(grey - labels) > 0.01] = 0  # blends of two labels, where the view is reduced
+        found = perfect_detector(labels)
+        best = np.random.default_rng(len(found.scores)).permutation(len(found.scores))[: self.cap]
+        return [found.boxes[best], np.sort(found.scores)[::-1][: self.cap], found.masks[best]]
