@@ -47,6 +47,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["sempre", "sempre.*"]),
+    package_data={"sempre.released": [f"*/*.{suffix}" for suffix in ("onnx", "json", "safetensors", "md")]},
     install_requires=DEPLOYMENT,
     extras_require={
         "train": TRAINING,

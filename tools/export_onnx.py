@@ -60,6 +60,7 @@ def main() -> None:
         compared = check_export(model, graph, pixels, threshold)
         description = {
             "format": 1,
+            "kind": "mask_rcnn",
             "sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
             "input": {"percentiles": percentiles, "low": 0, "high": 1, "scale": scale},
             "tile": TILE,
@@ -69,6 +70,7 @@ def main() -> None:
             "class_names": details["class_names"],
             "pixel_size_nm": details["pixel_size_nm"],
             "detections_per_tile": model.roi_heads.detections_per_img,
+            "proposals_per_tile": model.rpn._post_nms_top_n["testing"],
             "sempre_version": sempre.__version__,
         }
         graph.with_suffix(".json").write_text(json.dumps(description, indent=1), encoding="utf-8")

@@ -9,11 +9,12 @@ from sempre.files import file_sha256
 
 FORMAT = 1
 NAMES = ("model.onnx", "model.json")
+FEWEST_PROPOSALS = 300  # of our configurations, for the bundles of before that do not say how many they have
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `model.json` says.
+    """What `model.json` says of a model of any kind.
 
     Grey values are mapped so that the `percentiles` of the whole micrograph become `low` and `high`, and the network
     sees it at `scale` times its size. `tile` and `overlap` are in px of what the network sees; `pixel_size_nm` is that
@@ -21,26 +22,35 @@ class Bundle:
     """
 
     model: Path
+    kind: str
     percentiles: tuple[float, float]
     low: float
     high: float
     scale: float
     tile: int
     overlap: int
-    score_threshold: float
-    mask_threshold: float
     class_names: tuple[str, ...]
     pixel_size_nm: float | None
-    detections_per_tile: int
     sempre_version: str
+
+
+@dataclass(frozen=True)
+class MaskRCNNBundle(Bundle):
+    """A detector: of what it sees at once it looks closer at `proposals_per_tile` boxes, which may show the same
+    particle, and lists at most `detections_per_tile` particles."""
+
+    score_threshold: float
+    mask_threshold: float
+    detections_per_tile: int
+    proposals_per_tile: int
 
 
 def read_bundle(folder: str | Path) -> Bundle:
     """Read and check a bundle.
 
     Raises:
-        InputError: for a folder or file that is missing, JSON that is damaged or says what cannot be, a format this
-            version does not know, and a model that is not the one described (by its SHA-256).
+        InputError: for a folder or file that is missing, JSON that is damaged or says what cannot be, a format or kind
+            this version does not know, and a model that is not the one described (by its SHA-256).
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -56,8 +66,12 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None
         raise InputError(f"{description} has the format {found!r}, this sempre reads {FORMAT}: export again or upgrade")
+    kind = fields.get("kind", "mask_rcnn")  # bundles of before there were kinds do not say
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise InputError(f"{description} is of the kind {kind!r}, this sempre reads {known}: export again or upgrade")
     try:
-        bundle = _bundle(model, fields)
+        bundle = KINDS[kind](_read_shared(model, kind, fields), fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{description} lacks or garbles {error}: export the bundle again") from error
     if file_sha256(model) != fields["sha256"]:
@@ -65,35 +79,59 @@ def read_bundle(folder: str | Path) -> Bundle:
     return bundle
 
 
-def _bundle(model: Path, fields: dict) -> Bundle:
+def _read_shared(model: Path, kind: str, fields: dict) -> dict:
+    """The fields of `Bundle`, checked."""
     low_percentile, high_percentile = map(float, fields["input"]["percentiles"])
     pixel_size_nm = fields["pixel_size_nm"]
-    bundle = Bundle(
-        model=model,
-        percentiles=(low_percentile, high_percentile),
-        low=float(fields["input"]["low"]),
-        high=float(fields["input"]["high"]),
-        scale=float(fields["input"]["scale"]),
-        tile=int(fields["tile"]),
-        overlap=int(fields["overlap"]),
+    shared = {
+        "model": model,
+        "kind": kind,
+        "percentiles": (low_percentile, high_percentile),
+        "low": float(fields["input"]["low"]),
+        "high": float(fields["input"]["high"]),
+        "scale": float(fields["input"]["scale"]),
+        "tile": int(fields["tile"]),
+        "overlap": int(fields["overlap"]),
+        "class_names": tuple(map(str, fields["class_names"])),
+        "pixel_size_nm": None if pixel_size_nm is None else float(pixel_size_nm),
+        "sempre_version": str(fields["sempre_version"]),
+    }
+    _check(
+        {
+            "sha256": isinstance(fields["sha256"], str),
+            "input.percentiles": 0 <= low_percentile < high_percentile <= 100,
+            "input.scale": 0 < shared["scale"] <= 16,
+            "tile": shared["tile"] > 0,
+            "overlap": 0 <= shared["overlap"] < shared["tile"],
+            "pixel_size_nm": shared["pixel_size_nm"] is None or shared["pixel_size_nm"] > 0,
+        }
+    )
+    return shared
+
+
+def _read_mask_rcnn(shared: dict, fields: dict) -> MaskRCNNBundle:
+    bundle = MaskRCNNBundle(
+        **shared,
         score_threshold=float(fields["score_threshold"]),
         mask_threshold=float(fields["mask_threshold"]),
-        class_names=tuple(map(str, fields["class_names"])),
-        pixel_size_nm=None if pixel_size_nm is None else float(pixel_size_nm),
         detections_per_tile=int(fields["detections_per_tile"]),
-        sempre_version=str(fields["sempre_version"]),
+        proposals_per_tile=int(fields.get("proposals_per_tile", FEWEST_PROPOSALS)),
     )
-    possible = {
-        "sha256": isinstance(fields["sha256"], str),
-        "input.percentiles": 0 <= low_percentile < high_percentile <= 100,
-        "input.scale": 0 < bundle.scale <= 16,
-        "tile": bundle.tile > 0,
-        "overlap": 0 <= bundle.overlap < bundle.tile,
-        "score_threshold": 0 <= bundle.score_threshold <= 1,
-        "mask_threshold": 0 <= bundle.mask_threshold <= 1,
-        "pixel_size_nm": bundle.pixel_size_nm is None or bundle.pixel_size_nm > 0,
-    }
+    _check(
+        {
+            "score_threshold": 0 <= bundle.score_threshold <= 1,
+            "mask_threshold": 0 <= bundle.mask_threshold <= 1,
+            "detections_per_tile": bundle.detections_per_tile > 0,
+            "proposals_per_tile": bundle.proposals_per_tile > 0,
+        }
+    )
+    return bundle
+
+
+def _check(possible: dict[str, bool]) -> None:
     for name, holds in possible.items():
         if not holds:
             raise ValueError(f"'{name}'")
-    return bundle
+
+
+KINDS = {"mask_rcnn": _read_mask_rcnn}  # what reads the fields that a kind has of its own

@@ -1,6 +1,6 @@
-"""`sempre segment`: particles of micrographs, on the microscope's PC.
+"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`: what comes with it.
 
-sempre segment IMAGES... --model BUNDLE --out FOLDER
+sempre segment IMAGES... [--model MODEL] --out FOLDER
 """
 
 import argparse
@@ -14,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 import sempre
+from sempre.deploy.instance import Box
 from sempre.deploy.overlay import write_overlay
 from sempre.deploy.particles import write_csv
+from sempre.deploy.released import DEFAULT, find_bundle, list_released
 from sempre.deploy.rois import write_rois
 from sempre.deploy.segmenter import Segmentation, Segmenter
 from sempre.deploy.size_plot import write_size_plot
@@ -32,18 +34,30 @@ SUMMARY = (
     "covered_share",
     "median_equivalent_diameter_px",
     "median_equivalent_diameter_nm",
+    "overflowing_tiles",
     "error",
 )
+EXAMPLES = """examples:
+  sempre segment my_micrographs --out results            outline and measure all particles of a folder
+  sempre segment a.tif --model my_bundle --out results --pixel-size-nm 2.5 --imagej-rois
+                                                         with your own model, sizes in nm, outlines for ImageJ
+  sempre models                                          the models that come with sempre, and how good they are
+"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Exit with 0, with 1 if some micrographs could not be segmented, 2 for arguments or a bundle of no use."""
     options = _parser().parse_args(argv)
-    run_command(lambda: segment(options))
+    run_command(lambda: options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sempre", description="Segment the particles in electron micrographs.")
+    parser = argparse.ArgumentParser(
+        prog="sempre",
+        description="Segment the particles in electron micrographs.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"sempre {sempre.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -53,7 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         " and shapes) and NAME_overlay.png; for all together summary.csv and size_distribution.png.",
     )
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a micrograph, or a folder of them")
-    command.add_argument("--model", required=True, type=Path, metavar="BUNDLE", help="the folder with model.onnx")
+    command.add_argument(
+        "--model",
+        help=f"a bundle's folder, or the name of a model that comes with sempre (default: {DEFAULT})",
+    )
     command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
     command.add_argument(
         "--pixel-size-nm", type=float, metavar="NM", help="nm per pixel, instead of what the files say"
@@ -64,16 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip for ImageJ's ROI manager too")
     command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
     command.add_argument("--threads", type=int, metavar="N", help="processor threads for the network (default: all)")
+    command.set_defaults(run=segment)
+    command = commands.add_parser(
+        "models", help="list the models that come with sempre", description="List the models that come with sempre."
+    )
+    command.set_defaults(run=list_models)
     return parser
 
 
 @dataclass(frozen=True)
 class Result:
-    """A segmented micrograph's row of the summary, and its particles' equivalent diameters in px."""
+    """A segmented micrograph's row of the summary, its particles' equivalent diameters in px, and the boxes in which
+    some may be missing."""
 
     row: dict[str, str]
     diameters: np.ndarray
     pixel_size_nm: float | None
+    overflowing: list[Box]
 
 
 def segment(options: argparse.Namespace) -> int:
@@ -87,7 +111,7 @@ def segment(options: argparse.Namespace) -> int:
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
     paths = list_micrographs(options.images, options.out)
-    segmenter = Segmenter(options.model, options.threads)
+    segmenter = Segmenter(find_bundle(options.model), options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     results, rows = [], []
     for path in tqdm(paths, unit="micrograph", disable=None):  # no bar where stderr is no terminal
@@ -98,6 +122,13 @@ def segment(options: argparse.Namespace) -> int:
             tqdm.write(f"error: {path.name}: {message}", file=sys.stderr)
             rows.append({"micrograph": path.name, "error": message})
             continue
+        if result.overflowing:
+            x0, y0, x1, y1 = result.overflowing[0]
+            tqdm.write(
+                f"warning: {path.name}: {len(result.overflowing)} tiles hold more particles than the model lists, the"
+                f" first at x {x0} to {x1}, y {y0} to {y1} px: some may be missing, record at a higher magnification",
+                file=sys.stderr,
+            )
         results.append(result)
         rows.append(result.row)
     write_summary(options.out / "summary.csv", rows)
@@ -148,7 +179,8 @@ def segment_micrograph(path: Path, segmenter: Segmenter, options: argparse.Names
     if options.imagej_rois:
         write_rois(options.out / f"{path.stem}_rois.zip", segmentation.labels)
     diameters = np.array([particle.equivalent_diameter for particle in segmentation.particles])
-    return Result(_summarise(path, segmentation, diameters), diameters, pixel_size_nm)
+    row = _summarise(path, segmentation, diameters)
+    return Result(row, diameters, pixel_size_nm, segmentation.overflowing)
 
 
 def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) -> dict[str, str]:
@@ -159,6 +191,7 @@ def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) ->
         "height_px": str(height),
         "particles": str(len(diameters)),
         "covered_share": f"{np.count_nonzero(segmentation.labels) / segmentation.labels.size:.4f}",
+        "overflowing_tiles": str(len(segmentation.overflowing)),
     }
     if segmentation.pixel_size_nm is not None:
         row["pixel_size_nm"] = f"{segmentation.pixel_size_nm:.6g}"
@@ -187,6 +220,26 @@ def plot_sizes(path: Path, results: list[Result]) -> None:
     known = all(result.pixel_size_nm is not None for result in with_particles)
     diameters = [result.diameters * (result.pixel_size_nm if known else 1.0) for result in with_particles]
     write_size_plot(path, np.concatenate(diameters), "nm" if known else "px", len(results))
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """Print the models that come with sempre: name, kind, size, and AJI+ on each set that it was scored on."""
+    models = list_released()
+    if not models:
+        print("No models come with this sempre: make one with tools/export_onnx.py, and segment with --model BUNDLE.")
+        return
+    rows = [("name", "kind", "MB", "scored on", "micrographs", "AJI+")]
+    for model in models:
+        row = (model.name, model.bundle.kind, f"{model.size / 1e6:.1f}")
+        scores = [
+            (name, f"{of['micrographs']:.0f}", f"{of['aji_plus']:.3f} ± {of['std']:.3f}")
+            for name, of in model.scores.items()
+        ]
+        first, *others = scores or [("-", "-", "-")]
+        rows += [(*row, *first), *(("", "", "", *other) for other in others)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

@@ -1,29 +1,33 @@
-"""Segment micrographs with an exported detector, on onnxruntime, without PyTorch."""
+"""Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from sempre.deploy.bundle import read_bundle
-from sempre.deploy.painting import paint_particles
+from sempre.deploy.detector import Detector
+from sempre.deploy.instance import Box
 from sempre.deploy.particles import Particle, measure_particles
-from sempre.deploy.tiling import detect_in_tiles
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
-from sempre.images.resize import boxes_between, resize
 
-WHOLE = 2.5  # a micrograph of up to this many tiles' area goes through in one piece
+MODELS = {"mask_rcnn": Detector}  # what runs a bundle of each kind
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """`labels` int32 `[H, W]`, 0 = background; `particles[k]` has the id k + 1, by falling score."""
+    """`labels` int32 `[H, W]`, 0 = background; `particles[k]` has the id k + 1, by falling score.
+
+    `overflowing` are boxes (x0, y0, x1, y1, px) in which particles may be missing, because there were more than the
+    model lists.
+    """
 
     labels: np.ndarray
     particles: list[Particle]
     pixel_size_nm: float | None = None
+    overflowing: list[Box] = field(default_factory=list)
 
 
 class Segmenter:
@@ -46,15 +50,16 @@ class Segmenter:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
         self.bundle = read_bundle(bundle_folder)
         # In px of the micrograph, whatever scale the network sees it at.
-        self.tile = round((tile or self.bundle.tile) / self.bundle.scale)
-        self.overlap = min(round(self.bundle.overlap / self.bundle.scale), self.tile // 2)
+        tile = round((tile or self.bundle.tile) / self.bundle.scale)
+        overlap = min(round(self.bundle.overlap / self.bundle.scale), tile // 2)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors only
         try:
-            self.session = onnxruntime.InferenceSession(self.bundle.model, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(self.bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
             raise InputError(f"{self.bundle.model} cannot be loaded: {error}; a newer onnxruntime may help") from error
+        self.model = MODELS[self.bundle.kind](self.bundle, session, tile, overlap)
 
     def segment(
         self, pixels: np.ndarray, pixel_size_nm: float | None = None, score_threshold: float | None = None
@@ -71,36 +76,12 @@ class Segmenter:
         """
         if pixels.ndim != 2 or pixels.size == 0:
             raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
-        threshold = self.bundle.score_threshold if score_threshold is None else score_threshold
-        if not 0 <= threshold <= 1:
-            raise InputError(f"the score threshold {threshold} lies outside [0, 1]")
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
         if pixels.dtype == bool:  # which has no percentiles
             pixels = pixels.astype(np.uint8)
         image = percentile_normalise(pixels, *self.bundle.percentiles)
         image *= self.bundle.high - self.bundle.low
         image += self.bundle.low
-        fits = pixels.size <= WHOLE * self.tile**2
-        instances = detect_in_tiles(
-            image,
-            lambda view: self._detect(view, threshold),
-            max(pixels.shape) if fits else self.tile,
-            0 if fits else self.overlap,
-            self.bundle.mask_threshold,
-        )
-        scores = np.array([instance.score for instance in instances])
-        masks = [(instance.y, instance.x, instance.mask) for instance in instances]
-        labels, kept = paint_particles(masks, scores, pixels.shape)
-        return Segmentation(labels, measure_particles(labels, scores[kept]), pixel_size_nm)
-
-    def _detect(self, view: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        seen = resize(np.asarray(view, dtype=np.float32), self.bundle.scale)
-        inputs = {
-            "image": np.ascontiguousarray(seen)[None, None],
-            "score_threshold": np.array([threshold], dtype=np.float32),
-        }
-        try:
-            boxes, scores, masks = self.session.run(["boxes", "scores", "masks"], inputs)
-        except Exception as error:  # out of memory among them
-            size = f"{view.shape[1]}x{view.shape[0]} px"
-            raise InputError(f"the model failed on {size}: {error}; smaller tiles take less memory") from error
-        return boxes_between(boxes, seen.shape, view.shape), scores, masks
+        labels, scores, overflowing = self.model.segment(image, score_threshold)
+        return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)

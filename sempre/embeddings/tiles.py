@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sempre.data.sources import FolderSource, StoreSource
-from sempre.deploy.tiling import Box, tile_boxes
+from sempre.deploy.instance import Box
+from sempre.deploy.tiling import tile_boxes
 from sempre.embeddings.embedding_file import Embedding, Embeddings
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, input_shape

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sempre.deploy.bundle import read_bundle
+from sempre.deploy.bundle import FEWEST_PROPOSALS, read_bundle
 from sempre.errors import InputError
 
 
@@ -11,6 +11,16 @@ def test_reads_what_model_json_says(any_bundle):
     assert (bundle.tile, bundle.overlap, bundle.score_threshold, bundle.pixel_size_nm) == (512, 128, 0.6, 2.5)
     assert bundle.percentiles == (1, 99) and (bundle.low, bundle.high) == (0, 1)
     assert bundle.class_names == ("particle",) and bundle.model.name == "model.onnx"
+
+
+def test_a_bundle_that_names_no_kind_or_proposals_is_an_old_mask_rcnn(any_bundle):
+    bundle = read_bundle(any_bundle())
+    assert (bundle.kind, bundle.proposals_per_tile) == ("mask_rcnn", FEWEST_PROPOSALS)
+
+
+def test_a_kind_of_another_version(any_bundle):
+    with pytest.raises(InputError, match="kind 'transformer'"):
+        read_bundle(any_bundle(kind="transformer"))
 
 
 def test_the_pixel_size_may_be_unknown(any_bundle):

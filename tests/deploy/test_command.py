@@ -1,4 +1,6 @@
 import csv
+import json
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +11,10 @@ from PIL import Image
 from roifile import ImagejRoi
 
 import sempre
+from sempre.deploy import released
 from sempre.deploy.command import main
 from sempre.images import read_labels
+from tests.deploy.conftest import bright_box_model, write_bundle
 
 
 @pytest.fixture
@@ -155,3 +159,68 @@ def test_runs_as_a_module_without_the_training_libraries(micrographs, bright_box
 def test_version():
     done = subprocess.run([sys.executable, "-m", "sempre.deploy.command", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"sempre {sempre.__version__}")
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, arguments)))
+    return stop.value.code
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A stand-in, empty, for the folder of the models that come with sempre."""
+    monkeypatch.setattr(released, "released_root", lambda: tmp_path / "released")
+    return tmp_path / "released"
+
+
+def test_models_lists_what_comes_with_sempre(shipped, bright_box_bundle, capsys):
+    for name in ("particles", "rods"):
+        shutil.copytree(bright_box_bundle, shipped / name)
+    (shipped / "__pycache__").mkdir()
+    scores = {"EMPS": {"aji_plus": 0.7861, "std": 0.15, "micrographs": 96}}
+    scores["powders"] = {"aji_plus": 0.5, "std": 0.0, "micrographs": 3}
+    (shipped / "particles/scores.json").write_text(json.dumps(scores))
+    assert run("models") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "kind", "MB", "scored", "on", "micrographs", "AJI+"]
+    assert [row.split() for row in rows] == [
+        ["particles", "mask_rcnn", "0.0", "EMPS", "96", "0.786", "±", "0.150"],
+        ["powders", "3", "0.500", "±", "0.000"],
+        ["rods", "mask_rcnn", "0.0", "-", "-", "-"],
+    ]
+
+
+def test_models_says_when_there_are_none(shipped, capsys):
+    assert run("models") == 0
+    assert "No models come with this sempre" in capsys.readouterr().out
+
+
+def test_damaged_scores_are_named(shipped, bright_box_bundle, capsys):
+    shutil.copytree(bright_box_bundle, shipped / "particles")
+    (shipped / "particles/scores.json").write_text("[1]")
+    assert run("models") == 2
+    assert "scores.json holds no scores" in capsys.readouterr().err
+
+
+def test_segments_with_the_model_that_comes_with_sempre(shipped, bright_box_bundle, micrographs, tmp_path):
+    for name in ("particles", "rods"):
+        shutil.copytree(bright_box_bundle, shipped / name)
+    assert run("segment", micrographs, "--out", tmp_path / "default") == 0
+    assert run("segment", micrographs, "--out", tmp_path / "named", "--model", "rods") == 0
+    assert read_rows(tmp_path / "default/summary.csv") == read_rows(tmp_path / "named/summary.csv")
+
+
+def test_without_a_model_the_command_asks_for_one(shipped, micrographs, tmp_path, capsys):
+    assert run("segment", micrographs, "--out", tmp_path / "out") == 2
+    assert run("segment", micrographs, "--out", tmp_path / "out", "--model", "cubes") == 2
+    nothing, unknown = capsys.readouterr().err.splitlines()
+    assert "--model" in nothing and "cubes" in unknown and not (tmp_path / "out").exists()
+
+
+def test_what_the_model_cannot_list_is_named(segment, micrographs, tmp_path, capsys):
+    bundle = write_bundle(tmp_path / "narrow", bright_box_model(), detections_per_tile=1)
+    assert segment(micrographs, model=bundle) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 2 and "first.tif" in warnings[0] and "missing" in warnings[0]
+    assert all(int(row["overflowing_tiles"]) > 0 for row in read_rows(tmp_path / "out/summary.csv"))

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
 
+from sempre.deploy.instance import Instance
 from sempre.deploy.painting import paint_particles
-from sempre.deploy.tiling import Instance, detect_in_tiles, tile_boxes
-
-CELLS = 28
+from sempre.deploy.tiling import Detections, detect_in_tiles, tile_boxes
+from tests.deploy.fake_detector import CELLS, perfect_detector
 
 
 def scatter_discs(random, shape, diameters, gap=3.0):
@@ -29,32 +28,6 @@ def paint_disc(labels, x, y, radius, value):
     view = labels[top : int(y + radius) + 1, left : int(x + radius) + 1]
     rows, columns = np.ogrid[: view.shape[0], : view.shape[1]]
     view[(left + columns + 0.5 - x) ** 2 + (top + rows + 0.5 - y) ** 2 <= radius**2] = value
-
-
-def perfect_detector(tile):
-    """Detects the labels that the tile itself shows: each visible part is one instance, cut where the tile ends.
-
-    Pasting grows a box by a ring of empty cells; here the ring lies around the visible part, or outside the tile.
-    """
-    boxes, masks = [], []
-    limits = np.array(tile.shape)
-    for value in np.unique(tile[tile > 0]):
-        pixels = np.argwhere(tile == value)
-        start, end = pixels.min(axis=0), pixels.max(axis=0) + 1
-        ring = -(-(end - start) // CELLS) + 1
-        crop = (tile[start[0] : end[0], start[1] : end[1]] == value).astype(np.float32)
-        for axis in (0, 1):
-            for side, touches in enumerate((start[axis] == 0, end[axis] == limits[axis])):
-                widths = [(0, 0), (0, 0)]
-                widths[axis] = (0, ring[axis]) if side else (ring[axis], 0)
-                crop = np.pad(crop, widths, mode="edge" if touches else "constant")
-        resized = np.asarray(Image.fromarray(crop).resize((CELLS + 2, CELLS + 2), Image.Resampling.BILINEAR))
-        centre = (start + end) / 2
-        half = ((end - start) / 2 + ring - 0.01) * CELLS / (CELLS + 2)
-        boxes.append([*(centre - half)[::-1], *(centre + half)[::-1]])
-        masks.append(resized[1:-1, 1:-1])
-    scores = np.linspace(0.99, 0.6, len(boxes), dtype=np.float32)
-    return np.array(boxes, np.float32).reshape(-1, 4), scores, np.array(masks, np.float32).reshape(-1, CELLS, CELLS)
 
 
 def tight_box(instance):
@@ -87,7 +60,7 @@ def test_every_disc_is_found_once_wherever_the_seams_lie(seed):
     shape = (2500, 3000)
     diameters = np.concatenate([np.geomspace(5, 120, 60), random.uniform(200, 400, 25)])
     true = scatter_discs(random, shape, diameters)
-    instances = detect_in_tiles(true, perfect_detector, tile=1024, overlap=256)
+    instances, _ = detect_in_tiles(true, perfect_detector, tile=1024, overlap=256)
     assert len(instances) == true.max()
     labels, kept = painted(instances, shape)
     assert len(kept) == true.max()
@@ -101,14 +74,15 @@ def test_a_detector_that_sees_each_tile_differently_gives_no_duplicates(gap):
     diameters = np.concatenate([np.geomspace(5, 50, 50), random.uniform(80, 140, 10)])
     true = scatter_discs(random, shape, diameters, gap)  # with a negative gap, discs touch and hide parts of others
 
-    def detect(tile):
-        boxes, scores, masks = perfect_detector(tile)
+    def detect(tile, reduction):
+        found = perfect_detector(tile, reduction)
+        boxes, masks = found.boxes, found.masks
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         boxes = boxes + (random.normal(0, 0.03, boxes.shape) * sides).clip(-6, 6)
         masks = (masks + random.normal(0, 0.2, masks.shape)).clip(0, 1).astype(np.float32)
-        return boxes.clip(0, [tile.shape[1], tile.shape[0]] * 2), random.uniform(0.5, 1, len(scores)), masks
+        return Detections(boxes.clip(0, [*tile.shape[::-1]] * 2), random.uniform(0.5, 1, len(boxes)), masks)
 
-    labels, kept = painted(detect_in_tiles(true, detect, tile=300, overlap=75), shape)
+    labels, kept = painted(detect_in_tiles(true, detect, tile=300, overlap=75)[0], shape)
     owners = [np.bincount(true[labels == number]).argmax() for number in range(1, len(kept) + 1)]
     assert sorted(owners) == list(range(1, true.max() + 1))
 
@@ -116,7 +90,7 @@ def test_a_detector_that_sees_each_tile_differently_gives_no_duplicates(gap):
 def test_a_particle_larger_than_a_tile_is_put_together():
     true = np.zeros((700, 900), np.int32)
     true[300:340, 40:860] = 1  # a rod through four tiles
-    (rod,) = detect_in_tiles(true, perfect_detector, tile=256, overlap=64)
+    ((rod,), _) = detect_in_tiles(true, perfect_detector, tile=256, overlap=64)
     np.testing.assert_allclose(tight_box(rod), (40, 300, 860, 340), atol=1)
     assert rod.mask.sum() == pytest.approx(820 * 40, rel=0.03)
 
@@ -126,7 +100,7 @@ def test_touching_particles_are_not_joined():
     true[100:150, 40:440] = 1
     true[150:200, 60:860] = 2
     true[100:150, 440:840] = 3
-    instances = detect_in_tiles(true, perfect_detector, tile=300, overlap=100)
+    instances, _ = detect_in_tiles(true, perfect_detector, tile=300, overlap=100)
     assert len(instances) == 3
     assert best_ious(true, painted(instances, true.shape)[0]).min() > 0.95
 
@@ -135,27 +109,28 @@ def test_a_particle_on_a_larger_one_stays_its_own():
     large = (0.0, 40.0, 600.0, 260.0)
     small = (290.0, 130.0, 330.0, 170.0)
 
-    def detect(tile):
+    def detect(tile, reduction):
         left = int(tile[0, 0])
         boxes = np.array([large, small]) - (left, 0, left, 0)
         boxes[:, [0, 2]] = boxes[:, [0, 2]].clip(0, tile.shape[1])
         visible = boxes[:, 2] > boxes[:, 0]
-        return boxes[visible], np.array([0.8, 0.9])[visible], np.ones((visible.sum(), CELLS, CELLS), np.float32)
+        scores, masks = np.array([0.8, 0.9]), np.ones((2, CELLS, CELLS), np.float32)
+        return Detections(boxes[visible], scores[visible], masks[visible])
 
     columns = np.tile(np.arange(600), (300, 1))
-    instances = detect_in_tiles(columns, detect, tile=300, overlap=100)
+    instances, _ = detect_in_tiles(columns, detect, tile=300, overlap=100)
     found = sorted(tight_box(instance) for instance in instances)
     np.testing.assert_allclose(found, [(0, 40, 600, 260), (290, 130, 330, 170)], atol=1)
 
 
 def test_two_views_of_one_particle_give_the_better_scored():
-    def detect(tile):
+    def detect(tile, reduction):
         left = int(tile[0, 0])
         box = np.array([[180.0 - left, 20, 220 - left + (left > 0), 60]])
-        return box, np.array([0.7 + 0.001 * left]), np.ones((1, CELLS, CELLS), np.float32)
+        return Detections(box, np.array([0.7 + 0.001 * left]), np.ones((1, CELLS, CELLS), np.float32))
 
     columns = np.tile(np.arange(400), (100, 1))
-    (instance,) = detect_in_tiles(columns, detect, tile=256, overlap=112)
+    ((instance,), _) = detect_in_tiles(columns, detect, tile=256, overlap=112)
     np.testing.assert_allclose(tight_box(instance), (180, 20, 221, 60), atol=1)
     assert instance.score == pytest.approx(0.844)
 
@@ -163,11 +138,11 @@ def test_two_views_of_one_particle_give_the_better_scored():
 def test_the_detector_sees_the_whole_of_a_small_micrograph():
     seen = []
 
-    def detect(tile):
+    def detect(tile, reduction):
         seen.append(tile.shape)
-        return np.zeros((0, 4)), np.zeros(0), np.zeros((0, CELLS, CELLS))
+        return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, CELLS, CELLS)))
 
-    assert detect_in_tiles(np.zeros((90, 130)), detect, tile=256, overlap=64) == []
+    assert detect_in_tiles(np.zeros((90, 130)), detect, tile=256, overlap=64) == ([], [])
     assert seen == [(90, 130)]
 
 

@@ -71,6 +71,7 @@ def test_writes_a_bundle(finished, tmp_path, monkeypatch, capsys):
     assert description.pop("sempre_version")
     assert description == {
         "format": 1,
+        "kind": "mask_rcnn",
         "sha256": hashlib.sha256((bundle / "model.onnx").read_bytes()).hexdigest(),
         "input": {"percentiles": [1, 99], "low": 0, "high": 1, "scale": 1.0},
         "tile": 1024,
@@ -80,6 +81,7 @@ def test_writes_a_bundle(finished, tmp_path, monkeypatch, capsys):
         "class_names": ["particle"],
         "pixel_size_nm": 1.5,
         "detections_per_tile": 40,
+        "proposals_per_tile": 1000,
     }
     session = onnxruntime.InferenceSession(bundle / "model.onnx")
     assert [(node.name, node.shape[0]) for node in session.get_inputs()] == [("image", 1), ("score_threshold", 1)]
