@@ -1,15 +1,13 @@
-"""Export a fine-tuned detector to a bundle that segments without PyTorch.
+"""Export a fine-tuned model, dense segmenter or Mask R-CNN, to a bundle that segments without PyTorch.
 
     python tools/export_onnx.py run=runs/my_particles/repeat-0 out=my_bundle
 
-The bundle is a folder of `model.onnx` (boxes, scores and small masks of one image; see
-`sempre.models.detector_graph`) and `model.json` (how to feed it and what it finds). It is written only if ONNX Runtime
-finds the same instances as PyTorch on a micrograph.
+The bundle is a folder of `model.onnx` (maps of one image, see `sempre.models.dense_graph`; or boxes, scores and small
+masks, see `sempre.models.detector_graph`) and `model.json` (how to feed it and what it finds). It is written only if
+ONNX Runtime finds what PyTorch finds on a micrograph.
 """
 
-import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +15,14 @@ import numpy as np
 import onnxruntime
 from torchvision.models.detection import MaskRCNN
 
-import sempre
 from sempre.config import read_options
 from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_normalise, read_micrograph
 from sempre.images.resize import resize
+from sempre.models.bundle_writer import write_bundle
+from sempre.models.dense_bundle import write_dense_bundle
+from sempre.models.dense_files import load_dense, read_settings
 from sempre.models.detector_files import load_detector
 from sempre.models.detector_graph import OUTPUTS, export_detector
 from sempre.models.mask_rcnn import detect
@@ -43,25 +43,52 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    model, details = load_detector(options.run)
+    out = Path(options.out or Path(options.run) / "bundle")
+    details = read_details(options.run)
     micrograph = options.micrograph or details.get("micrograph")
     if not micrograph:
         raise InputError(f"{options.run} names no micrograph to check the export on: add micrograph=…")
+    pixels = read_micrograph(micrograph).pixels
+    if details.get("kind") == "dense":
+        agreement = export_dense_segmenter(options.run, pixels, out)
+    else:
+        agreement = export_mask_rcnn(options.run, pixels, out)
+    print(f"{out}: ONNX Runtime and PyTorch agree on {micrograph}: {agreement}")
+
+
+def read_details(run: str) -> dict:
+    path = Path(run) / "model.json"
+    if not path.is_file():
+        raise InputError(f"{run} holds no model.json: name a finished run's folder, such as runs/dense/repeat-0")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): fine-tune it again") from error
+
+
+def export_dense_segmenter(run: str, pixels: np.ndarray, out: Path) -> str:
+    model, details = load_dense(run)
+    pixels = percentile_normalise(pixels, *details["percentiles"])
+    difference = write_dense_bundle(out, model, read_settings(details), details, pixels)
+    return f"their maps differ by {difference:.4f} at most"
+
+
+def export_mask_rcnn(run: str, pixels: np.ndarray, out: Path) -> str:
+    model, details = load_detector(run)
     percentiles, threshold = details["normalisation"]["percentiles"], details["score_threshold"]
     scale = details["scale"]
-    pixels = resize(percentile_normalise(read_micrograph(micrograph).pixels, *percentiles), scale)
-    pixels = centre(pixels, TILE)
+    pixels = centre(resize(percentile_normalise(pixels, *percentiles), scale), TILE)
+    compared = []
 
-    out = Path(options.out or Path(options.run) / "bundle")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
-        graph = Path(partial) / "model.onnx"
-        export_detector(model, graph)
-        compared = check_export(model, graph, pixels, threshold)
-        description = {
-            "format": 1,
+    def export(path: Path) -> None:
+        export_detector(model, path)
+        compared.append(check_export(model, path, pixels, threshold))
+
+    write_bundle(
+        out,
+        export,
+        {
             "kind": "mask_rcnn",
-            "sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
             "input": {"percentiles": percentiles, "low": 0, "high": 1, "scale": scale},
             "tile": TILE,
             "overlap": OVERLAP,
@@ -71,15 +98,9 @@ def main() -> None:
             "pixel_size_nm": details["pixel_size_nm"],
             "detections_per_tile": model.roi_heads.detections_per_img,
             "proposals_per_tile": model.rpn._post_nms_top_n["testing"],
-            "sempre_version": sempre.__version__,
-        }
-        graph.with_suffix(".json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-        # Without its model.json a folder is no bundle: a kill leaves the old one, none, or the new one.
-        out.mkdir(exist_ok=True)
-        (out / "model.json").unlink(missing_ok=True)
-        for name in ("model.onnx", "model.json"):
-            (Path(partial) / name).replace(out / name)
-    print(f"{out}: ONNX Runtime and PyTorch agree on {compared} instances of {micrograph}")
+        },
+    )
+    return f"{compared[0]} instances"
 
 
 def centre(pixels: np.ndarray, side: int) -> np.ndarray:

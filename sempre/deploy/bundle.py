@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from sempre.deploy.decode import Decoding
 from sempre.errors import InputError
 from sempre.files import file_sha256
 
@@ -43,6 +44,13 @@ class MaskRCNNBundle(Bundle):
     mask_threshold: float
     detections_per_tile: int
     proposals_per_tile: int
+
+
+@dataclass(frozen=True)
+class DenseBundle(Bundle):
+    """A dense segmenter: its maps are read as `decoding` says."""
+
+    decoding: Decoding
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -128,10 +136,26 @@ def _read_mask_rcnn(shared: dict, fields: dict) -> MaskRCNNBundle:
     return bundle
 
 
+def _read_dense(shared: dict, fields: dict) -> DenseBundle:
+    decoding = Decoding(
+        foreground=float(fields["decoding"]["foreground"]),
+        marker=float(fields["decoding"]["marker"]),
+        smallest=int(fields["decoding"]["smallest"]),
+    )
+    _check(
+        {
+            "decoding.foreground": 0 < decoding.foreground < 1,
+            "decoding.marker": 0 < decoding.marker < 1,
+            "decoding.smallest": decoding.smallest >= 1,
+        }
+    )
+    return DenseBundle(**shared, decoding=decoding)
+
+
 def _check(possible: dict[str, bool]) -> None:
     for name, holds in possible.items():
         if not holds:
             raise ValueError(f"'{name}'")
 
 
-KINDS = {"mask_rcnn": _read_mask_rcnn}  # what reads the fields that a kind has of its own
+KINDS = {"dense": _read_dense, "mask_rcnn": _read_mask_rcnn}  # what reads the fields that a kind has of its own

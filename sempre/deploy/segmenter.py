@@ -9,11 +9,12 @@ import onnxruntime
 from sempre.deploy.bundle import read_bundle
 from sempre.deploy.detector import Detector
 from sempre.deploy.instance import Box
+from sempre.deploy.map_segmenter import MapSegmenter
 from sempre.deploy.particles import Particle, measure_particles
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
 
-MODELS = {"mask_rcnn": Detector}  # what runs a bundle of each kind
+MODELS = {"dense": MapSegmenter, "mask_rcnn": Detector}  # what runs a bundle of each kind
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ class Segmenter:
         if tile is not None and tile < 64:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
         self.bundle = read_bundle(bundle_folder)
-        # In px of the micrograph, whatever scale the network sees it at.
-        tile = round((tile or self.bundle.tile) / self.bundle.scale)
-        overlap = min(round(self.bundle.overlap / self.bundle.scale), tile // 2)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors only
@@ -59,7 +57,7 @@ class Segmenter:
             session = onnxruntime.InferenceSession(self.bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
             raise InputError(f"{self.bundle.model} cannot be loaded: {error}; a newer onnxruntime may help") from error
-        self.model = MODELS[self.bundle.kind](self.bundle, session, tile, overlap)
+        self.model = MODELS[self.bundle.kind](self.bundle, session, tile or self.bundle.tile)
 
     def segment(
         self, pixels: np.ndarray, pixel_size_nm: float | None = None, score_threshold: float | None = None

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from sempre.deploy.decode import Decoding
+from sempre.deploy.dense import DenseSettings
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.models.dense import DenseOptions, DenseSegmenter
@@ -43,3 +45,16 @@ def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
     model = DenseSegmenter(options)
     load_weights(model, folder / WEIGHTS)
     return model.eval(), details
+
+
+def read_settings(details: dict) -> DenseSettings:
+    """How the model's maps are made and read, of its details.
+
+    Raises:
+        InputError: for details that do not say so.
+    """
+    try:
+        fields = dict(details["settings"])
+        return DenseSettings(**{**fields, "decoding": Decoding(**fields["decoding"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the model's details have no usable settings ({error}): fine-tune it again") from error

@@ -1,0 +1,40 @@
+"""A bundle of the kind `dense`: maps of the whole micrograph, and one watershed over them."""
+
+import numpy as np
+import onnxruntime
+
+from sempre.deploy.bundle import DenseBundle
+from sempre.deploy.dense import DenseSettings, segment_dense
+from sempre.deploy.instance import Box
+from sempre.errors import InputError
+
+
+class MapSegmenter:
+    """The dense segmenter on a session of onnxruntime; `tile` in px of what the network sees."""
+
+    def __init__(self, bundle: DenseBundle, session: onnxruntime.InferenceSession, tile: int):
+        self.session = session
+        self.settings = DenseSettings(bundle.decoding, bundle.scale, tile, min(bundle.overlap, tile // 2))
+
+    def segment(self, image: np.ndarray, score_threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """The particles of a normalised micrograph `[H, W]`.
+
+        Returns:
+            Labels int32 `[H, W]` with ids 1 to K by falling score, the scores `[K]`, and no box: it lists what it sees.
+
+        Raises:
+            InputError: when the network fails.
+        """
+        labels, scores = segment_dense(image, self._maps, self.settings)
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > (score_threshold or 0.0)]
+        numbers = np.zeros(len(scores) + 1, np.int32)
+        numbers[order + 1] = np.arange(1, len(order) + 1)
+        return numbers[labels], scores[order], []
+
+    def _maps(self, view: np.ndarray) -> np.ndarray:
+        try:
+            return self.session.run(["maps"], {"image": view[None, None]})[0][0]
+        except Exception as error:  # out of memory among them
+            size = f"{view.shape[1]}x{view.shape[0]} px"
+            raise InputError(f"the model failed on {size}: {error}; smaller tiles take less memory") from error
