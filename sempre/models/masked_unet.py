@@ -8,11 +8,12 @@ The mask's patches are as large as the total stride, so at every level a visible
 in `sempre.models.packed`: `[B, C, K * t, t]`. Normalisation, activation and the shortcut (averages of 2x2 cells, which
 never cross a tile's edge, and a 1x1 convolution) run on the tiles as they are. So torch's own batch normalisation takes
 its statistics over the visible cells, in training and as running averages. Only the other convolutions see neighbours:
-scatter, convolve, gather.
+scatter, convolve, gather; or, at the fine levels, convolve each tile with a margin of its neighbours around it.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,6 +57,15 @@ class Tiles:
     visible: Tensor
     grid: tuple[int, int]
 
+    def convolve(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
+        """The tiles of what a convolution makes of the map, or of windows around each tile where these are less."""
+        tile, margin = x.shape[-1], convolution.padding[0]
+        if self.visible.shape[1] * (tile + 2 * margin) ** 2 >= self.grid[0] * self.grid[1] * tile**2:
+            return self.gather(convolution(self.scatter(x)))
+        windows = self.windows(x, margin)
+        y = functional.conv2d(windows, convolution.weight, convolution.bias, convolution.stride)
+        return y.permute(0, 2, 3, 1).reshape(len(x), -1, y.shape[3], y.shape[1]).permute(0, 3, 1, 2)
+
     def scatter(self, x: Tensor) -> Tensor:
         """The map `[B, C, H', W']`, zero where hidden."""
         tile = x.shape[-1]
@@ -69,10 +79,25 @@ class Tiles:
         x = GatherRows.apply(cells, cell_rows(self.visible, self.grid, tile))
         return x.view(len(dense), -1, tile, dense.shape[1]).permute(0, 3, 1, 2)
 
+    def windows(self, x: Tensor, margin: int) -> Tensor:
+        """Each tile with `margin` cells of the map around it, zero where hidden or outside: `[B * K, C, t', t']`."""
+        batch, channels, _, tile = x.shape
+        rows = cell_rows(self.visible, self.grid, tile)
+        cells = functional.pad(x.permute(0, 2, 3, 1).reshape(-1, channels), (0, 0, 0, 1))  # the last one is zero
+        # Of each cell of the map, with a margin, where it is packed.
+        packed = torch.full((batch * self.grid[0] * tile * self.grid[1] * tile,), len(rows), device=x.device)
+        packed = packed.index_copy(0, rows, torch.arange(len(rows), device=x.device))
+        packed = packed.view(batch, self.grid[0] * tile, self.grid[1] * tile)
+        packed = functional.pad(packed, (margin, margin, margin, margin), value=len(rows))
+        side = tile + 2 * margin
+        packed = packed.unfold(1, side, tile).unfold(2, side, tile).reshape(batch, -1, side * side)
+        packed = packed.gather(1, self.visible[:, :, None].expand(-1, -1, side * side))
+        return cells.index_select(0, packed.flatten()).view(-1, side, side, channels).permute(0, 3, 1, 2)
+
 
 def _convolved(layers: nn.Sequential, x: Tensor, tiles: Tiles) -> Tensor:
-    """A convolution over the whole map, then the other layers, tile by tile."""
-    return layers[1:](tiles.gather(layers[0](tiles.scatter(x))))
+    """A convolution, which sees the neighbours, then the other layers, tile by tile."""
+    return layers[1:](tiles.convolve(layers[0], x))
 
 
 def _residual(block: ResidualBlock, x: Tensor, tiles: Tiles) -> Tensor:
