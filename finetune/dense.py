@@ -2,6 +2,7 @@
 
     python finetune/dense.py data=my_set name=my_particles
     python finetune/dense.py data=my_set start=particles name=my_particles              # go on from the released model
+    python finetune/dense.py data=my_set backbone=runs/spark/backbone name=my_particles
     python finetune/dense.py data=my_set architecture=convnextv2_pico backbone=runs/fcmae/backbone name=my_particles
 
 `data` holds `images/` and `labels/` (or `segmaps/`): label images of the same stem, 0 is background; or a COCO
@@ -42,6 +43,7 @@ from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import save_dense
 from sempre.models.parameter_groups import parameter_groups
+from sempre.models.unet_encoder import WIDTHS
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED
@@ -57,7 +59,7 @@ class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "dense"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
-    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (timm's weights)
+    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (a timm network's weights)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
     render_share: float = 0.35  # share of the crops that show it
@@ -100,6 +102,8 @@ class DenseTraining(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
+    if options.backbone == "imagenet" and options.architecture in WIDTHS:
+        raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
     labelled = LabelledSet(options.data)
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
@@ -208,7 +212,8 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     network = DenseSegmenter(dense_options(options))
     if options.backbone == "none":
         return network
-    body = network.encoder.body
+    # A timm network stands beside a branch of ours, which stays random; the U-Net's encoder is pretrained as a whole.
+    body = getattr(network.encoder, "body", network.encoder)
     if options.backbone == "imagenet":
         load_timm_weights(body, options.architecture, options.imagenet_weights or None)
     else:

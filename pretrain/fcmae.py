@@ -12,33 +12,26 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
-from accelerate.utils import send_to_device
 from timm.models.convnext import ConvNeXt
 from timm.optim import param_groups_weight_decay
-from torch import Tensor
-from torch.utils.data import default_collate
 
 from sempre.config import read_options
-from sempre.data.datasets import CropDataset, normalise_batch
+from sempre.data.datasets import CropDataset
 from sempre.errors import InputError, run_command
 from sempre.models.checkpoints import load_backbone_weights
 from sempre.models.minkowski import MinkowskiEncoder
 from sempre.models.original_fcmae import load_original_weights
 from sempre.models.packed import PATCH, PackedEncoder
-from sempre.pretraining.collapse import feature_statistics
-from sempre.pretraining.fcmae import FCMAE, random_visible
-from sempre.report.reconstructions import reconstruction_panels
-from sempre.training.logging import RunLog
+from sempre.pretraining.fcmae import FCMAE
+from sempre.pretraining.masking import mask_and_collate
+from sempre.report.reconstructions import validate_reconstruction
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
-from sempre.training.validation import mean_losses
 
 ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
-WATCHED = 64  # validation crops whose features are watched for collapse
 
 
 @dataclass(kw_only=True)
@@ -62,7 +55,6 @@ class Options(PretrainingOptions):
 def main() -> int | None:
     options = read_options(Options)
     run = start_pretraining(options, partial(check, options))
-    device = run.accelerator.device
 
     # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
@@ -89,18 +81,14 @@ def main() -> int | None:
     batches = loader.batch_sampler.batches()
     run.announce(peak, batches)
 
-    @torch.no_grad()
-    def validate(model: FCMAE, log: RunLog, step: int) -> dict[str, float]:
-        values = mean_losses(model, validation_loader, run.accelerator)
-        if run.accelerator.is_main_process:
-            first = [fixed_crops[0, sample] for sample in range(min(WATCHED, len(fixed_crops)))]
-            batch = send_to_device(mask(first, seed=options.split_seed), device)
-            batch["image"] = normalise_batch(batch["image"])
-            shown = {name: part[: options.panels] for name, part in batch.items()}
-            log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
-            values |= feature_statistics(model.encoder.network, batch["image"].split(options.panels or 1))
-        return values
-
+    validate = partial(
+        validate_reconstruction,
+        run=run,
+        loader=validation_loader,
+        crops=fixed_crops,
+        collate=partial(mask, seed=options.split_seed),
+        panels=options.panels,
+    )
     progress = run.fit(
         model,
         optimizer,
@@ -137,16 +125,6 @@ def load_initial_weights(network: ConvNeXt, options: Options) -> None:
         load_backbone_weights(network, options.weights, options.architecture)
     else:
         load_original_weights(network, options.weights, options.average_stem)
-
-
-def mask_and_collate(samples: list[dict], crop: int, mask_ratio: float, seed: int) -> dict[str, Tensor]:
-    """A batch of `image` (uint8 `[B, 1, crop, crop]`) and `visible [B, K]`; masks depend on (seed, epoch, sample)."""
-    patches = (crop // PATCH) ** 2
-    visible = [random_visible(patches, mask_ratio, seed, sample["epoch"], sample["sample"]) for sample in samples]
-    return {
-        "image": default_collate([sample["image"] for sample in samples]),
-        "visible": torch.from_numpy(np.stack(visible)),
-    }
 
 
 if __name__ == "__main__":

@@ -65,13 +65,14 @@ def test_help_shows_each_option_with_its_comment_and_default(capsys):
 def test_every_shipped_configuration_is_read():
     from finetune.mask_rcnn import Options as MaskRCNN
     from pretrain.fcmae import Options as FCMAE
+    from pretrain.spark import Options as SparK
 
     configs = ROOT / "configs"
-    for recipe, options in (("fcmae", FCMAE), ("mask_rcnn", MaskRCNN)):
+    for recipe, options in (("fcmae", FCMAE), ("spark", SparK), ("mask_rcnn", MaskRCNN)):
         files = sorted((configs / recipe).glob("*.yaml"))
         assert files
         for file in files:
-            read_options(options, [str(file), "store=x" if recipe == "fcmae" else "data=x"])
+            read_options(options, [str(file), "data=x" if recipe == "mask_rcnn" else "store=x"])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from sempre.data.shards import open_store
 from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import run_command
 from sempre.models.packed import PATCH
-from sempre.pretraining.fcmae import FCMAE, random_visible
+from sempre.pretraining.fcmae import FCMAE
+from sempre.pretraining.masking import random_visible
 from sempre.training.accelerator import make_accelerator
 
 GIGA = 1e9

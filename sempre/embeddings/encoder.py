@@ -18,6 +18,7 @@ from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import load_backbone
 from sempre.models.official_vit import load_official_vit
+from sempre.models.unet_encoder import UNetEncoder
 
 RANDOM, INTENSITY = "random:", "intensity"
 SIZES = {"s": "small", "b": "base", "l": "large", "g": "giant"}
@@ -33,22 +34,22 @@ class Features:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen timm network, read out after one of its layers.
+    """A frozen network, read out after one of its layers.
 
-    `layer` counts a ConvNeXtV2's stages or a vision transformer's blocks, negative ones from the last. Grey values in
-    [0, 1] become (x - mean) / std, channel by channel.
+    `layer` counts a convolutional network's stages or a vision transformer's blocks, negative ones from the last. Grey
+    values in [0, 1] become (x - mean) / std, channel by channel.
     """
 
     network: nn.Module
     name: str  # as the user gave it
-    architecture: str  # timm's name
+    architecture: str  # timm's name, or one of our U-Nets'
     layer: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def layers(self) -> int:
-        return len(self.network.blocks if isinstance(self.network, VisionTransformer) else self.network.stages)
+        return len(self.network.feature_info)
 
     @property
     def cell(self) -> int:
@@ -108,6 +109,9 @@ class Encoder:
             "stop_early": True,
             "intermediates_only": True,
         }
+        if isinstance(self.network, UNetEncoder):
+            cells = nn.Sequential(*self.network.levels[: self.layer % self.layers + 1])(inputs)
+            return Features(cells.permute(0, 2, 3, 1).float(), None)
         if not isinstance(self.network, VisionTransformer):
             (cells,) = self.network.forward_intermediates(inputs, **arguments)
             return Features(cells.permute(0, 2, 3, 1).float(), None)

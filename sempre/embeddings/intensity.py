@@ -16,7 +16,6 @@ class IntensityHistogram(nn.Module):
     def __init__(self, bins: int = 16):
         super().__init__()
         self.register_buffer("centres", torch.linspace(0, 1, bins))
-        self.stages = REDUCTIONS
         self.feature_info = [{"num_chs": bins, "reduction": reduction} for reduction in REDUCTIONS]
 
     def forward_intermediates(self, images: Tensor, indices: list[int], **_) -> list[Tensor]:

@@ -1,6 +1,7 @@
-"""The backbone artefact: encoder weights under timm's own names, and what they are.
+"""The backbone artefact: encoder weights under their network's own names, and what they are.
 
-`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0, **arguments)` as it is;
+`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0, **arguments)` as it is, or
+into our own `UNetEncoder(architecture, channels)` for the names in its `WIDTHS`, none of which is timm's.
 `backbone.json` holds the architecture, its arguments (a vision transformer's image size), the input's normalisation,
 the method, the data's fingerprint and the options.
 """
@@ -17,6 +18,7 @@ import sempre
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.images.normalise import MEAN, STD
+from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weights import load_weights, save_weights
 
 WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
@@ -26,7 +28,7 @@ WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
 class BackboneDetails:
     """What `backbone.json` says."""
 
-    architecture: str  # timm's name
+    architecture: str  # timm's name, or one of our U-Nets'
     input_channels: int
     method: str  # that it was pretrained with
     data_fingerprint: str
@@ -61,21 +63,23 @@ def read_backbone_details(folder: str | Path) -> BackboneDetails:
 
 
 def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
-    """The artefact's timm network, headless, and its details.
+    """The artefact's network, headless, and its details.
 
     Raises:
         InputError: when `folder` is no backbone or is damaged.
     """
     details = read_backbone_details(folder)
-    network = timm.create_model(
-        details.architecture, in_chans=details.input_channels, num_classes=0, **details.arguments
-    )
+    name, channels = details.architecture, details.input_channels
+    if name in WIDTHS:
+        network = UNetEncoder(name, channels)
+    else:
+        network = timm.create_model(name, in_chans=channels, num_classes=0, **details.arguments)
     load_weights(network, Path(folder) / WEIGHTS)
     return network, details
 
 
 def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:
-    """Load the artefact into a headless timm `network` of `architecture`.
+    """Load the artefact into a headless `network` of `architecture`.
 
     A vision transformer's positional embeddings are interpolated to the image size of `network`.
 

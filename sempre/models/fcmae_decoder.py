@@ -29,17 +29,3 @@ class FCMAEDecoder(nn.Module):
         x = self.projection(features)
         x = torch.where(shown, x, self.mask_token.to(x.dtype))
         return self.prediction(self.block(x)).flatten(2).transpose(1, 2)
-
-
-def patchify(images: Tensor) -> Tensor:
-    """Images `[B, C, H, W]` as rows of patches `[B, H/32 * W/32, 32 * 32 * C]`, row-major, channel last."""
-    batch, channels, height, width = images.shape
-    patches = images.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, PATCH * PATCH * channels)
-
-
-def unpatchify(patches: Tensor, height: int, width: int) -> Tensor:
-    """The inverse of `patchify` for images of `height` x `width` px."""
-    rows, columns = height // PATCH, width // PATCH
-    x = patches.reshape(len(patches), rows, columns, PATCH, PATCH, -1)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, height, width)

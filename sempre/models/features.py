@@ -1,13 +1,14 @@
-"""The feature map of any timm network."""
+"""The feature map of any backbone."""
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sempre.errors import InputError
+from sempre.models.unet_encoder import UNetEncoder
 
 
 def feature_map(network: nn.Module, images: Tensor) -> Tensor:
-    """The last feature map `[B, C, h, w]` of a headless timm network for images `[B, channels, H, W]`.
+    """The last feature map `[B, C, h, w]` of a headless timm network or our U-Net's encoder, of `[B, channels, H, W]`.
 
     A vision transformer's patch tokens are laid out as they lie in the image; its class and register tokens are left
     out.
@@ -15,6 +16,8 @@ def feature_map(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         InputError: for a network that gives neither maps nor a vision transformer's tokens.
     """
+    if isinstance(network, UNetEncoder):
+        return network(images)[-1]
     features = network.forward_features(images)
     if isinstance(network, VisionTransformer):
         height, width = network.patch_embed.dynamic_feat_size(images.shape[2:])

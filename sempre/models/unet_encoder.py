@@ -42,7 +42,7 @@ class UNetEncoder(nn.Module):
     """`forward(images [B, 1, H, W])` gives maps `[B, C_s, H / s, W / s]` at strides s = 2, 4, 8, 16, 32.
 
     H and W are multiples of 32. Unlike a ConvNeXtV2, whose first convolution makes one cell of 4x4 px, it has a path
-    at stride 2 and batch normalisation throughout.
+    at stride 2 and batch normalisation throughout. `feature_info` describes the maps, as a timm network's does.
 
     Raises:
         InputError: for an architecture that is not in `WIDTHS`.
@@ -59,6 +59,9 @@ class UNetEncoder(nn.Module):
         for inputs, outputs in pairwise(self.widths):
             levels.append(nn.Sequential(ResidualBlock(inputs, outputs, 2), ResidualBlock(outputs, outputs)))
         self.levels = nn.ModuleList(levels)
+        self.feature_info = [
+            {"num_chs": width, "reduction": stride} for width, stride in zip(self.widths, STRIDES, strict=True)
+        ]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []

@@ -13,6 +13,7 @@ from sempre.models.checkpoints import (
     read_backbone_details,
     save_backbone,
 )
+from sempre.models.unet_encoder import UNetEncoder
 
 ARCHITECTURE = "convnextv2_atto"
 
@@ -43,6 +44,16 @@ def test_any_timm_user_can_load_it_with_one_call(backbone, network):
     theirs = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0, checkpoint_path=file)
     image = torch.randn(1, 1, 64, 64)
     torch.testing.assert_close(theirs.eval()(image), network.eval()(image))
+
+
+def test_a_unet_is_loaded_as_our_own_network(tmp_path):
+    encoder = UNetEncoder("unet_small")
+    torch.nn.init.normal_(encoder.levels[0][0][1].running_mean)
+    save_backbone(tmp_path / "backbone", encoder, BackboneDetails("unet_small", 1, "spark", "0" * 64, 0.5, {}))
+    loaded, _ = load_backbone(tmp_path / "backbone")
+    assert isinstance(loaded, UNetEncoder)
+    image = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(loaded.eval()(image), encoder.eval()(image))
 
 
 def test_another_architecture_is_named(backbone):

@@ -4,12 +4,21 @@ import torch
 
 from sempre.errors import InputError
 from sempre.models.features import feature_map
+from sempre.models.unet_encoder import UNetEncoder
 
 
 def test_a_convnext_gives_its_last_map():
     network = timm.create_model("convnextv2_atto", in_chans=1, num_classes=0).eval()
     images = torch.randn(2, 1, 64, 96)
     torch.testing.assert_close(feature_map(network, images), network.forward_features(images))
+
+
+def test_a_unet_gives_its_last_map():
+    network = UNetEncoder("unet_small").eval()
+    images = torch.randn(2, 1, 64, 96)
+    features = feature_map(network, images)
+    assert features.shape == (2, 160, 2, 3)
+    torch.testing.assert_close(features, network(images)[-1])
 
 
 def test_tokens_lie_as_in_the_image_without_class_and_register_tokens():

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from sempre.data.crops import ORDER, generator
-from sempre.models.fcmae_decoder import patchify, unpatchify
 from sempre.models.packed import PATCH
-from sempre.pretraining.fcmae import FCMAE, hide, random_visible
+from sempre.pretraining.fcmae import FCMAE
+from sempre.pretraining.masked_autoencoder import MaskedAutoencoder, hide
+from sempre.pretraining.masking import random_visible
 from sempre.training.schedule import cosine_with_warmup, set_rate
 from tests.pretraining.textures import knn_accuracy, orientations
 
@@ -28,14 +27,6 @@ def crops(batch: int = 2, rows: int = 3, columns: int = 3) -> tuple[torch.Tensor
     patches = rows * columns
     visible = [torch.from_numpy(random_visible(patches, 0.5, 0, 0, sample)) for sample in range(batch)]
     return images, torch.stack(visible)
-
-
-def test_patches_are_squares_in_row_major_order():
-    images = torch.arange(2 * 64 * 96, dtype=torch.float32).view(2, 1, 64, 96)
-    patches = patchify(images)
-    assert patches.shape == (2, 6, PATCH * PATCH)
-    torch.testing.assert_close(patches[1, 4].view(PATCH, PATCH), images[1, 0, 32:64, 32:64])
-    torch.testing.assert_close(unpatchify(patches, 64, 96), images)
 
 
 @pytest.mark.parametrize("normalise_target", [False, True])
@@ -63,7 +54,7 @@ def test_reconstructions_keep_what_was_visible():
     assert not torch.allclose(painted[~shown], images[~shown])
 
 
-def train(model: FCMAE, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], rate: float) -> list[float]:
+def train(model: MaskedAutoencoder, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], rate: float) -> list[float]:
     """The losses of a step on each batch of images and visible patches."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95))
     losses = []
@@ -103,18 +94,3 @@ def test_pretraining_tells_textures_better_than_a_random_network():
 
     train(FCMAE(network, decoder_width=128, normalise_target=True), batches(), rate=3e-3)
     assert knn_accuracy(network, orientations) > random + 0.15
-
-
-@given(st.integers(2, 400), st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-def test_masks_are_a_function_of_their_key(patches, ratio, seed, epoch, sample):
-    visible = random_visible(patches, ratio, seed, epoch, sample)
-    assert len(visible) == min(max(patches - round(patches * ratio), 1), patches - 1)
-    assert (np.diff(visible) > 0).all()
-    assert visible[0] >= 0
-    assert visible[-1] < patches
-    np.testing.assert_array_equal(visible, random_visible(patches, ratio, seed, epoch, sample))
-
-
-def test_masks_differ_between_epochs_and_samples():
-    masks = {tuple(random_visible(100, 0.5, 0, epoch, sample)) for epoch in range(4) for sample in range(4)}
-    assert len(masks) == 16

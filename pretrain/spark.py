@@ -1,0 +1,111 @@
+"""Pretrain the dense segmenter's U-Net encoder on unlabelled micrographs by sparse masked modelling (SparK).
+
+    python pretrain/spark.py configs/spark/medium.yaml store=store.h5 name=my_pretraining
+    torchrun --nproc-per-node 4 pretrain/spark.py configs/spark/medium.yaml store=store.h5 name=my_pretraining
+    python finetune/dense.py data=my_set architecture=unet_medium backbone=runs/my_pretraining/backbone
+
+Tian et al., "Designing BERT for convolutional networks: sparse and hierarchical masked modeling", ICLR 2023: 60% of the
+32x32 px patches are hidden, the encoder sees the others and no hidden cell at any of its scales, a light U-Net-like
+decoder paints the hidden ones. `runs/<name>/backbone/` holds the encoder of the epoch with the lowest validation loss.
+The same command again goes on where the last stopped.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from timm.optim import param_groups_weight_decay
+
+from sempre.config import read_options
+from sempre.data.datasets import CropDataset
+from sempre.errors import InputError, run_command
+from sempre.models.checkpoints import load_backbone_weights
+from sempre.models.packed import PATCH
+from sempre.models.unet_encoder import WIDTHS, UNetEncoder
+from sempre.pretraining.masking import mask_and_collate
+from sempre.pretraining.spark import SparK
+from sempre.report.reconstructions import validate_reconstruction
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.schedule import cosine_with_warmup
+
+
+@dataclass(kw_only=True)
+class Options(PretrainingOptions):
+    name: str = "spark"  # the run goes to runs/<name>
+    architecture: str = "unet_medium"  # or unet_small
+    weights: str = ""  # continue from this backbone folder
+    mask_ratio: float = 0.6  # share of the patches that is hidden
+    decoder_width: int = 256  # channels of the decoder at stride 32, half as many at each finer scale
+    normalise_target: bool = True  # paint each patch in units of its own mean and deviation
+    crop: int = 256  # side of the random crops, px; a multiple of 32
+    flip: float = 0.5  # probability of a horizontal flip
+    base_rate: float = 4e-3  # learning rate for a global batch of 256; scales linearly
+    weight_decay: float = 0.05  # of AdamW
+    panels: int = 4  # validation images drawn into TensorBoard and figures/
+
+
+def main() -> int | None:
+    options = read_options(Options)
+    run = start_pretraining(options, partial(check, options))
+
+    # Data: random crops, most of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
+    crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
+    fixed_crops = CropDataset(run.store, run.validation, options.crop, 0.0, options.split_seed, normalise=False)
+    mask = partial(mask_and_collate, crop=options.crop, mask_ratio=options.mask_ratio)
+    loader = run.loader(crops, partial(mask, seed=options.seed), shuffle=True, seed=options.seed)
+    validation_loader = run.loader(fixed_crops, partial(mask, seed=options.split_seed), shuffle=False, seed=0)
+
+    # Model: the U-Net's way down in its masked form, a light way up as decoder.
+    torch.manual_seed(options.seed)
+    network = UNetEncoder(options.architecture)
+    if options.weights:
+        load_backbone_weights(network, options.weights, options.architecture)
+    model = SparK(network, options.decoder_width, options.normalise_target).to(memory_format=torch.channels_last)
+    if options.compile:
+        model.encoder.compile()
+
+    # Optimisation: AdamW, the rate scales with the global batch, warms up and falls as a cosine.
+    peak = scaled_rate(options, options.base_rate)
+    groups = param_groups_weight_decay(model, options.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
+    batches = loader.batch_sampler.batches()
+    run.announce(peak, batches)
+
+    validate = partial(
+        validate_reconstruction,
+        run=run,
+        loader=validation_loader,
+        crops=fixed_crops,
+        collate=partial(mask, seed=options.split_seed),
+        panels=options.panels,
+    )
+    progress = run.fit(
+        model,
+        optimizer,
+        loader,
+        rate=lambda step: cosine_with_warmup(
+            step, options.epochs * batches, round(options.warmup_epochs * batches), peak
+        ),
+        validate=validate,
+        export=lambda model, loss: run.export(model.encoder.network, "spark", loss),
+    )
+    if progress is None:
+        return EXIT_PREEMPTED
+    run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
+    return None
+
+
+def check(options: Options) -> None:
+    if options.architecture not in WIDTHS:
+        raise InputError(f"architecture={options.architecture} is no U-Net: choose {' or '.join(WIDTHS)}")
+    if options.crop % PATCH or options.crop < 2 * PATCH:
+        raise InputError(f"crop={options.crop} is no multiple of {PATCH} px from {2 * PATCH} on")
+    if not 0 < options.mask_ratio < 1:
+        raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
+    if options.decoder_width < 16:
+        raise InputError(f"decoder_width={options.decoder_width} is halved four times: take 16 or more")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,90 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from sempre.embeddings.encoder import open_encoder
+from sempre.models.checkpoints import load_backbone
+from sempre.models.unet_encoder import UNetEncoder
+from sempre.training.logging import read_log
+from tests.recipes.conftest import ROOT, stop_and_resume, write_split
+
+pytestmark = pytest.mark.slow
+WEIGHTS = "backbone/backbone.safetensors"
+SHORT = (
+    "architecture=unet_small",
+    "decoder_width=16",
+    "crop=64",
+    "batch=2",
+    "epochs=3",
+    "warmup_epochs=1",
+    "workers=1",
+    "panels=2",
+)
+
+
+@pytest.fixture(scope="module")
+def pretrained_unet(store, run, tmp_path_factory) -> Path:
+    """The folder of a short pretraining's run."""
+    folder = tmp_path_factory.mktemp("spark")
+    finished = run("pretrain/spark.py", f"store={store}", *SHORT, "name=whole", cwd=folder)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "runs/whole"
+
+
+def test_a_run_leaves_backbone_curves_and_panels(pretrained_unet):
+    network, details = load_backbone(pretrained_unet / "backbone")
+    assert isinstance(network, UNetEncoder)
+    assert (details.architecture, details.method) == ("unet_small", "spark")
+    assert network.levels[0][0][1].running_mean.any(), "statistics of the visible cells are exported"
+    validations = [line for line in read_log(pretrained_unet / "log.jsonl") if line["kind"] == "validation"]
+    assert details.validation_loss == pytest.approx(min(line["loss"] for line in validations))
+    assert {"rank_me", "active_channels"} <= validations[0].keys()
+    panels = np.asarray(Image.open(pretrained_unet / "figures/reconstructions.png"))
+    assert panels.shape[1] == 3 * (64 + 4)
+
+
+def test_a_killed_run_ends_with_the_same_backbone(pretrained_unet, store, tmp_path):
+    command = [sys.executable, str(ROOT / "pretrain/spark.py"), f"store={store}", *SHORT, "name=stopped"]
+    stopped = stop_and_resume(command, tmp_path, "stopped")
+    whole, resumed = load_file(pretrained_unet / WEIGHTS), load_file(stopped / WEIGHTS)
+    assert all((whole[key] == resumed[key]).all() for key in whole)
+
+
+def test_the_dense_segmenter_begins_with_it(pretrained_unet, labelled_set, run, tmp_path):
+    write_split(tmp_path / "split.json", ["field_0", "field_2"], ["field_5"])
+    arguments = (f"data={labelled_set}", "split_file=split.json", "crop=64", "crops_an_epoch=2", "batch=2", "epochs=1")
+    # At a rate of zero and without averaging, the encoder's convolutions leave as they came.
+    arguments = (*arguments, "workers=0", "rate=0", "average=0", f"backbone={pretrained_unet}/backbone", "name=a")
+    finished = run("finetune/dense.py", *arguments, "architecture=unet_medium", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "is a unet_small, not a unet_medium: set architecture=unet_small" in finished.stderr
+    finished = run("finetune/dense.py", *arguments, "architecture=unet_small", "name=b", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    (file,) = (tmp_path / "runs/b/repeat-0").glob("*.safetensors")
+    tuned = load_file(file)
+    for name, weight in load_file(pretrained_unet / WEIGHTS).items():
+        if weight.ndim == 4:
+            assert (tuned[f"encoder.{name}"] == weight).all(), name
+
+
+def test_what_cannot_be_is_refused(store, labelled_set, run, tmp_path):
+    for script, arguments, message in (
+        ("pretrain/spark.py", (f"store={store}", "architecture=convnextv2_atto"), "is no U-Net: choose unet_small or"),
+        ("pretrain/spark.py", (f"store={store}", "crop=100"), "crop=100 is no multiple of 32 px"),
+        ("finetune/dense.py", (f"data={labelled_set}", "backbone=imagenet"), "no ImageNet weights of unet_medium"),
+    ):
+        finished = run(script, *arguments, cwd=tmp_path)
+        assert finished.returncode == 2
+        assert message in finished.stderr
+        assert not (tmp_path / "runs").exists()
+
+
+def test_it_is_an_encoder_of_micrographs(pretrained_unet):
+    encoder = open_encoder(str(pretrained_unet / "backbone"), layer=-2)
+    assert (encoder.layers, encoder.cell, encoder.width) == (5, 16, 96)
+    assert encoder(torch.zeros(1, 1, 48, 70, dtype=torch.uint8)).cells.shape == (1, 3, 5, 96)
