@@ -51,6 +51,7 @@ from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
 THRESHOLDS = (0.4, 0.5, 0.6)  # of foreground and of markers, that are tried
+EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over
 
 
@@ -74,7 +75,7 @@ class Options:
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
     crop: int = 256  # side of the training crops, px
-    scale_range: list[float] = field(default_factory=lambda: [0.4, 1.6])  # magnification, drawn for each crop
+    size_range: list[float] = field(default_factory=lambda: [10.0, 160.0])  # px that a particle of a crop is wide
     rotation: float = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
     inverted: float = 0.3  # share of the crops whose grey values are inverted
     annotated: float = 0.1  # share of the crops that letters, scale bars and the like are burnt into
@@ -161,7 +162,8 @@ def train(
         DetectionCrops,
         size=options.crop,
         seed=seed,
-        scale_range=tuple(options.scale_range),
+        scale_range=EMPTY_SCALES,
+        size_range=tuple(options.size_range),
         rotation=options.rotation,
         pad="reflect",
         depths=True,

@@ -20,6 +20,7 @@ from sempre.images.normalise import to_uint8
 
 MIN_PIXELS = 16  # an instance cut off by the crop's border is kept when at least this much of it is seen,
 MIN_VISIBLE = 0.1  # and at least this share
+SCALES = 0.1, 3.0  # magnifications that `size_range` may ask for
 DRAWS = 4  # a crop without instances is drawn again, so many times in all
 
 
@@ -39,6 +40,8 @@ class DetectionCrops(Dataset):
         repeats: crops of every micrograph an epoch.
         flip: mirror at random, and turn by a random multiple of 90 degrees.
         scale_range: magnification drawn log-uniformly between these.
+        size_range: instead of it, the equivalent diameter in px, drawn log-uniformly between these, that one of the
+            micrograph's instances gets; large ones are chosen more often, by diameter.
         rotation: free rotation by up to this many degrees either way.
         brightness: added, up to this much either way.
         contrast: grey values are spread about 0.5 by a factor of up to 1 + contrast, or its inverse.
@@ -62,6 +65,7 @@ class DetectionCrops(Dataset):
         repeats: int = 1,
         flip: bool = True,
         scale_range: tuple[float, float] = (1.0, 1.0),
+        size_range: tuple[float, float] | None = None,
         rotation: float = 0.0,
         brightness: float = 0.1,
         contrast: float = 0.2,
@@ -76,7 +80,8 @@ class DetectionCrops(Dataset):
         if not len(indices):
             raise InputError(f"no micrograph of {labelled.folder} is on this side of the split: add images")
         self.labelled, self.indices, self.size, self.seed = labelled, np.asarray(indices), size, seed
-        self.repeats, self.flip, self.scale_range, self.rotation = repeats, flip, scale_range, rotation
+        self.repeats, self.flip, self.rotation = repeats, flip, rotation
+        self.scale_range, self.size_range = scale_range, size_range
         self.brightness, self.contrast, self.pad, self.depths = brightness, contrast, pad, depths
         self._cache: dict[int, LabelledMicrograph] = {}
         with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -137,19 +142,21 @@ class DetectionCrops(Dataset):
         self, micrograph: LabelledMicrograph, draws: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One crop: channels `[C, S, S]`, layers `[L, S, S]`, and the whole instances' areas at the crop's scale."""
-        low, high = np.log(self.scale_range)
-        scale = float(np.exp(draws.uniform(low, high)))
+        scale = self._scale(micrograph, draws)
+        shrinking = int(1 / scale)
+        if shrinking > 1:
+            micrograph, scale = _shrunk(micrograph, shrinking), scale * shrinking
         angle = np.deg2rad(self.rotation * draws.uniform(-1, 1))
         turns, mirrored = draws.integers(4), draws.integers(2)
         side = self.size / scale
         centre = [_centre(length, side, draws) for length in micrograph.pixels.shape[1:]]
         if scale == 1 and angle == 0:
             corner = [round(middle - side / 2) for middle in centre]
-            pixels, layers, areas = _window(micrograph, corner, self.size, self.pad)
+            pixels, layers, areas = _window(micrograph, corner, self.size, self.pad, not self.depths)
         else:
             reach = side / 2 * (abs(np.cos(angle)) + abs(np.sin(angle))) + 2
             corner = [int(np.floor(middle - reach)) for middle in centre]
-            window = _window(micrograph, corner, int(np.ceil(2 * reach)) + 1, self.pad)
+            window = _window(micrograph, corner, int(np.ceil(2 * reach)) + 1, self.pad, not self.depths)
             # In pixel-centre coordinates, the middle of a length is half a pixel before its half.
             middle = np.array(centre) - corner - 0.5
             pixels, layers, areas = _resample(*window, middle, scale, angle, self.size)
@@ -158,6 +165,14 @@ class DetectionCrops(Dataset):
             if mirrored:
                 pixels, layers = pixels[:, :, ::-1], layers[:, :, ::-1]
         return pixels, layers, areas
+
+    def _scale(self, micrograph: LabelledMicrograph, draws: np.random.Generator) -> float:
+        diameters = np.sqrt(4 / np.pi * micrograph.areas[1:])
+        if self.size_range is None or not len(diameters):
+            return float(np.exp(draws.uniform(*np.log(self.scale_range))))
+        diameter = draws.choice(diameters, p=diameters / diameters.sum())
+        wanted = np.exp(draws.uniform(*np.log(self.size_range)))
+        return float(np.clip(wanted / diameter, *SCALES))
 
 
 def visible_instances(layers: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, int]:
@@ -210,10 +225,23 @@ def _centre(length: int, side: float, draws: np.random.Generator) -> float:
     return side / 2 + int(draws.integers(0, int(free) + 1))
 
 
+def _shrunk(micrograph: LabelledMicrograph, factor: int) -> LabelledMicrograph:
+    """The micrograph at a whole fraction of its size: means of the pixels, labels from the middle of each block."""
+    height, width = (side // factor for side in micrograph.pixels.shape[1:])
+    channels = micrograph.pixels[:, : height * factor, : width * factor]
+    means = channels.reshape(len(channels), height, factor, width, factor).mean((2, 4), dtype=np.float32)
+    middle = slice(factor // 2, None, factor)
+    layers = micrograph.layers[:, middle, middle][:, :height, :width]
+    return LabelledMicrograph((means + 0.5).astype(np.uint8), layers, micrograph.areas / factor**2)
+
+
 def _window(
-    micrograph: LabelledMicrograph, corner: Sequence[int], side: int, pad: str
+    micrograph: LabelledMicrograph, corner: Sequence[int], side: int, pad: str, apart: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The square of `side` px at `corner`, which may lie outside in part: channels, layers, areas."""
+    """The square of `side` px at `corner`, which may lie outside in part: channels, layers, areas.
+
+    `apart` gives an instance's mirror image a number of its own.
+    """
     height, width = micrograph.pixels.shape[1:]
     y, x = corner
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + side, height), min(x + side, width)
@@ -223,7 +251,7 @@ def _window(
     missing = [(0, 0), (top - y, y + side - bottom), (left - x, x + side - right)]
     mode = "symmetric" if pad == "reflect" else "constant"
     pixels, layers = (np.pad(part, missing, mode=mode) for part in (pixels, layers))
-    if pad != "reflect":
+    if pad != "reflect" or not apart:
         return pixels, layers, micrograph.areas
     # An instance and its mirror image are two, unless they touch.
     named = np.zeros(layers.shape, dtype=np.int32)

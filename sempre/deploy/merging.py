@@ -12,7 +12,8 @@ from sempre.deploy.instance import Box, Instance, intersection, shared_pixels, u
 
 SAME_PARTICLE = 0.5
 CUT_MARGIN = 2  # px; a pasted mask that ends nearer to its view's border than this is cut by it
-OCCUPIED = 0.25  # share of a large instance that closer views may have found to be other particles
+OCCUPIED = 0.25  # share of a large instance that may be other particles
+SMALL = 0.5  # of a view's least side; particles up to this are those of closer views, whatever they score
 
 
 @dataclass(frozen=True)
@@ -35,35 +36,43 @@ Found = list[tuple[int, Instance]]  # instances, each with its view's number
 def merge_views(views: list[View], shape: tuple[int, int]) -> list[Instance]:
     """Every particle of a micrograph of `shape` once, by these rules:
 
-    1. Of the closest views (`least_side` 0), an instance that its view's border cuts is dropped where another sees all
-       of it and more; of two whole ones that are the same (IoU of at least 1/2), the better scored stays.
-    2. Of every other view, from the smallest to the largest, those instances come in that are whole, so large that
-       closer views may have cut them, and of which these found a piece (half of it at least), unless closer ones found
-       other particles in their place.
-    3. What is still cut, and none of these instances, is the union of its pieces: two belong together if they agree
-       inside the strip that both views see (IoU of at least 1/2), or if half of one is the other's.
+    1. Of the closest views (`least_side` 0), all whole instances count; of two that are the same particle (IoU of at
+       least 1/2), the better scored. An instance that its view's border cuts is a piece unless one of them holds half
+       of it.
+    2. Of every other view, from the smallest to the largest, those instances come in that are whole, larger than
+       `least_side` and hold half of a piece, unless a quarter of them is other particles: small ones, which closer
+       views see better, or better scored ones. (Close up, a detector takes parts of a large particle for particles,
+       but is not sure of them; seen from afar it is.)
+    3. A piece that is left is dropped where another view sees all of it and more, and did not find it. Others are put
+       together: two are the same particle if they agree inside the strip that both views see (IoU of at least 1/2), or
+       if half of one is the other's.
     """
     boxes = [view.box for view in views]
     closest = {number for number, view in enumerate(views) if not view.least_side}
     whole: Found = []
-    cut: Found = []
+    pieces: Found = []
     large: dict[int, Found] = {}
     for number, view in enumerate(views):
         for instance in view.instances:
-            if number in closest:
-                if not _is_cut(instance.box, view.box, shape):
-                    whole.append((number, instance))
-                elif not any(not _is_cut(instance.box, boxes[other], shape) for other in closest - {number}):
-                    cut.append((number, instance))
-            elif max(instance.mask.shape) > view.least_side and not _is_cut(instance.box, view.box, shape):
+            if _is_cut(instance.box, view.box, shape):
+                if number in closest:
+                    pieces.append((number, instance))
+            elif number in closest:
+                whole.append((number, instance))
+            elif max(instance.mask.shape) > view.least_side:
                 large.setdefault(_area(view.box), []).append((number, instance))
     once = _without_repeats(whole)
-    pieces = _without_pieces_of(once, cut)
+    pieces = _without_pieces_of(once, pieces)
     for area in sorted(large):
-        explaining = _with_pieces(_without_repeats(large[area]), pieces)
-        once += _without_occupied(once, explaining)
+        candidates = _with_pieces(_without_repeats(large[area]), pieces)
+        once += _without_occupied(once, candidates, views)
         pieces = _without_pieces_of(once, pieces)
-    return [instance for _, instance in once] + _join_pieces(pieces, boxes)
+    cut_everywhere = [
+        (number, piece)
+        for number, piece in pieces
+        if all(_is_cut(piece.box, boxes[other], shape) for other in closest - {number})
+    ]
+    return [instance for _, instance in once] + _join_pieces(cut_everywhere, boxes)
 
 
 def _is_cut(box: Box, view: Box, shape: tuple[int, int]) -> bool:
@@ -111,12 +120,14 @@ def _with_pieces(large: Found, cut: Found) -> Found:
     return [entry for index, entry in enumerate(large) if index in seen]
 
 
-def _without_occupied(once: Found, large: Found) -> Found:
-    """The large instances of which `once` leaves free all but a small share."""
+def _without_occupied(once: Found, large: Found, views: list[View]) -> Found:
+    """The large instances of which small or better scored ones in `once` leave free all but a small share."""
     occupied = [np.zeros_like(instance.mask) for _, instance in large]
     for first, second in _pairs(once + large):
         if first < len(once) <= second:
-            (_, a), (_, b) = once[first], large[second - len(once)]
+            (_, a), (number, b) = once[first], large[second - len(once)]
+            if a.score < b.score and max(a.mask.shape) > SMALL * views[number].least_side:
+                continue  # painting hides it
             x0, y0, x1, y1 = intersection(a.box, b.box)
             occupied[second - len(once)][y0 - b.y : y1 - b.y, x0 - b.x : x1 - b.x] |= a.window((x0, y0, x1, y1))
     return [
@@ -127,9 +138,9 @@ def _without_occupied(once: Found, large: Found) -> Found:
 
 
 def _without_pieces_of(once: Found, cut: Found) -> Found:
-    """The cut instances of which no other view's whole instance covers half."""
-    covered = {second for _, second in _pieces_of(once, cut)}
-    return [entry for index, entry in enumerate(cut) if index not in covered]
+    """The cut instances of which no other view's whole instance holds half."""
+    held = {second for _, second in _pieces_of(once, cut)}
+    return [entry for index, entry in enumerate(cut) if index not in held]
 
 
 def _join_pieces(pieces: Found, views: list[Box]) -> list[Instance]:

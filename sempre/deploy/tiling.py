@@ -37,9 +37,10 @@ def detect_in_tiles(
 ) -> tuple[list[Instance], list[Box]]:
     """Every particle of a micrograph `[H, W]` once, from a detector that sees a tile at a time and lists only so many.
 
-    A particle no larger than the overlap lies whole inside some tile. Larger ones lie whole inside a tile of a coarser
-    look: tile and overlap grow `REDUCTION` times, and the detector sees them reduced as much, until one tile holds the
-    micrograph. A tile that overflows is cut into four and done again. `merge_views` makes one list of it all.
+    A particle no larger than the overlap lies whole inside some tile. Larger ones, up to half the micrograph, do so in
+    a coarser look: tile and overlap grow `REDUCTION` times, and the detector sees them reduced as much, so that it sees
+    no particle at a size that it does not know. A tile that overflows is cut into four and done again. `merge_views`
+    makes one list of it all.
 
     Args:
         pixels: `[H, W]`, already normalised over the whole micrograph, so that tiles agree.
@@ -59,7 +60,7 @@ def detect_in_tiles(
     for box in tile_boxes(shape, tile, overlap):
         views += _look_closely(pixels, detect, box, overlap, mask_threshold, least_tile)
     reduction = 1
-    while tile * reduction < max(shape):
+    while tile < max(shape) and max(overlap, least_tile) * reduction < max(shape) // 2:
         least_side = max(overlap * reduction, 1)
         reduction *= REDUCTION
         for box in tile_boxes(shape, tile * reduction, overlap * reduction):

@@ -95,6 +95,44 @@ def test_a_particle_larger_than_a_tile_is_put_together():
     assert rod.mask.sum() == pytest.approx(820 * 40, rel=0.03)
 
 
+def unsure_detector(view, reduction):
+    """As real ones are: close up, it takes every 160 px square of a disc for a particle, and doubts it."""
+    found = perfect_detector(view, reduction)
+    if reduction > 1:
+        return found
+    squares = np.add.outer(1000 * (np.arange(view.shape[0]) // 160), np.arange(view.shape[1]) // 160) + 1
+    parts = np.unique(np.where(view > 0, squares, 0), return_inverse=True)[1].reshape(view.shape)
+    found = perfect_detector(parts)
+    return Detections(found.boxes, 0.5 * found.scores, found.masks)
+
+
+def test_a_detector_is_believed_on_large_particles_from_afar():
+    true = np.zeros((2048, 2048), np.int32)
+    for index, (x, y, radius) in enumerate([(500, 520, 400), (1500, 450, 350), (450, 1500, 250), (1400, 1450, 300)]):
+        paint_disc(true, x, y, radius, index + 1)
+    instances, _ = detect_in_tiles(true, unsure_detector, tile=512, overlap=128)
+    labels, kept = painted(instances, true.shape)
+    assert len(kept) == 4 and best_ious(true, labels).min() > 0.9
+
+
+def test_the_looks_end_without_an_overlap_too():
+    true = scatter_discs(np.random.default_rng(0), (600, 600), [20] * 30)
+    assert len(detect_in_tiles(true, perfect_detector, tile=200, overlap=0)[0]) >= true.max()
+
+
+def test_a_heap_of_small_particles_is_not_a_large_one():
+    true = scatter_discs(np.random.default_rng(0), (1000, 1000), [40] * 250, gap=1)
+
+    def detect(view, reduction):
+        if reduction == 1:
+            found = perfect_detector(view)
+            return Detections(found.boxes, 0.6 * found.scores, found.masks)
+        return Detections(np.array([[100.0, 100, 900, 900]]), np.array([0.99]), np.ones((1, CELLS, CELLS), np.float32))
+
+    instances, _ = detect_in_tiles(true, detect, tile=256, overlap=64)
+    assert len(painted(instances, true.shape)[1]) == true.max()
+
+
 def test_touching_particles_are_not_joined():
     true = np.zeros((300, 900), np.int32)
     true[100:150, 40:440] = 1

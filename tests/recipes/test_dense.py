@@ -51,7 +51,7 @@ def mean_aji_plus(network, labelled) -> float:
 
 def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
     labelled = LabelledSet(labelled_set)
-    options = replace(SMALL, epochs=80, crop=192, scale_range=[1.0, 1.0], rotation=0.0, inverted=0.0, annotated=0.0)
+    options = replace(SMALL, epochs=80, crop=192, size_range=[30.0, 60.0], rotation=0.0, inverted=0.0, annotated=0.0)
     network = train(options, 0, labelled, np.arange(4), tmp_path)
     assert mean_aji_plus(network, labelled) >= 0.8
 
