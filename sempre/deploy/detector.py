@@ -19,13 +19,12 @@ COUNTED_SCORE = 0.3  # detections from this score on fill a tile, even if the th
 
 
 class Detector:
-    """Mask R-CNN on a session of onnxruntime; `tile` in px of what the network sees."""
+    """Mask R-CNN on a session of onnxruntime; `tile` and `overlap` in px of what the network sees."""
 
-    def __init__(self, bundle: MaskRCNNBundle, session: onnxruntime.InferenceSession, tile: int):
+    def __init__(self, bundle: MaskRCNNBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int):
         self.bundle, self.session = bundle, session
         # In px of the micrograph, whatever scale the network sees it at.
-        self.tile = round(tile / bundle.scale)
-        self.overlap = min(round(bundle.overlap / bundle.scale), self.tile // 2)
+        self.tile, self.overlap = round(tile / bundle.scale), round(overlap / bundle.scale)
         self.full = min(FULL_DETECTIONS * bundle.detections_per_tile, FULL_PROPOSALS * bundle.proposals_per_tile)
 
     def segment(self, image: np.ndarray, score_threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[Box]]:

@@ -10,11 +10,11 @@ from sempre.errors import InputError
 
 
 class MapSegmenter:
-    """The dense segmenter on a session of onnxruntime; `tile` in px of what the network sees."""
+    """The dense segmenter on a session of onnxruntime; `tile` and `overlap` in px of what the network sees."""
 
-    def __init__(self, bundle: DenseBundle, session: onnxruntime.InferenceSession, tile: int):
+    def __init__(self, bundle: DenseBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int):
         self.session = session
-        self.settings = DenseSettings(bundle.decoding, bundle.scale, tile, min(bundle.overlap, tile // 2))
+        self.settings = DenseSettings(bundle.decoding, bundle.scale, tile, overlap)
 
     def segment(self, image: np.ndarray, score_threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """The particles of a normalised micrograph `[H, W]`.

@@ -57,7 +57,8 @@ class Segmenter:
             session = onnxruntime.InferenceSession(self.bundle.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common class of their own
             raise InputError(f"{self.bundle.model} cannot be loaded: {error}; a newer onnxruntime may help") from error
-        self.model = MODELS[self.bundle.kind](self.bundle, session, tile or self.bundle.tile)
+        tile = tile or self.bundle.tile
+        self.model = MODELS[self.bundle.kind](self.bundle, session, tile, min(self.bundle.overlap, tile // 2))
 
     def segment(
         self, pixels: np.ndarray, pixel_size_nm: float | None = None, score_threshold: float | None = None
