@@ -33,6 +33,7 @@ from sempre.data.predictions import Prediction, predict_and_score, true_overlap
 from sempre.data.samplers import EpochSampler
 from sempre.deploy.decode import Decoding
 from sempre.deploy.dense import DenseSettings, Network, instances, predict_maps, segment_dense
+from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import read_micrograph
@@ -41,7 +42,7 @@ from sempre.metrics import aji_plus, summarise_repeats
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.dense_files import save_dense
+from sempre.models.dense_files import load_dense, save_dense
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
 from sempre.training.accelerator import make_accelerator
@@ -60,6 +61,7 @@ class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "dense"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
+    start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
     backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (a timm network's weights)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
@@ -103,6 +105,8 @@ class DenseTraining(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
+    if options.start and options.backbone != "none":
+        raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
     labelled = LabelledSet(options.data)
@@ -209,9 +213,19 @@ def train(
 
 
 def build_network(options: Options, seed: int) -> DenseSegmenter:
-    """The network with the backbone's weights that `options.backbone` names; all else is random under the seed."""
+    """The network with the weights that `options.start` or `options.backbone` names; all else is random under the seed.
+
+    Raises:
+        InputError: for weights that are not there, or another architecture's.
+    """
     torch.manual_seed(seed)
     network = DenseSegmenter(dense_options(options))
+    if options.start:
+        started, details = load_dense(find_weights(options.start))
+        if details["network"] != asdict(dense_options(options)):
+            raise InputError(f"start={options.start} is another network: set architecture={started.architecture}")
+        network.load_state_dict(started.state_dict())
+        return network
     if options.backbone == "none":
         return network
     # A timm network stands beside a branch of ours, which stays random; the U-Net's encoder is pretrained as a whole.

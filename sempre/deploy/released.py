@@ -83,3 +83,18 @@ def find_bundle(model: str | None) -> Path:
         return released_root() / model
     known = ", ".join(names) or "none"
     raise InputError(f"--model {model} is not a folder, nor a model that comes with sempre ({known}): give either")
+
+
+def find_weights(model: str) -> Path:
+    """The folder of weights to go on training from: the one given, or that of the model that comes with sempre.
+
+    Raises:
+        InputError: when there is none.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    weights = released_root() / model / "weights"
+    if not weights.is_dir():
+        known = ", ".join(name for name in released_names() if (released_root() / name / "weights").is_dir()) or "none"
+        raise InputError(f"{model} is not a folder, nor a model whose weights come with sempre ({known}): give either")
+    return weights

@@ -61,6 +61,7 @@ class DenseSegmenter(nn.Module):
     def __init__(self, options: DenseOptions | None = None):
         super().__init__()
         options = options or DenseOptions()
+        self.architecture = options.architecture
         unet = options.architecture in WIDTHS
         self.encoder = UNetEncoder(options.architecture) if unet else TimmEncoder(options.architecture)
         # Way up as wide as the U-Net's way down, whatever the encoder.

@@ -1,0 +1,192 @@
+"""Make the model that comes with sempre: render, train, export, score, and write its card.
+
+    python tools/release.py data=path/to/emps_train                 # as released: an hour or two on two CPU cores
+    python tools/release.py data=path/to/emps_train minutes=20 name=quick_release out=runs/quick_release/particles
+
+`data` is a labelled set whose licence allows weights to be released; a fifth of it, which its contents choose, is held
+out and scored. Other crops show renders of every kind that `data/synthesize.py variety=wide` knows. Interrupted, the
+same command goes on where it was. `out` then holds the bundle, `weights/` to fine-tune from, `scores.json`, `card.md`.
+"""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+from PIL import Image
+from tqdm import tqdm
+
+import sempre
+from sempre.config import read_options
+from sempre.data.labelled import LabelledMicrograph
+from sempre.deploy.segmenter import Segmenter
+from sempre.errors import run_command
+from sempre.files import whole_or_absent, write_json
+from sempre.images.synthetic import Field, FieldOptions, render_field
+from sempre.metrics import aji_plus, size_bin_names
+from sempre.models.dense_files import load_dense, save_dense
+from sempre.report.judged_overlay import draw_judged_overlay
+from sempre.training.stages import begin_stages, seconds_a_step
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs/dense/release.yaml"
+RENDERS = ("labelled=1200", "unlabelled=0", "size=448", "variety=wide", "seed=7")
+TRIED = 40  # rendered fields, of seeds that no training saw, that the model is tried on; and as many empty ones
+FIRST_SEED = 2**40  # of them
+SHOWN = 4  # of the worst, in the picture of failures
+
+
+CARD = """# The model `particles`
+
+A dense segmenter of particles in electron micrographs (sempre {version}, {architecture}): `sempre segment` runs it
+unless told otherwise; `python finetune/dense.py data=my_set start=particles` goes on from it.
+
+**Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
+`data/synthesize.py variety=wide` renders (SEM, TEM and STEM); {minutes} minutes on {machine}. Made by
+`python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0.
+
+## Scores
+
+| set | micrographs | AJI+ |
+| --- | --- | --- |
+| held out, of the same set | {held_out} | {aji_plus} ± {deviation} |
+| renders of other seeds | {tried} | {rendered} |
+
+By micrograph, the 10th, 25th, 50th, 75th and 90th percentile of the held-out ones: {quantiles}. Of empty rendered
+fields {empty} of the area is taken for particles. By size, found at an IoU of 0.4:
+
+| equivalent diameter | labelled | found |
+| --- | --- | --- |
+{sizes}
+
+## What it is not for
+
+It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays before you trust a
+number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts and primary particles
+of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture surfaces or porous solids.
+A few dozen labels of your own, and `start=particles`, do better than any general model.
+"""
+
+
+@dataclass
+class Options:
+    data: str = "???"  # labelled set to train on and to be scored on
+    name: str = "release"  # the runs go to runs/<name>
+    out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
+    minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
+    source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
+
+
+def main() -> None:
+    options = read_options(Options)
+    folder, stages = begin_stages(options, options.name, ROOT)
+    renders = folder / "renders"
+    stages.run("render", "data/synthesize.py", f"out={renders}", *RENDERS)
+
+    training = ["finetune/dense.py", str(CONFIG), f"data={options.data}", f"renders={renders / 'labelled'}"]
+    if options.minutes:
+        stages.run("measure", *training, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
+        training.append(f"epochs={stages.once('epochs', lambda: epochs_in(options.minutes, folder / 'probe'))}")
+    stages.run("train", *training, f"name={options.name}/training")
+
+    # The bundle for every PC, and the weights to go on training from, in half precision both.
+    run, out = folder / "training/repeat-0", Path(options.out)
+    stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={out}")
+    model, details = load_dense(run)
+    save_dense(out / "weights", model.half(), {key: details[key] for key in details if key != "micrograph"})
+
+    # Scores: held-out micrographs of the set, and what the renderer makes of seeds that no training saw.
+    segmenter = Segmenter(out)
+    rendered = stages.once("renders", lambda: try_renders(segmenter))
+    empty = stages.once("empty renders", lambda: false_area(segmenter))
+    held_out = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    scores = {"held out": list_scores(held_out), "renders": rendered}
+    write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
+    draw_failures(segmenter, rendered, folder / "failures.jpg")
+    card = write_card(options, details, held_out, rendered, empty, stages.seconds["train"] / 60)
+    with whole_or_absent(out / "card.md") as partial:
+        partial.write_text(card, encoding="utf-8")
+    print(f"{out}: AJI+ {held_out['summary']['aji_plus']:.3f} on {held_out['summary']['samples']} held-out micrographs")
+
+
+def epochs_in(minutes: float, probe: Path) -> int:
+    """Epochs of the configuration that fit the minutes, by the pace of the short run in `probe`."""
+    config = OmegaConf.load(CONFIG)
+    seconds = seconds_a_step(probe / "repeat-0") * config.crops_an_epoch / config.batch
+    return max(1, int(60 * minutes / seconds))
+
+
+def tried(number: int, count: int | None = None) -> Field:
+    """A rendered field that no training saw; `count` particles, drawn if None."""
+    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", count=count))
+
+
+def try_renders(segmenter: Segmenter) -> list[float]:
+    """AJI+ of each of the rendered fields."""
+    fields = (tried(number) for number in range(TRIED))
+    return [aji_plus(field.labels, segmenter.segment(field.pixels).labels) for field in tqdm(fields, total=TRIED)]
+
+
+def false_area(segmenter: Segmenter) -> float:
+    """The share of empty rendered fields that is taken for particles."""
+    fields = (tried(number, count=0) for number in range(TRIED))
+    return float(np.mean([(segmenter.segment(field.pixels).labels > 0).mean() for field in tqdm(fields, total=TRIED)]))
+
+
+def list_scores(summary: dict) -> list[float]:
+    return [sample["aji_plus"] for sample in summary["samples"].values()]
+
+
+def spread(scores: list[float]) -> dict[str, float]:
+    """As `sempre models` prints it."""
+    return {"aji_plus": float(np.mean(scores)), "std": float(np.std(scores, ddof=1)), "micrographs": len(scores)}
+
+
+def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None:
+    """The rendered fields of lowest AJI+ side by side: what was found, missed and invented there."""
+    pictures = []
+    for number in np.argsort(scores)[:SHOWN].tolist():
+        field = tried(number)
+        micrograph = LabelledMicrograph(field.pixels, field.labels[None], np.bincount(field.labels.ravel()))
+        pictures.append(draw_judged_overlay(micrograph, segmenter.segment(field.pixels).labels))
+    height = min(len(picture) for picture in pictures)
+    rows = [np.concatenate([picture[:height] for picture in pictures[first : first + 2]], 1) for first in (0, 2)]
+    with whole_or_absent(path) as partial:
+        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=80)
+
+
+def write_card(
+    options: Options, details: dict, held_out: dict, rendered: list[float], empty: float, minutes: float
+) -> str:
+    """What the model is, in Markdown."""
+    scores = np.array(list_scores(held_out))
+    summary = held_out["summary"]
+    quantiles = ", ".join(f"{value:.2f}" for value in np.quantile(scores, (0.1, 0.25, 0.5, 0.75, 0.9)))
+    bins = summary["size_bins"]
+    sizes = [
+        f"| {name} | {true} | {found / true if true else 0:.0%} |"
+        for name, true, found in zip(size_bin_names(), bins["true"], bins["found"], strict=True)
+    ]
+    return CARD.format(
+        version=sempre.__version__,
+        architecture=details["network"]["architecture"],
+        source=options.source,
+        held_out=len(scores),
+        renders=RENDERS[0].split("=")[1],
+        minutes=f"{minutes:.0f}",
+        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        aji_plus=f"{scores.mean():.3f}",
+        deviation=f"{scores.std(ddof=1):.3f}",
+        quantiles=quantiles,
+        sizes="\n".join(sizes),
+        rendered=f"{np.mean(rendered):.3f}",
+        tried=len(rendered),
+        empty=f"{empty:.2%}",
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
