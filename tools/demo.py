@@ -25,17 +25,16 @@ from sempre.models.packed import PATCH
 from sempre.report.chain import write_chain_report
 from sempre.training.stages import begin_stages, folder_name, last_step, seconds_a_step
 
-THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
-PRETRAINING, FINE_TUNING = ROOT / "configs/fcmae/demo.yaml", ROOT / "configs/mask_rcnn/demo.yaml"
-PRETRAINING_SHARE, FINE_TUNING_SHARE = 0.1, 0.8  # of the time left; validations and figures take the rest
-PROBE_EPOCHS = 2  # of pretraining
+PRETRAINING, FINE_TUNING = ROOT / "configs/spark/demo.yaml", ROOT / "configs/dense/demo.yaml"
+PRETRAINING_SHARE, FINE_TUNING_SHARE = 0.15, 0.75  # of the time left; validations and figures take the rest
+PROBE_EPOCHS = 2  # of pretraining, and of fine-tuning
 RESERVE = 60  # seconds for starting processes, the export and the report
-# On CPUs the arms are fine-tuned side by side, for one detector's small layers cannot keep two cores busy.
+# On CPUs the arms are fine-tuned side by side, for a small network's layers cannot keep two cores busy.
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
-# What a detector can learn in minutes: no rods, no specks, and enough fields to tell arms apart.
+# What can be learnt in minutes: no specks, and enough fields to tell arms apart.
 SYNTHETIC = ("labelled=48", "unlabelled=96", "size=512", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
-BASELINE, ARMS = "Otsu + watershed", ("No pretraining", "FCMAE")
+BASELINE, RELEASED, ARMS = "Otsu + watershed", "Released model", ("No pretraining", "SparK")
 
 
 @dataclass
@@ -56,50 +55,46 @@ def main() -> None:
     store = folder / "store.h5"
     if not options.data:
         stages.run("render", "data/synthesize.py", f"out={folder / 'data'}", f"seed={options.seed}", *SYNTHETIC)
-    scale = OmegaConf.load(FINE_TUNING).scale  # pretrained on what the detector will see
-    stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}", f"scale={scale}")
+    stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}")
 
     # The budget, in epochs: what the machine does in a minute is measured first.
     crop = stages.once("crop", lambda: largest_crop(store))
-    pretraining = [str(PRETRAINING), f"store={store}", f"crop={crop}", f"seed={options.seed}"]
-    fine_tuning = [str(FINE_TUNING), f"data={labelled}", f"seed={options.seed}"]
-    stages.run(
-        "measure pretraining",
-        "pretrain/fcmae.py",
-        *pretraining,
-        f"name={options.name}/probe/fcmae",
-        f"epochs={PROBE_EPOCHS}",
-    )
+    pretraining = ["pretrain/spark.py", str(PRETRAINING), f"store={store}", f"crop={crop}", f"seed={options.seed}"]
+    fine_tuning = ["finetune/dense.py", str(FINE_TUNING), f"data={labelled}", f"seed={options.seed}"]
+    probe = f"name={options.name}/probe"
+    stages.run("measure pretraining", *pretraining, f"{probe}/spark", f"epochs={PROBE_EPOCHS}")
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
-    probe = ["finetune/mask_rcnn.py", *fine_tuning, f"split_file={split}", "epochs=8", "score_threshold=0.5"]
-    probes = [[*probe, f"name={options.name}/probe/mask_rcnn_{number}"] for number in range(2 if SIDE_BY_SIDE else 1)]
+    probes = [
+        [*fine_tuning, f"split_file={split}", f"epochs={PROBE_EPOCHS}", f"{probe}/dense_{number}"]
+        for number in range(2 if SIDE_BY_SIDE else 1)
+    ]
     stages.run_together("measure fine-tuning", probes)
     epochs = stages.once("plan", lambda: plan(options.minutes, folder, labelled, stages.seconds))
 
-    # Methods: pretrain, then fine-tune both arms alike, beside a baseline that learns nothing.
+    # Methods: pretrain, then fine-tune both arms alike, beside two that learn nothing here.
     name = f"{options.name}/pretraining"
-    stages.run("pretrain", "pretrain/fcmae.py", *pretraining, f"name={name}", f"epochs={epochs['pretraining']}")
+    stages.run("pretrain", *pretraining, f"name={name}", f"epochs={epochs['pretraining']}")
     arms = [
         [f"name={options.name}/{folder_name(arm)}", f"backbone={backbone}", f"epochs={epochs['fine-tuning']}"]
         for arm, backbone in zip(ARMS, ("none", folder / "pretraining/backbone"), strict=True)
     ]
-    arms = [["finetune/mask_rcnn.py", *fine_tuning, *arm] for arm in arms]
+    arms = [[*fine_tuning, *arm] for arm in arms]
     if SIDE_BY_SIDE:
         stages.run_together("fine-tune both arms", arms)
     else:
         for name, arm in zip(ARMS, arms, strict=True):
             stages.run(f"fine-tune {name}", *arm)
-    name = f"{options.name}/{folder_name(BASELINE)}"
-    stages.run(f"score {BASELINE}", "evaluate/watershed.py", f"data={labelled}", f"name={name}")
+    for arm, recipe in ((BASELINE, "evaluate/watershed.py"), (RELEASED, "evaluate/bundle.py")):
+        stages.run(f"score {arm}", recipe, f"data={labelled}", f"name={options.name}/{folder_name(arm)}")
 
     # Deployment: a bundle, and some held-out micrographs through it as on the microscope's PC.
-    run, bundle = folder / folder_name("FCMAE") / "repeat-0", folder / "bundle"
+    run, bundle = folder / folder_name(ARMS[-1]) / "repeat-0", folder / "bundle"
     stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={bundle}")
     held_out = [str(path) for path in validation_micrographs(labelled)[:3]]
     segment = ["segment", *held_out, "--model", str(bundle), "--out", str(folder / "segmented")]
     stages.run("segment", "-m", "sempre.deploy.command", *segment)
 
-    names = {arm: folder_name(arm) for arm in (BASELINE, *ARMS)}
+    names = {arm: folder_name(arm) for arm in (BASELINE, RELEASED, *ARMS)}
     write_chain_report(folder, labelled, names, stages.seconds)
     minutes = sum(stages.seconds.values()) / 60
     print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
@@ -108,15 +103,16 @@ def main() -> None:
 def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:
     """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
     training, validation = LabelledSet(labelled).split()
-    batch = OmegaConf.load(FINE_TUNING).batch
-    run = folder / "probe/mask_rcnn_0/repeat-0"
+    config = OmegaConf.load(FINE_TUNING)
+    run = folder / "probe/dense_0/repeat-0"
     seconds_a_micrograph = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds_a_micrograph"]
     in_turn = 1 if SIDE_BY_SIDE else len(ARMS)
-    scoring = in_turn * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
+    scored = len(validation) + len(training) // 10  # the latter choose the thresholds
+    scoring = (in_turn + 1) * scored * seconds_a_micrograph  # the released model is scored too
     left = 60 * minutes - sum(spent.values()) - RESERVE - scoring
-    probe = folder / "probe/fcmae"
+    probe = folder / "probe/spark"
     pretraining_epoch = seconds_a_step(probe) * last_step(probe) / PROBE_EPOCHS
-    fine_tuning_epoch = seconds_a_step(run) * max(1, len(training) // batch)
+    fine_tuning_epoch = seconds_a_step(run) * config.crops_an_epoch / config.batch
     return {
         "pretraining": max(1, int(PRETRAINING_SHARE * left / pretraining_epoch)),
         "fine-tuning": max(1, int(FINE_TUNING_SHARE / in_turn * left / fine_tuning_epoch)),

@@ -33,10 +33,9 @@ from sempre.training.stages import begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"
-RENDERS = ("labelled=1200", "unlabelled=0", "size=448", "variety=wide", "seed=7")
-TRIED = 40  # rendered fields, of seeds that no training saw, that the model is tried on; and as many empty ones
-FIRST_SEED = 2**40  # of them
-SHOWN = 4  # of the worst, in the picture of failures
+RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
+FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
+SHOWN = 4  # of the worst of them, in the picture of failures
 
 
 CARD = """# The model `particles`
@@ -76,6 +75,8 @@ class Options:
     data: str = "???"  # labelled set to train on and to be scored on
     name: str = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
+    renders: int = 1200  # rendered fields to train on
+    tried: int = 40  # further rendered fields that the model is tried on, and as many empty ones
     minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
 
@@ -84,7 +85,7 @@ def main() -> None:
     options = read_options(Options)
     folder, stages = begin_stages(options, options.name, ROOT)
     renders = folder / "renders"
-    stages.run("render", "data/synthesize.py", f"out={renders}", *RENDERS)
+    stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
 
     training = ["finetune/dense.py", str(CONFIG), f"data={options.data}", f"renders={renders / 'labelled'}"]
     if options.minutes:
@@ -100,8 +101,8 @@ def main() -> None:
 
     # Scores: held-out micrographs of the set, and what the renderer makes of seeds that no training saw.
     segmenter = Segmenter(out)
-    rendered = stages.once("renders", lambda: try_renders(segmenter))
-    empty = stages.once("empty renders", lambda: false_area(segmenter))
+    rendered = stages.once("renders", lambda: try_renders(segmenter, options.tried))
+    empty = stages.once("empty renders", lambda: false_area(segmenter, options.tried))
     held_out = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     scores = {"held out": list_scores(held_out), "renders": rendered}
     write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
@@ -119,21 +120,21 @@ def epochs_in(minutes: float, probe: Path) -> int:
     return max(1, int(60 * minutes / seconds))
 
 
-def tried(number: int, count: int | None = None) -> Field:
-    """A rendered field that no training saw; `count` particles, drawn if None."""
-    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", count=count))
+def rendered_field(number: int, particles: int | None = None) -> Field:
+    """A rendered field that no training saw; `particles` of them, drawn if None."""
+    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", count=particles))
 
 
-def try_renders(segmenter: Segmenter) -> list[float]:
+def try_renders(segmenter: Segmenter, count: int) -> list[float]:
     """AJI+ of each of the rendered fields."""
-    fields = (tried(number) for number in range(TRIED))
-    return [aji_plus(field.labels, segmenter.segment(field.pixels).labels) for field in tqdm(fields, total=TRIED)]
+    fields = map(rendered_field, range(count))
+    return [aji_plus(field.labels, segmenter.segment(field.pixels).labels) for field in tqdm(fields, total=count)]
 
 
-def false_area(segmenter: Segmenter) -> float:
+def false_area(segmenter: Segmenter, count: int) -> float:
     """The share of empty rendered fields that is taken for particles."""
-    fields = (tried(number, count=0) for number in range(TRIED))
-    return float(np.mean([(segmenter.segment(field.pixels).labels > 0).mean() for field in tqdm(fields, total=TRIED)]))
+    fields = (rendered_field(number, particles=0) for number in range(count))
+    return float(np.mean([(segmenter.segment(field.pixels).labels > 0).mean() for field in tqdm(fields, total=count)]))
 
 
 def list_scores(summary: dict) -> list[float]:
@@ -146,16 +147,16 @@ def spread(scores: list[float]) -> dict[str, float]:
 
 
 def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None:
-    """The rendered fields of lowest AJI+ side by side: what was found, missed and invented there."""
+    """The four rendered fields of lowest AJI+: what was found, missed and invented there."""
     pictures = []
     for number in np.argsort(scores)[:SHOWN].tolist():
-        field = tried(number)
+        field = rendered_field(number)
         micrograph = LabelledMicrograph(field.pixels, field.labels[None], np.bincount(field.labels.ravel()))
         pictures.append(draw_judged_overlay(micrograph, segmenter.segment(field.pixels).labels))
-    height = min(len(picture) for picture in pictures)
-    rows = [np.concatenate([picture[:height] for picture in pictures[first : first + 2]], 1) for first in (0, 2)]
     with whole_or_absent(path) as partial:
-        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=80)
+        Image.fromarray(np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])).save(
+            partial, format="JPEG", quality=80
+        )
 
 
 def write_card(
@@ -175,7 +176,7 @@ def write_card(
         architecture=details["network"]["architecture"],
         source=options.source,
         held_out=len(scores),
-        renders=RENDERS[0].split("=")[1],
+        renders=options.renders,
         minutes=f"{minutes:.0f}",
         machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
         aji_plus=f"{scores.mean():.3f}",

@@ -55,8 +55,8 @@ def write_chain_report(
         heading("Pretraining"),
         figure_row(
             [
-                picture(loss_curves({"FCMAE": folder / "pretraining/log.jsonl"}, "pretraining"), "masked patches' MSE"),
-                picture(loss_curves(fine_tuned, "fine-tuning", colours), "sum of the detector's losses"),
+                picture(loss_curves({"SparK": folder / "pretraining/log.jsonl"}, "pretraining"), "masked patches' MSE"),
+                picture(loss_curves(fine_tuned, "fine-tuning", colours), "sum of the losses"),
             ]
         ),
         picture(

@@ -18,7 +18,7 @@ def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path):
     assert finished.returncode == 0, finished.stderr[-2000:]
     demo = tmp_path / "runs/demo"
     summary = json.loads((demo / "summary.json").read_text())
-    assert list(summary["arms"]) == ["Otsu + watershed", "No pretraining", "FCMAE"]
+    assert list(summary["arms"]) == ["Otsu + watershed", "Released model", "No pretraining", "SparK"]
     for arm, scores in summary["arms"].items():
         assert 0 <= scores["aji_plus"]["mean"] <= 1
         assert set(summary["error_reduction_rate"][arm]) == set(summary["arms"]) - {arm}

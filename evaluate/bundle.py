@@ -1,0 +1,52 @@
+"""Score a bundle on a labelled set, as it segments on the microscope's PC; no training.
+
+    python evaluate/bundle.py data=my_set name=released                 # the model that comes with sempre
+    python evaluate/bundle.py data=my_set model=my_bundle name=my_bundle
+
+Takes the same split as finetune/dense.py and writes the same `predictions/` and `summary.json`. `validation_fraction=1`
+scores every micrograph.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.config import read_options
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import Prediction, predict_and_score
+from sempre.deploy.released import DEFAULT, find_bundle
+from sempre.deploy.segmenter import Segmenter
+from sempre.errors import run_command
+from sempre.files import write_json
+from sempre.metrics import summarise_repeats
+
+
+@dataclass
+class Options:
+    data: str = "???"  # folder of labelled micrographs
+    model: str = DEFAULT  # a bundle's folder, or the name of a model that comes with sempre
+    name: str = "bundle"  # the result goes to runs/<name>
+    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    threads: int = 0  # of ONNX Runtime; 0 takes every core
+
+
+def main() -> None:
+    options = read_options(Options)
+    labelled = LabelledSet(options.data)
+    _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    segmenter = Segmenter(find_bundle(options.model), options.threads or None)
+    folder = Path("runs") / options.name
+    scores = predict_and_score(
+        labelled,
+        validation,
+        lambda pixels: Prediction(segmenter.segment(pixels).labels),
+        folder / "repeat-0/predictions",
+    )
+    write_json(folder / "repeat-0/summary.json", scores)
+    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
+    print(f"AJI+ {scores['summary']['aji_plus']:.3f} on {len(validation)} micrographs")
+
+
+if __name__ == "__main__":
+    run_command(main)
