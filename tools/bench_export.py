@@ -1,10 +1,11 @@
-"""Time the exported detector against a plain `torch.onnx.export` of torchvision's Mask R-CNN, both in ONNX Runtime.
+"""Time the released model and the exported detector against a plain `torch.onnx.export` of torchvision's Mask R-CNN.
 
     python tools/bench_export.py [height=1200] [width=1920] [detections=200]
 
 Random weights on one image of noise and discs, which keep their best `detections` whatever they score. The plain graph
 ends with torchvision's full-size masks, which are then only painted; ours ends with small masks, which are pasted and
-painted. Whole paths are timed, from normalised pixels to a label image, in turns.
+painted. The released model gets the raw micrograph and is timed with all that `sempre segment` does for a label image.
+Whole paths are timed in ONNX Runtime, from pixels to a label image, in turns.
 """
 
 import tempfile
@@ -23,7 +24,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from sempre.config import read_options
 from sempre.deploy.painting import paint_particles
 from sempre.deploy.paste import paste_masks
+from sempre.deploy.released import DEFAULT, find_bundle
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
+from sempre.images.normalise import to_uint8
 from sempre.models.detector_graph import OUTPUTS, export_detector
 from sempre.models.mask_rcnn import DetectorOptions, MicrographTransform, build_mask_rcnn
 
@@ -36,6 +40,7 @@ class Options:
     architecture: str = "convnextv2_pico"  # backbone
     pyramid_channels: int = 256  # width of the feature pyramid and mask head
     threads: int = 2  # of ONNX Runtime
+    model: str = DEFAULT  # the bundle that is timed beside them: a released model's name or a folder
     repeats: int = 3  # timed runs of each, after one that is not
 
 
@@ -59,18 +64,22 @@ def main() -> None:
         export_plainly(model, pixels, folder / "plain.onnx")
         ours, plain = (open_session(folder / name, options.threads) for name in ("ours.onnx", "plain.onnx"))
 
-    paths = {"plain": lambda: segment_plainly(plain, pixels), "ours": lambda: segment(ours, pixels)}
+    released, micrograph = Segmenter(find_bundle(options.model), options.threads), to_uint8(pixels)
+    paths = {
+        "plain": lambda: segment_plainly(plain, pixels),
+        "ours": lambda: segment(ours, pixels),
+        options.model: lambda: len(released.segment(micrograph).particles),
+    }
     seconds = {name: [] for name in paths}
     for _ in range(options.repeats + 1):
         for name, path in paths.items():
             taken, found = measure(path)
             seconds[name].append(taken)
             print(f"{name}: {found} instances, {taken:.2f} s", flush=True)
+    print(f"{options.width}x{options.height} px, {options.threads} threads, medians of {options.repeats}:")
     medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
-    print(
-        f"{options.width}x{options.height} px, {options.threads} threads, medians of {options.repeats}: "
-        f"plain {medians['plain']:.2f} s, ours {medians['ours']:.2f} s, {medians['plain'] / medians['ours']:.1f}x"
-    )
+    for name, median in medians.items():
+        print(f"{name}: {median:.2f} s, {medians['plain'] / median:.1f}x")
 
 
 def discs(height: int, width: int) -> np.ndarray:

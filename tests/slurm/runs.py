@@ -16,6 +16,7 @@ TINY = (
     "warmup_epochs=1",
     "workers=0",
     "log_every=1",
+    "precision=float32",
     "checkpoint_minutes=0.02",
 )
 RECIPES = {
