@@ -32,12 +32,11 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score, true_overlap
 from sempre.data.samplers import EpochSampler
 from sempre.deploy.decode import Decoding
-from sempre.deploy.dense import DenseSettings, Network, instances, predict_maps, segment_dense
+from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense, supported_maps
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import read_micrograph
-from sempre.images.resize import resize
 from sempre.metrics import aji_plus, summarise_repeats
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
@@ -250,7 +249,7 @@ def choose_settings(network: Network, labelled: LabelledSet, choosing: np.ndarra
     totals = np.zeros(len(candidates))
     for index in tqdm(choosing, desc="choosing thresholds", unit="image"):
         micrograph = labelled.read(index)
-        maps = predict_maps(resize(micrograph.pixels.astype(np.float32) / 255, settings.scale), network, settings)
+        maps = supported_maps(micrograph.pixels.astype(np.float32) / 255, network, settings)
         for position, decoding in enumerate(candidates):
             labels, _ = instances(maps, micrograph.pixels.shape, decoding)
             totals[position] += aji_plus(true_overlap(micrograph, labels))

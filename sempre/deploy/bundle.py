@@ -48,8 +48,9 @@ class MaskRCNNBundle(Bundle):
 
 @dataclass(frozen=True)
 class DenseBundle(Bundle):
-    """A dense segmenter: its maps are read as `decoding` says."""
+    """A dense segmenter: it sees the micrograph at each of `scales`; its maps are read as `decoding` says."""
 
+    scales: tuple[float, ...]
     decoding: Decoding
 
 
@@ -142,14 +143,16 @@ def _read_dense(shared: dict, fields: dict) -> DenseBundle:
         marker=float(fields["decoding"]["marker"]),
         smallest=int(fields["decoding"]["smallest"]),
     )
+    scales = tuple(map(float, fields["scales"]))
     _check(
         {
+            "scales": bool(scales) and all(0 < scale <= 16 for scale in scales),
             "decoding.foreground": 0 < decoding.foreground < 1,
             "decoding.marker": 0 < decoding.marker < 1,
             "decoding.smallest": decoding.smallest >= 1,
         }
     )
-    return DenseBundle(**shared, decoding=decoding)
+    return DenseBundle(**shared, scales=scales, decoding=decoding)
 
 
 def _check(possible: dict[str, bool]) -> None:

@@ -1,12 +1,13 @@
 """From a micrograph to instances with a dense segmenter: maps of overlapping tiles, blended, decoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
 from sempre.deploy.decode import Decoding, decode
+from sempre.deploy.instance import Box
 from sempre.deploy.tiling import tile_boxes
 from sempre.images.resize import resize, resize_to
 
@@ -17,12 +18,21 @@ STRIDE = 2  # px of what the network sees for each px of its maps
 MULTIPLE = 32  # px, the network's total stride
 
 
+SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
+LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
+MOST_PIXELS = 4 << 20  # that are seen of a micrograph at a scale that enlarges it
+
+
 @dataclass(frozen=True)
 class DenseSettings:
-    """How maps are made and read. `tile` and `overlap` are in px of what the network sees, multiples of 32."""
+    """How maps are made and read.
+
+    The micrograph is seen at each of `scales` times its size, and what is best supported counts. `tile` and `overlap`
+    are in px of what the network sees, multiples of 32.
+    """
 
     decoding: Decoding = field(default_factory=Decoding)
-    scale: float = 1.0
+    scales: tuple[float, ...] = SCALES
     tile: int = 1024
     overlap: int = 128
     flips: bool = False  # average over the micrograph's mirror images; four times the work
@@ -37,8 +47,46 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
     Returns:
         A label image int32 `[H, W]` with ids 1 to N, and each particle's score `[N]`, its mean probability.
     """
-    seen = resize(pixels, settings.scale)
-    return instances(predict_maps(seen, network, settings), pixels.shape, settings.decoding)
+    maps = supported_maps(pixels, network, settings)
+    return instances(maps, pixels.shape, settings.decoding)
+
+
+def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
+    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
+    best, highest = None, -1.0
+    for scale in scales_of(pixels.shape, settings.scales):
+        maps = predict_maps(resize(pixels, scale), network, settings)
+        supported = support(maps, settings.decoding)
+        if supported > highest:
+            best, highest = maps, supported
+    return best
+
+
+def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:
+    """The scales, of those given, at which a micrograph of `shape` is worth seeing; the largest if none is."""
+    worth = [
+        scale
+        for scale in scales
+        if min(shape) * scale >= LEAST_SIDE and (scale <= 1 or shape[0] * shape[1] * scale**2 <= MOST_PIXELS)
+    ]
+    return worth or [max(scales)]
+
+
+def support(maps: np.ndarray, decoding: Decoding) -> float:
+    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1.
+
+    The Dice that the probabilities expect of their own foreground, times how deep each particle, by its area, is seen
+    to be: of one that is too large for the network no place is surely its middle, and what is too small has none.
+    """
+    probability, depth = maps
+    foreground = probability > decoding.foreground
+    if not foreground.any():
+        return 0.0
+    dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
+    labels = decode(probability, depth, decoding)
+    deepest = ndimage.maximum(depth, labels, np.arange(1, labels.max() + 1))
+    areas = np.bincount(labels.ravel())[1:]
+    return float(dice * np.average(np.minimum(deepest, 1), weights=areas))
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +127,7 @@ def _predict_tiles(image: np.ndarray, network: Network, settings: DenseSettings)
     return maps[:, : used[0], : used[1]]
 
 
-def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int):
+def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]:
     """Boxes as `tile_boxes` gives them, with corners on multiples of 32 px, where the network's cells lie."""
     cells = tuple(side // MULTIPLE for side in shape)
     for box in tile_boxes(cells, tile // MULTIPLE, overlap // MULTIPLE):

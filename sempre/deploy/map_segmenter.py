@@ -14,7 +14,7 @@ class MapSegmenter:
 
     def __init__(self, bundle: DenseBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int):
         self.session = session
-        self.settings = DenseSettings(bundle.decoding, bundle.scale, tile, overlap)
+        self.settings = DenseSettings(bundle.decoding, bundle.scales, tile, overlap)
 
     def segment(self, image: np.ndarray, score_threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """The particles of a normalised micrograph `[H, W]`.

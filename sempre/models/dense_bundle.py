@@ -51,9 +51,10 @@ def write_dense_bundle(
         export,
         {
             "kind": "dense",
-            "input": {"percentiles": details["percentiles"], "low": 0, "high": 1, "scale": settings.scale},
+            "input": {"percentiles": details["percentiles"], "low": 0, "high": 1, "scale": 1.0},
             "tile": settings.tile,
             "overlap": settings.overlap,
+            "scales": settings.scales,
             "decoding": vars(settings.decoding),
             "class_names": details["class_names"],
             "pixel_size_nm": details["pixel_size_nm"],

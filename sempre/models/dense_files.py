@@ -55,6 +55,8 @@ def read_settings(details: dict) -> DenseSettings:
     """
     try:
         fields = dict(details["settings"])
-        return DenseSettings(**{**fields, "decoding": Decoding(**fields["decoding"])})
+        return DenseSettings(
+            **{**fields, "decoding": Decoding(**fields["decoding"]), "scales": tuple(fields["scales"])}
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the model's details have no usable settings ({error}): fine-tune it again") from error

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from sempre.deploy.dense import DenseSettings, predict_maps, segment_dense
+from sempre.deploy.decode import Decoding
+from sempre.deploy.dense import DenseSettings, predict_maps, scales_of, segment_dense, support
+from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 
 
@@ -31,7 +34,7 @@ DISCS = [(40, 40, 6), (60, 150, 20), (150, 90, 45), (20, 200, 3), (160, 190, 12)
 @pytest.mark.parametrize("shape", [(203, 231), (200, 230), (192, 224)])
 def test_outlines_are_as_fine_as_the_micrograph(shape):
     image, true = cones(shape, DISCS)
-    labels, scores = segment_dense(image, brightness, DenseSettings())
+    labels, scores = segment_dense(image, brightness, DenseSettings(scales=(1.0,)))
     assert labels.shape == shape and len(scores) == labels.max() == len(DISCS)
     assert aji_plus(true, labels) > 0.96
     assert ((scores > 0.5) & (scores <= 1)).all()
@@ -40,7 +43,7 @@ def test_outlines_are_as_fine_as_the_micrograph(shape):
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_instances_are_in_px_of_the_micrograph_at_any_scale(scale):
     image, true = cones((200, 230), DISCS)
-    labels, _ = segment_dense(image, brightness, DenseSettings(scale=scale))
+    labels, _ = segment_dense(image, brightness, DenseSettings(scales=(scale,)))
     assert labels.shape == (200, 230)
     assert aji_plus(true, labels) > 0.9
 
@@ -83,5 +86,57 @@ def test_flips_average_over_mirror_images():
 
 def test_specks_are_no_particles():
     image, _ = cones((64, 64), [(20, 20, 8), (50, 50, 1.2)])
-    labels, scores = segment_dense(image, brightness, DenseSettings())
+    labels, scores = segment_dense(image, brightness, DenseSettings(scales=(1.0,)))
     assert labels.max() == len(scores) == 1
+
+
+def knows_discs_of(diameter: float):
+    """A network that is sure of what is bright, and of a middle only in discs that it sees about `diameter` px wide."""
+
+    def network(image):
+        maps = brightness(image)
+        bright = maps[0] > 0.5
+        regions, count = ndimage.label(bright)
+        widths = np.sqrt(4 / np.pi * np.bincount(regions.ravel(), minlength=count + 1)) * 2
+        known = np.exp(-np.abs(np.log(np.maximum(widths, 1) / diameter)))
+        return np.stack([bright, bright * known[regions]]).astype(np.float32)
+
+    return network
+
+
+@pytest.mark.parametrize("radius", [8, 16, 64])
+def test_a_micrograph_is_seen_at_the_scale_that_its_particles_are_known_at(radius):
+    image, true = cones((256, 320), [(100, 120, radius)])
+    seen = []
+
+    def network(view):
+        seen.append(view.shape)
+        return knows_discs_of(32)(view)
+
+    labels, _ = segment_dense(image, network, DenseSettings())
+    assert len(seen) == 4, "at an eighth a micrograph of 256 px shows too little"
+    best = max(
+        scales_of(image.shape, DenseSettings().scales),
+        key=lambda scale: support(predict_maps(resize(image, scale), knows_discs_of(32), DenseSettings()), Decoding()),
+    )
+    assert best * 2 * radius == pytest.approx(32, rel=0.1)
+    assert aji_plus(true, labels) > 0.85
+
+
+def test_scales_that_show_too_little_or_take_too_much_are_left_out():
+    scales = (0.125, 0.25, 0.5, 1.0, 2.0)
+    assert scales_of((512, 512), scales) == [0.125, 0.25, 0.5, 1.0, 2.0]
+    assert scales_of((1200, 1920), scales) == [0.125, 0.25, 0.5, 1.0]
+    assert scales_of((100, 100), scales) == [0.5, 1.0, 2.0]
+    assert scales_of((20, 20), scales) == [2.0]
+
+
+def test_support_is_that_of_certain_maps_with_a_middle_in_each_particle():
+    mask = np.zeros((32, 32), np.float32)
+    mask[4:12, 4:12] = mask[20:28, 20:28] = 1
+    assert support(np.stack([mask, mask]), Decoding()) == pytest.approx(1)
+    assert support(np.stack([0.7 * mask, mask]), Decoding()) < 0.9
+    half = mask.copy()
+    half[20:28, 20:28] *= 0.2
+    assert support(np.stack([mask, half]), Decoding()) == pytest.approx(0.6, abs=0.01)
+    assert support(np.zeros((2, 32, 32), np.float32), Decoding()) == 0
