@@ -79,7 +79,7 @@ class Options:
     size_range: list[float] = field(default_factory=lambda: [10.0, 160.0])  # px that a particle of a crop is wide
     rotation: float = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
     inverted: float = 0.3  # share of the crops whose grey values are inverted
-    annotated: float = 0.1  # share of the crops that letters, scale bars and the like are burnt into
+    annotated: float = 0.3  # share of the crops that letters, scale bars and the like are burnt into
     rate: float = 2e-3  # peak learning rate of AdamW
     warmup: float = 0.02  # share of the steps that warm up
     weight_decay: float = 0.02  # of AdamW, on matrices only

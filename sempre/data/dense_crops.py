@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from sempre.data.crops import VARIETY, generator
 from sempre.data.depth import boundaries
 from sempre.data.detection_crops import DetectionCrops
-from sempre.images.synthetic.annotations import annotate
+from sempre.images.synthetic.annotations import annotate, write_over
 
 STRIDE = 2  # px of a crop for each px of the maps
 
@@ -39,7 +39,7 @@ class DenseCrops(Dataset):
         count: int,
         seed: int = 0,
         inverted: float = 0.3,
-        annotated: float = 0.1,
+        annotated: float = 0.3,
     ):
         self.sources, self.shares = list(sources), np.array(shares) / np.sum(shares)
         self.count, self.seed, self.inverted, self.annotated = count, seed, inverted, annotated
@@ -59,12 +59,18 @@ class DenseCrops(Dataset):
         (pixels, depths), layers = source.crop((epoch * self.count + sample, int(draws.integers(len(source)))))
         labels = layers.max(axis=0).astype(np.int32)
         if draws.random() < self.annotated:
-            pixel_size_nm = float(np.exp(draws.uniform(0, 5)))
-            pixels, labels = annotate(np.rint(pixels).astype(np.uint8), labels, pixel_size_nm, draws)
+            pixels, labels = annotated(np.rint(pixels).astype(np.uint8), labels, draws)
         image = vary(pixels, draws, self.inverted)
         maps = {"foreground": labels > 0, "depth": depths / 255 * (labels > 0), "boundary": boundaries(labels)}
         maps = {name: torch.from_numpy(halved(values)) for name, values in maps.items()}
         return {"image": torch.from_numpy(image)[None], **maps}
+
+
+def annotated(pixels: np.ndarray, labels: np.ndarray, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 and labels `[H, W]` with what is burnt into pictures, of a whole one's size or enlarged."""
+    if draws.random() < 0.3:
+        return annotate(pixels, labels, float(np.exp(draws.uniform(0, 5))), draws)
+    return write_over(pixels, labels, draws)
 
 
 def vary(pixels: np.ndarray, draws: np.random.Generator, inverted: float = 0.3) -> np.ndarray:

@@ -4,9 +4,27 @@ None of it is a particle. A particle under a thin line or a letter keeps its lab
 through; one that ink hides more than half, and what lies under an opaque box or databar, loses what is hidden.
 """
 
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
+# Typefaces that matplotlib brings: with and without serifs, bold, slanted, a typewriter's; "" is Pillow's own.
+TYPEFACES = (
+    "",
+    "DejaVuSans.ttf",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSerif.ttf",
+    "DejaVuSansMono.ttf",
+    "STIXGeneral.ttf",
+    "STIXGeneralBol.ttf",
+    "STIXGeneralItalic.ttf",
+    "cmr10.ttf",
+)
+WRITING_SIZES = 8, 90  # px of type in a crop of a micrograph that may be enlarged
 CAPTIONS = (
     "Au NPs",
     "500 C, 2 h",
@@ -19,6 +37,15 @@ CAPTIONS = (
     "EDS 1",
     "d = 32",
 )
+LETTERS = [shape.format(letter) for letter in "abcdefghABCDEF" for shape in ("({})", "{})", "{}")]
+WORDS = ("SEI", "HAADF", "WD 10mm", "15.0kV", "x30,000", "Mag = 10.00 K X", "EHT = 5.00 kV", "122 mrad", "7.0 ± 3.1 nm")
+SCALES = [
+    f"{digit}{gap}{unit}"
+    for digit in (1, 2, 5, 10, 20, 50, 100, 200, 500)
+    for gap in ("", " ")
+    for unit in ("nm", "µm", "um")
+]
+TEXTS = (*LETTERS, *CAPTIONS, *WORDS, *SCALES)
 LENGTHS = [digit * 10**power for power in range(7) for digit in (1, 2, 5)]  # round numbers of nm
 MOSTLY = 0.5  # a particle of which ink hides more than this loses the hidden part
 
@@ -52,16 +79,18 @@ def _spelt(length: int) -> str:
     return f"{length} nm" if length < 1000 else f"{length // 1000} um"  # Pillow's own font has no µ
 
 
-def _width(text: str, size: float) -> float:
-    """Of a line of text, px."""
-    return ImageFont.load_default(size).getlength(text) + 2
+@lru_cache(maxsize=512)
+def _font(typeface: str, size: int) -> ImageFont.FreeTypeFont:
+    if not typeface:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", typeface), size)
 
 
 def annotate(
     pixels: np.ndarray, owner: np.ndarray, pixel_size_nm: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Burn annotations into pixels uint8 `[H, W]`; returns them and the owners `[H, W]` that stay labelled."""
-    overlay = Overlay(pixels)
+    overlay = Overlay(pixels, str(random.choice(TYPEFACES)))
     corners = list(random.permutation([(0, 0), (1, 0), (0, 1), (1, 1)]))
     if random.random() < 0.2:
         overlay.databar(pixel_size_nm, random)
@@ -78,10 +107,24 @@ def annotate(
     return np.asarray(overlay.image), overlay.kept(owner)
 
 
+def write_over(pixels: np.ndarray, owner: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Burn writing as a crop of an enlarged micrograph shows it, as `annotate` does: large, blurred, cut off."""
+    overlay = Overlay(pixels, str(random.choice(TYPEFACES)))
+    for _ in range(int(random.integers(1, 5))):
+        overlay.writing(random)
+    image = np.asarray(overlay.image)
+    if random.random() < 0.5:
+        blur = random.uniform(0.5, 2.5)
+        near = ndimage.maximum_filter(np.maximum(overlay.ink, overlay.boxes), int(4 * blur) + 1) > 0
+        image = np.where(near, ndimage.gaussian_filter(image, blur, truncate=3), image)
+    return image, overlay.kept(owner)
+
+
 class Overlay:
     """A micrograph to draw on, and where it is hidden: `image`; `ink` and `boxes`, nonzero where hidden by either."""
 
-    def __init__(self, pixels: np.ndarray):
+    def __init__(self, pixels: np.ndarray, typeface: str = ""):
+        self.typeface = typeface
         self.image = Image.fromarray(pixels)
         self.ink, self.boxes = Image.new("L", self.image.size), Image.new("L", self.image.size)
         self.width, self.height = self.image.size
@@ -122,7 +165,7 @@ class Overlay:
         size = self._size(0.03, 0.08, random)
         label = "" if random.random() < 0.15 else _spelt(length)
         tall = thick + (size * 1.3 if label else 0)
-        wide = max(long, _width(label, size))
+        wide = max(long, self._width(label, size))
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.35, random)
         above = random.random() < 0.7
@@ -139,7 +182,7 @@ class Overlay:
         letter = str(random.choice(list("abcdefghABCDEF")))
         text = [f"({letter})", f"{letter})", letter][random.integers(3)]
         size = self._size(0.05, 0.13, random)
-        wide, tall = _width(text, size), size * 1.1
+        wide, tall = self._width(text, size), size * 1.1
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.25, random)
         self._text((x + wide / 2, y + tall / 2), text, size, ink, "mm", random)
@@ -148,7 +191,7 @@ class Overlay:
         """A few words."""
         text = CAPTIONS[random.integers(len(CAPTIONS))]
         size = self._size(0.03, 0.07, random)
-        wide, tall = _width(text, size), size * 1.2
+        wide, tall = self._width(text, size), size * 1.2
         x, y = self._place(corner, wide, tall, random)
         ink = self._ink((x, y, x + wide, y + tall), 0.2, random)
         self._text((x + wide / 2, y + tall / 2), text, size, ink, "mm", random)
@@ -164,6 +207,22 @@ class Overlay:
             for side in (azimuth + 2.6, azimuth - 2.6):
                 barb = tip[0] + 0.3 * length * np.cos(side), tip[1] + 0.3 * length * np.sin(side)
                 self._draw("line", (*tip, *barb), fill=ink, width=thick)
+
+    def writing(self, random: np.random.Generator) -> None:
+        """A piece of writing of any size anywhere, cut by the border perhaps, at times with a scale bar."""
+        size = float(np.exp(random.uniform(*np.log(WRITING_SIZES))))
+        text = TEXTS[random.integers(len(TEXTS))]
+        wide, tall = self._width(text, size), size * 1.1
+        x, y = random.uniform(-0.2, 1, 2) * (self.width, self.height)
+        ink = self._ink((x, y, x + wide, y + tall), 0.25, random)
+        self._text((x + wide / 2, y + tall / 2), text, size, ink, "mm", random)
+        if random.random() < 0.4:
+            top, long = y + tall * random.uniform(1, 1.3), wide * random.uniform(0.4, 3)
+            self._draw("rectangle", (x, top, x + long, top + size * random.uniform(0.08, 0.4)), fill=ink)
+
+    def _width(self, text: str, size: float) -> float:
+        """Of a line of text, px."""
+        return _font(self.typeface, int(size)).getlength(text) + 2
 
     def _size(self, low, high, random) -> float:
         """Size of type, px."""
@@ -189,7 +248,7 @@ class Overlay:
         return 255 if middle < random.uniform(90, 150) else 0
 
     def _text(self, place, text, size, ink, anchor, random) -> None:
-        font, stroke = ImageFont.load_default(size), int(size * random.choice([0, 0, 0.035, 0.08]))
+        font, stroke = _font(self.typeface, int(size)), int(size * random.choice([0, 0, 0.035, 0.08]))
         self._draw("text", place, text, font=font, anchor=anchor, stroke_width=stroke, fill=ink)
 
     def _draw(self, shape: str, *where, fill: int, **style) -> None:
