@@ -11,7 +11,7 @@ same command goes on where it was. `out` then holds the bundle, `weights/` to fi
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,7 @@ class Options:
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
     renders: int = 1200  # rendered fields to train on
     tried: int = 40  # further rendered fields that the model is tried on, and as many empty ones
+    training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
     minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
 
@@ -87,7 +88,13 @@ def main() -> None:
     renders = folder / "renders"
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
 
-    training = ["finetune/dense.py", str(CONFIG), f"data={options.data}", f"renders={renders / 'labelled'}"]
+    training = [
+        "finetune/dense.py",
+        str(CONFIG),
+        f"data={options.data}",
+        f"renders={renders / 'labelled'}",
+        *options.training,
+    ]
     if options.minutes:
         stages.run("measure", *training, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
         training.append(f"epochs={stages.once('epochs', lambda: epochs_in(options.minutes, folder / 'probe'))}")
@@ -128,13 +135,13 @@ def rendered_field(number: int, particles: int | None = None) -> Field:
 def try_renders(segmenter: Segmenter, count: int) -> list[float]:
     """AJI+ of each of the rendered fields."""
     fields = map(rendered_field, range(count))
-    return [aji_plus(field.labels, segmenter.segment(field.pixels).labels) for field in tqdm(fields, total=count)]
+    return [aji_plus(true.labels, segmenter.segment(true.pixels).labels) for true in tqdm(fields, total=count)]
 
 
 def false_area(segmenter: Segmenter, count: int) -> float:
     """The share of empty rendered fields that is taken for particles."""
     fields = (rendered_field(number, particles=0) for number in range(count))
-    return float(np.mean([(segmenter.segment(field.pixels).labels > 0).mean() for field in tqdm(fields, total=count)]))
+    return float(np.mean([(segmenter.segment(true.pixels).labels > 0).mean() for true in tqdm(fields, total=count)]))
 
 
 def list_scores(summary: dict) -> list[float]:
@@ -150,9 +157,9 @@ def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None
     """The four rendered fields of lowest AJI+: what was found, missed and invented there."""
     pictures = []
     for number in np.argsort(scores)[:SHOWN].tolist():
-        field = rendered_field(number)
-        micrograph = LabelledMicrograph(field.pixels, field.labels[None], np.bincount(field.labels.ravel()))
-        pictures.append(draw_judged_overlay(micrograph, segmenter.segment(field.pixels).labels))
+        shown = rendered_field(number)
+        micrograph = LabelledMicrograph(shown.pixels, shown.labels[None], np.bincount(shown.labels.ravel()))
+        pictures.append(draw_judged_overlay(micrograph, segmenter.segment(shown.pixels).labels))
     with whole_or_absent(path) as partial:
         Image.fromarray(np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])).save(
             partial, format="JPEG", quality=80

@@ -70,7 +70,7 @@ def test_two_processes_see_the_views_of_one(distilled, store, tmp_path):
     # Drop path is noise of a rank, so it is left out of both.
     states = []
     for launcher, name in (([sys.executable, str(ROOT / "pretrain/dino.py")], "one"), (command, "two")):
-        arguments = [f"store={store}", *SHORT, "drop_path=0", "epochs=2", f"name={name}"]
+        arguments = [f"store={store}", *SHORT, "drop_path=0", "epochs=2", "precision=float32", f"name={name}"]
         finished = subprocess.run([*launcher, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
         states.append(load_file(tmp_path / "runs" / name / "checkpoints/last/model.safetensors"))

@@ -1,0 +1,54 @@
+"""The command that makes the released model, in a budget that lets it learn nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from sempre.deploy.segmenter import Segmenter
+from sempre.images import write_labels
+from sempre.images.synthetic import render_field
+from sempre.models.dense_files import load_dense
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", "crop=64", "precision=float32")
+
+
+@pytest.mark.slow
+def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for seed in range(12):
+        field = render_field(seed, (128, 128))
+        tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
+        write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels)
+    command = [sys.executable, str(ROOT / "tools/release.py"), "data=set", "out=released", "renders=4", "tried=4"]
+    command.append(f"training=[{','.join(QUICK)}]")
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+
+    out = tmp_path / "released"
+    assert Segmenter(out).segment(np.zeros((64, 64), np.uint8)).labels.shape == (64, 64)
+    model, details = load_dense(out / "weights")
+    assert details["network"] == {"architecture": "unet_small"}
+    assert "micrograph" not in details, "a path of this machine"
+    assert next(model.parameters()).dtype.is_floating_point
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["renders"]["micrographs"] == 4
+    card = (out / "card.md").read_text()
+    assert f"{scores['held out']['aji_plus']:.3f}" in card
+    assert (tmp_path / "runs/release/failures.jpg").stat().st_size > 1000
+
+    # And fine-tuning goes on from it.
+    start = ["data=set", f"start={out / 'weights'}", "name=more", "workers=0", *QUICK]
+    again = [sys.executable, str(ROOT / "finetune/dense.py"), *start]
+    finished = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    other = [*again[: -len(QUICK)], "architecture=unet_medium", *QUICK[1:], "name=other"]
+    finished = subprocess.run(other, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert "set architecture=unet_small" in finished.stderr
