@@ -148,12 +148,8 @@ def enlarge(
     Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels.
     """
     grown = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
-    rows, columns = (
-        np.minimum(((np.arange(side) + 0.5) * small / side).astype(np.intp), small - 1)
-        for side, small in zip(shape, labels.shape, strict=True)
-    )
-    large = grown[rows[:, None], columns[None]]
     fine = resize_to(probability.astype(np.float32), shape)
+    large = vote(grown, shape)
     large[fine <= decoding.foreground] = 0
     areas = np.bincount(large.ravel(), minlength=int(labels.max(initial=0)) + 1)
     kept = areas >= decoding.smallest
@@ -163,3 +159,29 @@ def enlarge(
     numbers = np.zeros(len(areas), np.int32)
     numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
     return numbers[large], scores
+
+
+def vote(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Labels `[h, w]` at `shape`, each pixel that of the largest bilinear weight: borders without the coarse steps."""
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(small, side) for small, side in zip(labels.shape, shape, strict=True)
+    )
+    large = labels[top[:, None], left[None]]
+    # Most pixels lie amid four of one label, which the coarse labels tell.
+    last = np.pad(labels, [(0, 1), (0, 1)], mode="edge")
+    mixed = (last[:-1, :-1] != last[1:, :-1]) | (last[:-1, :-1] != last[:-1, 1:]) | (last[:-1, :-1] != last[1:, 1:])
+    y, x = np.nonzero(mixed[top[:, None], left[None]])
+    names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
+    below, beside = down[y], across[x]
+    weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
+    weights[names == 0] = 0  # where the ground begins is the probability's to say
+    votes = [(weights * (names == name)).sum(0) for name in names]
+    large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
+    return large
+
+
+def _neighbours(small: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of `side` pixels the two of `small` pixels next to it, and how near the second one is, 0 to 1."""
+    places = np.clip((np.arange(side) + 0.5) * small / side - 0.5, 0, small - 1)
+    first = places.astype(np.intp)
+    return first, np.minimum(first + 1, small - 1), places - first

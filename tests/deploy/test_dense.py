@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sempre.deploy.decode import Decoding
-from sempre.deploy.dense import DenseSettings, predict_maps, scales_of, segment_dense, support
+from sempre.deploy.dense import DenseSettings, predict_maps, scales_of, segment_dense, support, vote
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 
@@ -140,3 +140,31 @@ def test_support_is_that_of_certain_maps_with_a_middle_in_each_particle():
     half[20:28, 20:28] *= 0.2
     assert support(np.stack([mask, half]), Decoding()) == pytest.approx(0.6, abs=0.01)
     assert support(np.zeros((2, 32, 32), np.float32), Decoding()) == 0
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
+def test_votes_are_those_of_interpolated_masks(seed, height, width):
+    labels = np.random.default_rng(seed).integers(0, 4, (5, 7)).astype(np.int32)
+    large = vote(labels, (height, width))
+    shares = np.stack([interpolated((labels == label).astype(float), (height, width)) for label in range(1, 4)])
+    chosen = np.take_along_axis(shares, np.maximum(large, 1)[None] - 1, 0)[0]
+    np.testing.assert_allclose(chosen[large > 0], shares.max(0)[large > 0], atol=1e-9)
+    assert (shares.max(0)[large == 0] == 0).all()
+
+
+def interpolated(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bilinear interpolation at pixel centres by scipy."""
+    y, x = (
+        np.clip((np.arange(side) + 0.5) * small / side - 0.5, 0, small - 1)
+        for side, small in zip(shape, values.shape, strict=True)
+    )
+    return ndimage.map_coordinates(values, np.meshgrid(y, x, indexing="ij"), order=1)
+
+
+def test_a_slanted_border_between_two_particles_has_no_steps():
+    y, x = np.mgrid[:32, :32]
+    labels = np.where(x > y / 2 + 8, 2, 1).astype(np.int32)
+    large = vote(labels, (256, 256))
+    border = np.argmax(large == 2, axis=1)
+    assert np.abs(np.diff(border)).max() <= 4
