@@ -1,5 +1,6 @@
 # make demo             the whole chain on a synthetic set (12 minutes on two CPU cores after set-up)
 # make demo DATA=path   the same on labelled micrographs: images/ with labels/ or segmaps/
+# make release DATA=…   the model that comes with sempre, made anew (an hour and more on two CPU cores)
 # make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
@@ -13,10 +14,13 @@ BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo evaluate test test-fast test-slurm minkowski lint format clean
+.PHONY: demo release evaluate test test-fast test-slurm minkowski lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
+
+release: .venv/train.installed
+	$(BIN)/python tools/release.py $(CHOSEN)
 
 evaluate: .venv/train.installed
 	$(BIN)/python tools/evaluate.py $(CHOSEN)
