@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from sempre.deploy.decode import Decoding, decode
 from sempre.deploy.instance import Box
+from sempre.deploy.particles import solidity
 from sempre.deploy.tiling import tile_boxes
 from sempre.images.resize import resize, resize_to
 
@@ -20,6 +21,7 @@ MULTIPLE = 32  # px, the network's total stride
 
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
 LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
+MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 MOST_PIXELS = 4 << 20  # that are seen of a micrograph at a scale that enlarges it
 
 
@@ -73,10 +75,11 @@ def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:
 
 
 def support(maps: np.ndarray, decoding: Decoding) -> float:
-    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1.
+    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1: a product of three.
 
-    The Dice that the probabilities expect of their own foreground, times how deep each particle, by its area, is seen
-    to be: of one that is too large for the network no place is surely its middle, and what is too small has none.
+    The Dice that the probabilities expect of their own foreground; how deep each particle is seen to be, for of one
+    that is too large for the network no place is surely its middle, and what is too small has none; and how solid each
+    is, for particles are convex on the whole and their fragments are not. Particles count by their area.
     """
     probability, depth = maps
     foreground = probability > decoding.foreground
@@ -84,9 +87,12 @@ def support(maps: np.ndarray, decoding: Decoding) -> float:
         return 0.0
     dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
     labels = decode(probability, depth, decoding)
-    deepest = ndimage.maximum(depth, labels, np.arange(1, labels.max() + 1))
     areas = np.bincount(labels.ravel())[1:]
-    return float(dice * np.average(np.minimum(deepest, 1), weights=areas))
+    deepest = np.minimum(ndimage.maximum(depth, labels, np.arange(1, len(areas) + 1)), 1)
+    boxes = ndimage.find_objects(labels)
+    largest = np.argsort(-areas, kind="stable")[:MEASURED]
+    solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
+    return float(dice * np.average(deepest, weights=areas) * np.average(solidities, weights=areas[largest]))
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:

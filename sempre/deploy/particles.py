@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from skimage.measure import perimeter
 
 from sempre.files import whole_or_absent
@@ -84,6 +85,11 @@ def feret_diameters(mask: np.ndarray) -> tuple[float, float]:
         heights = np.abs(edge[0] * offsets[:, 1] - edge[1] * offsets[:, 0])
         smallest = min(smallest, float(heights.max() / np.hypot(*edge)))
     return float(np.sqrt(largest)), smallest
+
+
+def solidity(mask: np.ndarray) -> float:
+    """The area of a bool mask `[h, w]` over that of its convex hull, both of its pixels as unit squares; at most 1."""
+    return float(np.count_nonzero(mask) / ConvexHull(pixel_corners(mask)).volume)
 
 
 def pixel_corners(mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from skimage.measure import regionprops
 
-from sempre.deploy.particles import convex_hull, feret_diameters, measure_particles, write_csv
+from sempre.deploy.particles import convex_hull, feret_diameters, measure_particles, solidity, write_csv
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any)
 
@@ -104,3 +104,11 @@ def test_csv_of_no_particles_has_a_header(tmp_path):
     write_csv(tmp_path / "none.csv", measure_particles(np.zeros((5, 5), np.int32), np.zeros(0)), 1.0)
     (header,) = csv.reader((tmp_path / "none.csv").open())
     assert {"id", "score", "x_px", "area_nm2", "circularity"} <= set(header)
+
+
+def test_solidity_is_the_share_of_the_convex_hull():
+    assert solidity(np.ones((1, 1), bool)) == pytest.approx(1)
+    assert solidity(np.ones((7, 3), bool)) == pytest.approx(1)
+    angle = np.zeros((10, 10), bool)
+    angle[:, :2] = angle[-2:] = True
+    assert solidity(angle) == pytest.approx(36 / (100 - 8 * 8 / 2))
