@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--score-threshold", type=float, metavar="SCORE", help="0 to 1: higher finds fewer, surer particles"
     )
+    command.add_argument("--flips", action="store_true", help="average over mirror images: a little better, slower")
     command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip for ImageJ's ROI manager too")
     command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
     command.add_argument("--threads", type=int, metavar="N", help="processor threads for the network (default: all)")
@@ -111,7 +112,7 @@ def segment(options: argparse.Namespace) -> int:
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
     paths = list_micrographs(options.images, options.out)
-    segmenter = Segmenter(find_bundle(options.model), options.threads)
+    segmenter = Segmenter(find_bundle(options.model), options.threads, flips=options.flips)
     options.out.mkdir(parents=True, exist_ok=True)
     results, rows = [], []
     for path in tqdm(paths, unit="micrograph", disable=None):  # no bar where stderr is no terminal

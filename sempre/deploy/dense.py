@@ -37,7 +37,7 @@ class DenseSettings:
     scales: tuple[float, ...] = SCALES
     tile: int = 1024
     overlap: int = 128
-    flips: bool = False  # average over the micrograph's mirror images; four times the work
+    flips: bool = False  # average over the micrograph's mirror images, at the scale that counts
 
 
 def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -55,12 +55,17 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
 
 def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
     """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
-    best, highest = None, -1.0
+    best, highest, chosen = None, -1.0, 1.0
     for scale in scales_of(pixels.shape, settings.scales):
         maps = predict_maps(resize(pixels, scale), network, settings)
         supported = support(maps, settings.decoding)
         if supported > highest:
-            best, highest = maps, supported
+            best, highest, chosen = maps, supported, scale
+    if settings.flips:
+        image = resize(pixels, chosen)
+        for axes in ((-1,), (-2,), (-2, -1)):
+            best = best + np.flip(predict_maps(np.flip(image, axes), network, settings), axes)
+        best /= np.float32(4)
     return best
 
 
@@ -107,15 +112,6 @@ def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -
     Tiles overlap, and where they do their maps are averaged with weights that fall to nothing at a tile's border: so
     no seam is left that the decoding could take for an outline.
     """
-    if not settings.flips:
-        return _predict_tiles(image, network, settings)
-    maps = _predict_tiles(image, network, settings)
-    for axes in ((-1,), (-2,), (-2, -1)):
-        maps += np.flip(_predict_tiles(np.flip(image, axes), network, settings), axes)
-    return maps / np.float32(4)
-
-
-def _predict_tiles(image: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
     height, width = image.shape
     image = np.pad(image, [(0, -side % MULTIPLE) for side in image.shape], mode="symmetric")
     boxes = list(tile_boxes_on_grid(image.shape, settings.tile, settings.overlap))

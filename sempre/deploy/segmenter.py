@@ -1,6 +1,6 @@
 """Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +39,22 @@ class Segmenter:
         threads: for the network; None lets onnxruntime take every core.
         tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
             take less memory.
+        flips: average a dense segmenter's maps over the micrograph's mirror images, for some three times the time.
 
     Raises:
-        InputError: for a bundle that cannot be used, and for threads or a tile that cannot be.
+        InputError: for a bundle that cannot be used, for threads or a tile that cannot be, for flips of a Mask R-CNN.
     """
 
-    def __init__(self, bundle_folder: str | Path, threads: int | None = None, tile: int | None = None):
+    def __init__(
+        self, bundle_folder: str | Path, threads: int | None = None, tile: int | None = None, flips: bool = False
+    ):
         if threads is not None and threads < 1:
             raise InputError(f"{threads} threads cannot compute: give 1 or more")
         if tile is not None and tile < 64:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
         self.bundle = read_bundle(bundle_folder)
+        if flips and self.bundle.kind != "dense":
+            raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors only
@@ -59,6 +64,8 @@ class Segmenter:
             raise InputError(f"{self.bundle.model} cannot be loaded: {error}; a newer onnxruntime may help") from error
         tile = tile or self.bundle.tile
         self.model = MODELS[self.bundle.kind](self.bundle, session, tile, min(self.bundle.overlap, tile // 2))
+        if flips:
+            self.model.settings = replace(self.model.settings, flips=True)
 
     def segment(
         self, pixels: np.ndarray, pixel_size_nm: float | None = None, score_threshold: float | None = None
