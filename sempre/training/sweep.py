@@ -13,6 +13,7 @@
         fcmae: {backbone: runs/fcmae_$size/backbone}     # $size is the run's label of that name
       seed: [0, 1, 2]                           # or simply the values of the option of that name
 
+A label may stand for another `recipe` and `config` too, so that one table compares methods.
 The runs' names are derived from the file's name and the labels: `runs/<sweep>/atto-random-0`, and so on.
 """
 
@@ -57,16 +58,17 @@ def read_sweep(path: str | Path) -> list[SweepRun]:
     path = Path(path)
     sweep = _read_yaml(path)
     axes = {str(axis): _choices(path, str(axis), values) for axis, values in sweep["vary"].items()}
-    fixed = [sweep["recipe"], *([sweep["config"]] if sweep.get("config") else [])]
     runs = []
     for combination in itertools.product(*(choices.items() for choices in axes.values())):
         labels = dict(zip(axes, (label for label, _ in combination), strict=True))
-        options = dict(sweep.get("options") or {})
+        options = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
         for _, chosen in combination:
             options |= chosen
+        recipe, config = options.pop("recipe"), options.pop("config")
         name = f"{path.stem}/" + "-".join(re.sub(r"[^\w.+=]+", "_", label) for label in labels.values())
         arguments = [f"{option}={_argument(path, value, labels)}" for option, value in options.items()]
-        runs.append(SweepRun(name, labels, [*fixed, *arguments, f"name={name}"]))
+        command = [recipe, *([config] if config else []), *arguments, f"name={name}"]
+        runs.append(SweepRun(name, labels, command))
     names = [run.name for run in runs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(

@@ -108,3 +108,18 @@ def test_what_is_wrong_with_a_sweep_is_said(tmp_path, text, message):
     else:
         with pytest.raises(InputError, match=message):
             read_sweep(tmp_path / "bad.yaml")
+
+
+def test_a_label_may_stand_for_another_recipe(tmp_path):
+    path = tmp_path / "methods.yaml"
+    path.write_text(
+        "recipe: finetune/dense.py\n"
+        "config: configs/dense/demo.yaml\n"
+        "vary:\n"
+        "  method:\n"
+        "    dense: {epochs: 2}\n"
+        "    mask_rcnn: {recipe: finetune/mask_rcnn.py, config: null, epochs: 3}\n"
+    )
+    dense, mask_rcnn = read_sweep(path)
+    assert dense.command == ["finetune/dense.py", "configs/dense/demo.yaml", "epochs=2", "name=methods/dense"]
+    assert mask_rcnn.command == ["finetune/mask_rcnn.py", "epochs=3", "name=methods/mask_rcnn"]
