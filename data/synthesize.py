@@ -28,6 +28,7 @@ from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, re
 from sempre.images.write import write_micrograph
 
 SHAPING = (
+    "empty_share",
     "seed",
     "size",
     "variety",
@@ -47,14 +48,11 @@ class Options:
     seed: int = 0  # another seed gives another set
     labelled: int = 24  # micrographs with label images
     unlabelled: int = 96  # micrographs without
+    empty_share: float = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
     size: int = 512  # height and width, px
-    variety: str = (
-        "plain"  # wide: also TEM and STEM, aggregates, crowds, other grounds, and pictures as papers print them
-    )
+    variety: str = "plain"  # wide: also TEM and STEM, aggregates, crowds, other grounds, pictures as papers print them
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
-    kinds: list[str] = field(
-        default_factory=list
-    )  # of polyhedron, sphere, rod, fibre, plate, rough, hollow; drawn where none is given
+    kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: int = 0  # processes; 0 = one a CPU
 
@@ -112,7 +110,14 @@ def labelled_tasks(options: Options, out: Path) -> list[Task]:
     images, labels = out / "labelled" / "images", out / "labelled" / "labels"
     names = [f"labelled_{number:05}.tif" for number in range(options.labelled)]
     return [
-        Task(first + number, shown(options, number), options.size, images / name, labels / name, False)
+        Task(
+            first + number,
+            shown(options, number, options.empty_share),
+            options.size,
+            images / name,
+            labels / name,
+            False,
+        )
         for number, name in enumerate(names)
     ]
 
@@ -132,11 +137,15 @@ def unlabelled_tasks(options: Options, out: Path) -> list[Task]:
     ]
 
 
-def shown(options: Options, number: int) -> FieldOptions:
+def shown(options: Options, number: int, empty_share: float = 0.0) -> FieldOptions:
     """What field `number` is to show; the rest is drawn from its seed."""
     magnifications = options.magnifications
     magnification = magnifications[number % len(magnifications)] if magnifications else None
-    return FieldOptions(magnification, tuple(options.kinds) or None, variety=options.variety)
+    # Evenly spread, and a longer set begins with the shorter one.
+    empty = int((number + 1) * empty_share) > int(number * empty_share)
+    return FieldOptions(
+        magnification, tuple(options.kinds) or None, count=0 if empty else None, variety=options.variety
+    )
 
 
 def each(tasks: list[Task], workers: int):

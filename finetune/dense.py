@@ -50,7 +50,8 @@ from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
-THRESHOLDS = (0.4, 0.5, 0.6)  # of foreground and of markers, that are tried
+# What is tried: thresholds of foreground and of markers, and what a particle's probability and depth reach at least.
+THRESHOLDS, LEAST_SCORES, LEAST_DEPTHS = (0.4, 0.5, 0.6), (0.5, 0.7), (0.5, 0.6)
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over
 
@@ -245,7 +246,10 @@ def choose_settings(network: Network, labelled: LabelledSet, choosing: np.ndarra
     settings = DenseSettings()
     if not len(choosing):
         return settings
-    candidates = [Decoding(*thresholds) for thresholds in product(THRESHOLDS, THRESHOLDS)]
+    candidates = [
+        Decoding(foreground, marker, least_score=score, least_depth=depth)
+        for foreground, marker, score, depth in product(THRESHOLDS, THRESHOLDS, LEAST_SCORES, LEAST_DEPTHS)
+    ]
     totals = np.zeros(len(candidates))
     for index in tqdm(choosing, desc="choosing thresholds", unit="image"):
         micrograph = labelled.read(index)

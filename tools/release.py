@@ -33,7 +33,7 @@ from sempre.training.stages import begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"
-RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
+RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7", "empty_share=0.2")
 FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
 SHOWN = 4  # of the worst of them, in the picture of failures
 

@@ -21,7 +21,7 @@ from sempre.images.normalise import to_uint8
 MIN_PIXELS = 16  # an instance cut off by the crop's border is kept when at least this much of it is seen,
 MIN_VISIBLE = 0.1  # and at least this share
 SCALES = 0.1, 3.0  # magnifications that `size_range` may ask for
-DRAWS = 4  # a crop without instances is drawn again, so many times in all
+DRAWS, DENSE_DRAWS = 4, 2  # a crop without instances is drawn again, so many times in all; ground is learnt from too
 
 
 class DetectionCrops(Dataset):
@@ -117,7 +117,7 @@ class DetectionCrops(Dataset):
         index = int(self.indices[position])
         micrograph = self._cache.get(index) or self._read(index)
         draws = generator(self.seed, epoch, index, repeat, AUGMENT)
-        for _ in range(DRAWS):
+        for _ in range(DENSE_DRAWS if self.depths else DRAWS):
             image, layers, areas = self._draw(micrograph, draws)
             if visible_instances(layers, areas)[1]:
                 break

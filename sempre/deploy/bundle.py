@@ -142,6 +142,8 @@ def _read_dense(shared: dict, fields: dict) -> DenseBundle:
         foreground=float(fields["decoding"]["foreground"]),
         marker=float(fields["decoding"]["marker"]),
         smallest=int(fields["decoding"]["smallest"]),
+        least_score=float(fields["decoding"]["least_score"]),
+        least_depth=float(fields["decoding"]["least_depth"]),
     )
     scales = tuple(map(float, fields["scales"]))
     _check(
@@ -150,6 +152,8 @@ def _read_dense(shared: dict, fields: dict) -> DenseBundle:
             "decoding.foreground": 0 < decoding.foreground < 1,
             "decoding.marker": 0 < decoding.marker < 1,
             "decoding.smallest": decoding.smallest >= 1,
+            "decoding.least_score": 0 <= decoding.least_score <= 1,
+            "decoding.least_depth": 0 <= decoding.least_depth <= 1,
         }
     )
     return DenseBundle(**shared, scales=scales, decoding=decoding)

@@ -16,12 +16,15 @@ class Decoding:
     """What counts as a particle.
 
     Foreground is where the probability passes `foreground`; a particle begins where the depth, 1 at its deepest,
-    passes `marker`; one of fewer than `smallest` px of the micrograph is dropped.
+    passes `marker`. Dropped is one of fewer than `smallest` px of the micrograph, of a mean probability below
+    `least_score`, or nowhere as deep as `least_depth`.
     """
 
     foreground: float = 0.5
     marker: float = 0.5
     smallest: int = 12
+    least_score: float = 0.5
+    least_depth: float = 0.5
 
 
 def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np.ndarray:
@@ -59,6 +62,16 @@ def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np
         )
         labels[inner] = flooded[rows, columns]
     return labels
+
+
+def believed(labels: np.ndarray, probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np.ndarray:
+    """The instances of maps, all `[h, w]`, that are probable and deep enough; ids 1 to N without gaps."""
+    numbers = np.arange(labels.max(initial=0) + 1)
+    kept = (ndimage.mean(probability, labels, numbers) >= decoding.least_score) & (
+        ndimage.maximum(depth, labels, numbers) >= decoding.least_depth
+    )
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
 
 
 def blocks(shape: tuple[int, int], side: int, halo: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from sempre.deploy.decode import Decoding, decode
+from sempre.deploy.decode import Decoding, believed, decode
 from sempre.deploy.instance import Box
 from sempre.deploy.particles import solidity
 from sempre.deploy.tiling import tile_boxes
@@ -22,7 +22,8 @@ MULTIPLE = 32  # px, the network's total stride
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
 LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
-MOST_PIXELS = 4 << 20  # that are seen of a micrograph at a scale that enlarges it
+# A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
+MOST_PIXELS, WIDE = 4 << 20, 60
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
 
 def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
     """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
-    best, highest, chosen = None, -1.0, 1.0
+    best, highest, chosen, width = None, -1.0, 1.0, 0.0
     for scale in scales_of(pixels.shape, settings.scales):
+        if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
+            continue
         maps = predict_maps(resize(pixels, scale), network, settings)
-        supported = support(maps, settings.decoding)
+        supported, seen = support(maps, settings.decoding)
         if supported > highest:
-            best, highest, chosen = maps, supported, scale
+            best, highest, chosen, width = maps, supported, scale, seen
     if settings.flips:
         image = resize(pixels, chosen)
         for axes in ((-1,), (-2,), (-2, -1)):
@@ -70,17 +73,15 @@ def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings
 
 
 def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:
-    """The scales, of those given, at which a micrograph of `shape` is worth seeing; the largest if none is."""
-    worth = [
-        scale
-        for scale in scales
-        if min(shape) * scale >= LEAST_SIDE and (scale <= 1 or shape[0] * shape[1] * scale**2 <= MOST_PIXELS)
-    ]
+    """The scales, of those given, at which a micrograph of `shape` shows enough; the largest if none does."""
+    worth = [scale for scale in scales if min(shape) * scale >= LEAST_SIDE]
     return worth or [max(scales)]
 
 
-def support(maps: np.ndarray, decoding: Decoding) -> float:
-    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1: a product of three.
+def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
+    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1; and how wide these are seen, px.
+
+    Support is a product of three.
 
     The Dice that the probabilities expect of their own foreground; how deep each particle is seen to be, for of one
     that is too large for the network no place is surely its middle, and what is too small has none; and how solid each
@@ -89,7 +90,7 @@ def support(maps: np.ndarray, decoding: Decoding) -> float:
     probability, depth = maps
     foreground = probability > decoding.foreground
     if not foreground.any():
-        return 0.0
+        return 0.0, 0.0
     dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
     labels = decode(probability, depth, decoding)
     areas = np.bincount(labels.ravel())[1:]
@@ -97,13 +98,16 @@ def support(maps: np.ndarray, decoding: Decoding) -> float:
     boxes = ndimage.find_objects(labels)
     largest = np.argsort(-areas, kind="stable")[:MEASURED]
     solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
-    return float(dice * np.average(deepest, weights=areas) * np.average(solidities, weights=areas[largest]))
+    solid = np.average(solidities, weights=areas[largest])
+    width = STRIDE * np.average(np.sqrt(4 / np.pi * areas), weights=areas)
+    return float(dice * np.average(deepest, weights=areas) * solid), float(width)
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
     """The label image `[H, W]` of `shape`, and the scores `[N]`, that maps `[2, h, w]` of a whole micrograph show."""
     probability, depth = maps
-    return enlarge(decode(probability, depth, decoding), probability, shape, decoding)
+    labels = believed(decode(probability, depth, decoding), probability, depth, decoding)
+    return enlarge(labels, probability, shape, decoding)
 
 
 def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:

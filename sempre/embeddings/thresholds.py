@@ -38,7 +38,7 @@ def threshold(
     if rule == "top":
         return top_threshold(scores, percent)
     if rule == "otsu":
-        return float(threshold_otsu(scores))
+        return float(threshold_otsu(np.asarray(scores, np.float64)))  # its histogram needs room between the scores
     if rule == "mixture":
         return mixture_threshold(scores)
     if rule != "clicks":

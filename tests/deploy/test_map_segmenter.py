@@ -31,7 +31,7 @@ def bundle(tmp_path_factory):
         model.SerializeToString(),
         kind="dense",
         scales=[0.5, 1.0],
-        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12},
+        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
     )
 
 
@@ -80,7 +80,7 @@ def test_scales_that_cannot_be_are_refused(tmp_path, scales):
         b"no network",
         kind="dense",
         scales=scales,
-        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12},
+        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
     )
     with pytest.raises(InputError, match="export the bundle again"):
         Segmenter(folder)
