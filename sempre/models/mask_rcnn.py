@@ -45,6 +45,7 @@ class DetectorOptions:
     mask_head_layers: int = 4
     proposals: int = 1000  # proposals an image that reach the heads
     proposals_sampled: int = 256  # of them, used for the heads' loss
+    positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
     detections: int = 500  # at most this many particles an image
 
 
@@ -112,6 +113,7 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
         box_head=FastRCNNConvFCHead((channels, 7, 7), [], [options.box_head_width] * 2),
         box_predictor=FastRCNNPredictor(options.box_head_width, num_classes=2),
         box_batch_size_per_image=options.proposals_sampled,
+        box_positive_fraction=options.positive_share,
         box_detections_per_img=options.detections,
         mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=14, sampling_ratio=2),
         mask_head=MaskRCNNHeads(channels, [channels] * options.mask_head_layers, dilation=1, norm_layer=group_norm),

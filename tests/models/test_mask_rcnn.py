@@ -17,6 +17,18 @@ def anchors():
     return network, network.anchor_generator(image, maps)
 
 
+@pytest.mark.parametrize(("share", "positive"), [(0.25, 32), (0.5, 64)])
+def test_the_heads_learn_from_as_many_positive_proposals_as_were_asked_for(share, positive):
+    options = DetectorOptions(**SLIM, proposals_sampled=128, positive_share=share)
+    particle = torch.tensor([[40.0, 40.0, 90.0, 90.0]])
+    around, elsewhere = particle + 8 * torch.rand(200, 4), particle + 100
+    targets = [{"boxes": particle, "labels": torch.tensor([1]), "masks": torch.ones(1, 200, 200, dtype=torch.uint8)}]
+    proposals = [torch.cat([around, elsewhere.expand(200, 4)])]
+    sampled, _, (labels,), _ = build_mask_rcnn(options).roi_heads.select_training_samples(proposals, targets)
+    assert len(sampled[0]) == len(labels) == 128
+    assert (labels == 1).sum() == positive
+
+
 @pytest.mark.parametrize("shape", [(10, 10), (50, 50), (300, 300), (5, 40), (40, 5)])
 def test_discs_and_rods_have_several_anchors_to_learn_from_wherever_they_lie(anchors, shape):
     network, everywhere = anchors
