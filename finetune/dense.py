@@ -28,6 +28,7 @@ from tqdm import tqdm
 from sempre.config import read_options
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
+from sempre.data.folds import sides_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score, true_overlap
 from sempre.data.samplers import EpochSampler
@@ -146,16 +147,6 @@ def main() -> int | None:
     return None
 
 
-def sides_of_training(training: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
-
-    The latter are a tenth, none of fewer than twenty: then the usual thresholds serve.
-    """
-    chosen = np.random.default_rng(seed).permutation(training)[: count or None]
-    choosing = len(chosen) // 10 if len(chosen) >= 20 else 0
-    return np.sort(chosen[choosing:]), np.sort(chosen[:choosing])
-
-
 def train(
     options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path
 ) -> DenseSegmenter | None:
@@ -242,7 +233,10 @@ def dense_options(options: Options) -> DenseOptions:
 
 
 def choose_settings(network: Network, labelled: LabelledSet, choosing: np.ndarray) -> DenseSettings:
-    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to."""
+    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to.
+
+    Where there are none, the usual ones.
+    """
     settings = DenseSettings()
     if not len(choosing):
         return settings

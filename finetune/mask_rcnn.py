@@ -75,6 +75,7 @@ class Options:
     mask_head_layers: int = 4  # convolutions in the mask head
     proposals: int = 1000  # proposals an image that reach the heads
     proposals_sampled: int = 256  # of them, sampled for the loss
+    positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
     detections: int = 500  # most particles an image
 
 

@@ -74,3 +74,21 @@ def make_fold(name: str, training: np.ndarray, held_out: np.ndarray, options: Fo
         raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
     fitted = [index for position, index in enumerate(used) if position % STOPPING]
     return Fold(name, fitted, used[::STOPPING], held_out.tolist())
+
+
+def sides_of_training(training: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
+
+    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on.
+
+    Args:
+        training: positions in a labelled set, `[N]`.
+        count: so many of them are drawn and no others are used; 0 uses all.
+        seed: of the draw.
+
+    Returns:
+        Both sides' positions, sorted.
+    """
+    chosen = np.random.default_rng(seed).permutation(training)[: count or None]
+    choosing = len(chosen) // 10 if len(chosen) >= 20 else 0
+    return np.sort(chosen[choosing:]), np.sort(chosen[:choosing])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.folds import FoldOptions, make_folds
+from sempre.data.folds import FoldOptions, make_folds, sides_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 
@@ -65,3 +65,13 @@ def test_what_cannot_be(labelled, options, tmp_path):
     split_file.write_text("a_00,train\nb_01,validation\n")
     with pytest.raises(InputError, match="the training side has 1 micrographs: two are the least"):
         make_folds(labelled, replace(options, split_file=str(split_file)))
+
+
+def test_thresholds_are_chosen_on_micrographs_that_were_not_trained_on():
+    training = np.arange(100, 140)
+    fitted, choosing = sides_of_training(training, 0, seed=0)
+    assert set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
+    assert len(choosing) == 4
+    fitted, choosing = sides_of_training(training, 8, seed=0)
+    assert len(fitted) == 8 and not len(choosing)
+    assert set(sides_of_training(training, 8, seed=1)[0]) != set(fitted)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from finetune.dense import Options, build_network, sides_of_training, train
+from finetune.dense import Options, build_network, train
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
 from sempre.deploy.dense import DenseSettings, segment_dense
@@ -81,16 +81,6 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
     differ = {name for name, weight in ours.state_dict().items() if not torch.equal(weight, random.state_dict()[name])}
     assert differ
     assert all(name.startswith("encoder.body.") for name in differ)
-
-
-def test_thresholds_are_chosen_on_micrographs_that_were_not_trained_on():
-    training = np.arange(100, 140)
-    fitted, choosing = sides_of_training(training, 0, seed=0)
-    assert set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
-    assert len(choosing) == 4
-    fitted, choosing = sides_of_training(training, 8, seed=0)
-    assert len(fitted) == 8 and not len(choosing)
-    assert set(sides_of_training(training, 8, seed=1)[0]) != set(fitted)
 
 
 def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):
