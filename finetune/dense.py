@@ -42,7 +42,7 @@ from sempre.metrics import aji_plus, summarise_repeats
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.dense_files import load_dense, save_dense
+from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
 from sempre.training.accelerator import make_accelerator
@@ -132,7 +132,7 @@ def main() -> int | None:
             if network is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
-                settings = choose_settings(as_network(network), labelled, choosing)
+                settings = choose_settings(options, as_network(network), labelled, choosing)
                 save(network, options, settings, labelled, validation, repeat_folder)
                 predict = partial(segment, as_network(network), settings)
                 write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))

@@ -26,7 +26,15 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
         field = render_field(seed, (128, 128))
         tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
         write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels)
-    command = [sys.executable, str(ROOT / "tools/release.py"), "data=set", "out=released", "renders=4", "tried=4"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/release.py"),
+        "data=set",
+        "out=released",
+        "renders=4",
+        "grounds=4",
+        "tried=4",
+    ]
     command.append(f"training=[{','.join(QUICK)}]")
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
