@@ -232,12 +232,10 @@ def dense_options(options: Options) -> DenseOptions:
     return DenseOptions(**{field.name: getattr(options, field.name) for field in fields(DenseOptions)})
 
 
-def choose_settings(network: Network, labelled: LabelledSet, choosing: np.ndarray) -> DenseSettings:
-    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to.
-
-    Where there are none, the usual ones.
-    """
-    settings = DenseSettings()
+def choose_settings(options: Options, network: Network, labelled: LabelledSet, choosing: np.ndarray) -> DenseSettings:
+    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to; without any
+    those of the model that was started from, or the usual ones."""
+    settings = read_settings(load_dense(find_weights(options.start))[1]) if options.start else DenseSettings()
     if not len(choosing):
         return settings
     candidates = [
