@@ -33,8 +33,7 @@ from sempre.training.stages import begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"
-RENDERS = ("unlabelled=0", "size=448", "variety=wide")
-REFINING = ("render_share=0.45", "rate=6e-4", "epochs=22")
+RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
 FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
 SHOWN = 4  # of the worst of them, in the picture of failures
 
@@ -45,8 +44,7 @@ A dense segmenter of particles in electron micrographs (sempre {version}, {archi
 unless told otherwise; `python finetune/dense.py data=my_set start=particles` goes on from it.
 
 **Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
-`data/synthesize.py variety=wide` renders (SEM, TEM and STEM), then refined on {grounds} others of which a quarter show
-no particle; {minutes} minutes on {machine}. Made by
+`data/synthesize.py variety=wide` renders (SEM, TEM and STEM); {minutes} minutes on {machine}. Made by
 `python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0.
 
 ## Scores
@@ -65,9 +63,11 @@ fields {empty} of the area is taken for particles. By size, found at an IoU of 0
 
 ## What it is not for
 
-It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays before you trust a
-number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts and primary particles
-of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture surfaces or porous solids.
+It looks for particles and finds some on structured ground that has none (above): do not count on it to say that a field
+is empty. It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays before you
+trust a number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts and primary
+particles of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture surfaces or porous
+solids.
 A few dozen labels of your own, and `start=particles`, do better than any general model.
 """
 
@@ -78,8 +78,7 @@ class Options:
     name: str = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
     renders: int = 1200  # rendered fields to train on
-    grounds: int = 1000  # further ones to refine on, a quarter of them without a particle
-    tried: int = 40  # further rendered fields that the model is tried on, and as many empty ones
+    tried: int = 24  # further rendered fields that the model is tried on, and as many empty ones
     training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
     minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
@@ -88,26 +87,18 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     folder, stages = begin_stages(options, options.name, ROOT)
-    # Data: renders of every kind; and others of which a quarter show ground alone, on which nothing is to be found.
-    renders, grounds = folder / "renders", folder / "grounds"
-    render = ["data/synthesize.py", *RENDERS]
-    stages.run("render", *render, f"out={renders}", f"labelled={options.renders}", "seed=7")
-    stages.run("grounds", *render, f"out={grounds}", f"labelled={options.grounds}", "seed=8", "empty_share=0.25")
+    renders = folder / "renders"
+    stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
 
-    # Training: from random weights, then on at a lower rate with more renders and more empty ground.
-    recipe = ["finetune/dense.py", str(CONFIG), f"data={options.data}"]
-    first = [*recipe, f"renders={renders}/labelled", *options.training]
-    second = [*recipe, f"renders={grounds}/labelled", *REFINING, *options.training, f"start={folder}/training/repeat-0"]
+    sets = f"data={options.data}", f"renders={renders}/labelled"
+    training = ["finetune/dense.py", str(CONFIG), *sets, *options.training]
     if options.minutes:
-        stages.run("measure", *first, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
-        epochs = stages.once("epochs", lambda: epochs_in(options.minutes, folder / "probe"))
-        first.append(f"epochs={max(1, round(0.8 * epochs))}")
-        second.append(f"epochs={max(1, round(0.2 * epochs))}")
-    stages.run("train", *first, f"name={options.name}/training")
-    stages.run("refine", *second, f"name={options.name}/refining")
+        stages.run("measure", *training, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
+        training.append(f"epochs={stages.once('epochs', lambda: epochs_in(options.minutes, folder / 'probe'))}")
+    stages.run("train", *training, f"name={options.name}/training")
 
     # The bundle for every PC, and the weights to go on training from, in half precision both.
-    run, out = folder / "refining/repeat-0", Path(options.out)
+    run, out = folder / "training/repeat-0", Path(options.out)
     stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={out}")
     model, details = load_dense(run)
     save_dense(out / "weights", model.half(), {key: details[key] for key in details if key != "micrograph"})
@@ -120,8 +111,7 @@ def main() -> None:
     scores = {"held out": list_scores(held_out), "renders": rendered}
     write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
     draw_failures(segmenter, rendered, folder / "failures.jpg")
-    minutes = sum(seconds_of(folder / name / "repeat-0") for name in ("training", "refining")) / 60
-    card = write_card(options, details, held_out, rendered, empty, minutes)
+    card = write_card(options, details, held_out, rendered, empty, seconds_of(run) / 60)
     with whole_or_absent(out / "card.md") as partial:
         partial.write_text(card, encoding="utf-8")
     print(f"{out}: AJI+ {held_out['summary']['aji_plus']:.3f} on {held_out['summary']['samples']} held-out micrographs")
@@ -196,7 +186,6 @@ def write_card(
         source=options.source,
         held_out=len(scores),
         renders=options.renders,
-        grounds=options.grounds,
         minutes=f"{minutes:.0f}",
         machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
         aji_plus=f"{scores.mean():.3f}",
