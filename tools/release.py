@@ -63,11 +63,11 @@ fields {empty} of the area is taken for particles. By size, found at an IoU of 0
 
 ## What it is not for
 
-It looks for particles and finds some on structured ground that has none (above): do not count on it to say that a field
-is empty. It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays before you
-trust a number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts and primary
-particles of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture surfaces or porous
-solids.
+It looks for particles and finds some on structured ground that has none (above): do not count on it to say that a
+field is empty. It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays
+before you trust a number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts
+and primary particles of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture
+surfaces or porous solids.
 A few dozen labels of your own, and `start=particles`, do better than any general model.
 """
 
