@@ -17,6 +17,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sempre.config import read_options
+from sempre.data.folds import sides_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.store import Store
 from sempre.errors import run_command
@@ -25,7 +26,6 @@ from sempre.models.packed import PATCH
 from sempre.report.chain import write_chain_report
 from sempre.training.stages import begin_stages, folder_name, last_step, seconds_a_step
 
-THRESHOLD_MICROGRAPHS = 32  # fine-tuning's default
 ROOT = Path(__file__).parents[1]
 PRETRAINING, FINE_TUNING = ROOT / "configs/fcmae/demo.yaml", ROOT / "configs/mask_rcnn/demo.yaml"
 PRETRAINING_SHARE, FINE_TUNING_SHARE = 0.1, 0.8  # of the time left; validations and figures take the rest
@@ -108,15 +108,16 @@ def main() -> None:
 def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:
     """Epochs of pretraining and of each arm's fine-tuning that fit the minutes left, from the probes' logs."""
     training, validation = LabelledSet(labelled).split()
+    fitted, choosing = sides_of_training(training, 0, seed=0)  # how many, under any seed
     batch = OmegaConf.load(FINE_TUNING).batch
     run = folder / "probe/mask_rcnn_0/repeat-0"
     seconds_a_micrograph = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds_a_micrograph"]
     in_turn = 1 if SIDE_BY_SIDE else len(ARMS)
-    scoring = in_turn * (len(validation) + THRESHOLD_MICROGRAPHS) * seconds_a_micrograph
+    scoring = in_turn * (len(validation) + (len(choosing) or len(fitted))) * seconds_a_micrograph
     left = 60 * minutes - sum(spent.values()) - RESERVE - scoring
     probe = folder / "probe/fcmae"
     pretraining_epoch = seconds_a_step(probe) * last_step(probe) / PROBE_EPOCHS
-    fine_tuning_epoch = seconds_a_step(run) * max(1, len(training) // batch)
+    fine_tuning_epoch = seconds_a_step(run) * max(1, len(fitted) // batch)
     return {
         "pretraining": max(1, int(PRETRAINING_SHARE * left / pretraining_epoch)),
         "fine-tuning": max(1, int(FINE_TUNING_SHARE / in_turn * left / fine_tuning_epoch)),
