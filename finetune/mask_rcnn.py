@@ -50,6 +50,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
@@ -103,7 +104,7 @@ def main() -> int | None:
         if accelerator.is_main_process:
             lock_run(folder)
 
-    # Every repeat has its own seed for the random weights, the crops and their order, and for what is fitted to.
+    # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     repeats = []
     for repeat in range(options.repeats):
         seed = options.seed + repeat
@@ -138,7 +139,7 @@ def sides(options: Options, seed: int, training: np.ndarray) -> tuple[np.ndarray
 
     They are the same ones where too few are there to hold any back, or where the threshold is given and none is needed.
     """
-    fitted, choosing = sides_of_training(training, 0, seed)
+    fitted, choosing = sides_of_training(training, options.label_count, seed)
     if options.score_threshold or not len(choosing):
         fitted = choosing = np.union1d(fitted, choosing)
     return fitted, choosing

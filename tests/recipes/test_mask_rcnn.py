@@ -98,6 +98,14 @@ def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_o
     assert list(fitted) == list(training)
 
 
+def test_repeats_on_a_few_labels_use_others_each():
+    training, options = np.arange(100, 140), replace(SMALL, label_count=8)
+    (fitted, choosing), (others, _) = sides(options, 0, training), sides(options, 1, training)
+    assert len(fitted) == len(others) == 8 and set(fitted) <= set(training)
+    assert list(fitted) == list(choosing), "too few to hold any back"
+    assert set(fitted) != set(others)
+
+
 def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):
     labelled, seen = LabelledSet(many_micrographs), {}
 
