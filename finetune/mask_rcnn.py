@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from sempre.config import read_options
 from sempre.data.detection_crops import DetectionCrops, collate
+from sempre.data.folds import sides_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import predict_and_score
 from sempre.data.samplers import EpochSampler
@@ -49,6 +50,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
@@ -68,8 +70,7 @@ class Options:
     clip_gradient: float = 1.0  # largest gradient norm
     precision: str = "auto"  # auto, bf16 or float32
     workers: int = 2  # loader processes
-    score_threshold: float = 0.0  # detections below are dropped; 0 chooses it on training micrographs
-    threshold_micrographs: int = 32  # so many of them
+    score_threshold: float = 0.0  # detections below are dropped; 0 chooses it on a tenth of the training micrographs
     pyramid_channels: int = 256  # width of the feature pyramid and mask head
     box_head_width: int = 1024  # width of the box head
     mask_head_layers: int = 4  # convolutions in the mask head
@@ -103,21 +104,21 @@ def main() -> int | None:
         if accelerator.is_main_process:
             lock_run(folder)
 
-    # Every repeat has its own seed for the random weights, the crops and their order; the split stays.
+    # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     repeats = []
     for repeat in range(options.repeats):
         seed = options.seed + repeat
         repeat_folder = folder / f"repeat-{repeat}"
         summary = repeat_folder / "summary.json"
         if not summary.exists():
-            detector = train(options, seed, labelled, training, repeat_folder)
+            fitted, choosing = sides(options, seed, training)
+            detector = train(options, seed, labelled, fitted, repeat_folder)
             if detector is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
                 threshold = options.score_threshold
                 if not threshold:
-                    some = training[: options.threshold_micrographs]
-                    threshold = best_score_threshold(detector, options.scale, labelled, some)
+                    threshold = best_score_threshold(detector, options.scale, labelled, choosing)
                 save(detector, options, threshold, labelled, validation, repeat_folder)
                 predict = partial(segment, detector, options.scale, threshold)
                 write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
@@ -133,13 +134,24 @@ def main() -> int | None:
     return None
 
 
-def train(options: Options, seed: int, labelled: LabelledSet, training: list[int], folder: Path) -> nn.Module | None:
+def sides(options: Options, seed: int, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The training micrographs that weights are fitted to, and those that the score threshold is chosen on.
+
+    They are the same ones where too few are there to hold any back, or where the threshold is given and none is needed.
+    """
+    fitted, choosing = sides_of_training(training, options.label_count, seed)
+    if options.score_threshold or not len(choosing):
+        fitted = choosing = np.union1d(fitted, choosing)
+    return fitted, choosing
+
+
+def train(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path) -> nn.Module | None:
     """Train one detector; None when a signal stopped it early."""
     accelerator = make_accelerator(options.precision)
     ranks = accelerator.num_processes
     crops = DetectionCrops(
         labelled,
-        training,
+        fitted,
         options.crop,
         seed,
         flip=options.flip,

@@ -13,18 +13,19 @@ from sempre.deploy.paste import paste_masks
 from sempre.metrics import aji_plus
 from sempre.models.mask_rcnn import detect
 
-THRESHOLDS = np.arange(0.3, 0.96, 0.05).round(2)
+THRESHOLDS = np.arange(0.05, 0.96, 0.05).round(2)  # from torchvision's, below which it lists nothing
 
 
-def best_score_threshold(detector: MaskRCNN, scale: float, labelled: LabelledSet, training: Iterable[int]) -> float:
-    """The score threshold, of `THRESHOLDS`, of highest mean AJI+ on the given training micrographs.
+def best_score_threshold(detector: MaskRCNN, scale: float, labelled: LabelledSet, choosing: Iterable[int]) -> float:
+    """The score threshold, of `THRESHOLDS`, of highest mean AJI+ on the given micrographs.
 
     Args:
         scale: the detector sees micrographs at this many times their size.
-        training: positions in `labelled`; a few dozen are enough. Held-out ones must have no say in it.
+        choosing: positions in `labelled`: of the training side, for held-out ones must have no say in it, and best ones
+            that the detector was not fitted to, for it is surer of those that it was.
     """
     totals = np.zeros(len(THRESHOLDS))
-    for index in tqdm(training, desc="choosing the score threshold", unit="image"):
+    for index in tqdm(choosing, desc="choosing the score threshold", unit="image"):
         micrograph = labelled.read(index)
         found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
         for position, threshold in enumerate(THRESHOLDS):

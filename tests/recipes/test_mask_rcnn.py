@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 
-from finetune.mask_rcnn import Options, build_detector, train
+from finetune.mask_rcnn import Options, build_detector, main, sides, train
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
 from sempre.images import read_labels
@@ -37,6 +38,22 @@ def fresh_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.fixture
+def many_micrographs(tmp_path):
+    """Thirty micrographs of 64x64 px with a particle each."""
+    folder = tmp_path / "many"
+    labels = np.zeros((64, 64), np.uint8)
+    labels[20:40, 16:44] = 1
+    random = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number in range(30):
+        pixels = random.integers(0, 60, labels.shape, dtype=np.uint8) + 120 * labels
+        Image.fromarray(pixels).save(folder / f"images/{number:02}.png")
+        Image.fromarray(labels).save(folder / f"labels/{number:02}.png")
+    return folder
+
+
 def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
     labelled = LabelledSet(labelled_set)
     options = replace(SMALL, epochs=150, rate=1e-3, flip=False, brightness=0.0, contrast=0.0, weight_decay=0.0)
@@ -47,7 +64,7 @@ def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
         labels = segment(detector, 1.0, 0.5, micrograph.pixels.astype(np.float32) / 255).labels
         scores.append(aji_plus(true_overlap(micrograph, labels)))
     assert np.mean(scores) >= 0.85, scores
-    assert 0.3 <= best_score_threshold(detector, 1.0, labelled, np.arange(4)) <= 0.95
+    assert 0.05 <= best_score_threshold(detector, 1.0, labelled, np.arange(4)) <= 0.95
 
 
 def test_a_pretrained_backbone_is_fine_tuned_in_bf16_with_finite_losses(labelled_set, pretrained, tmp_path):
@@ -69,6 +86,50 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
     differ = {name for name, weight in ours.state_dict().items() if not torch.equal(weight, random.state_dict()[name])}
     assert differ
     assert all(name.startswith("backbone.body.") for name in differ)
+
+
+def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_on():
+    training = np.arange(100, 140)
+    fitted, choosing = sides(SMALL, 0, training)
+    assert len(choosing) == 4 and set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
+    fitted, choosing = sides(SMALL, 0, training[:19])  # too few to hold any back
+    assert list(fitted) == list(choosing) == list(training[:19])
+    fitted, _ = sides(replace(SMALL, score_threshold=0.5), 0, training)  # nothing is to be chosen
+    assert list(fitted) == list(training)
+
+
+def test_repeats_on_a_few_labels_use_others_each():
+    training, options = np.arange(100, 140), replace(SMALL, label_count=8)
+    (fitted, choosing), (others, _) = sides(options, 0, training), sides(options, 1, training)
+    assert len(fitted) == len(others) == 8 and set(fitted) <= set(training)
+    assert list(fitted) == list(choosing), "too few to hold any back"
+    assert set(fitted) != set(others)
+
+
+def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):
+    labelled, seen = LabelledSet(many_micrographs), {}
+
+    def train_nothing(options, seed, labelled, fitted, folder):
+        seen["fitted"] = fitted
+        return build_detector(options, seed)
+
+    def choose(detector, scale, labelled, choosing):
+        seen["choosing"] = choosing
+        return 0.9
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("finetune.mask_rcnn.train", train_nothing)
+    monkeypatch.setattr("finetune.mask_rcnn.best_score_threshold", choose)
+    sizes = ("architecture", "pyramid_channels", "box_head_width", "mask_head_layers", "proposals")
+    arguments = [f"{name}={getattr(SMALL, name)}" for name in sizes]
+    monkeypatch.setattr("sys.argv", ["mask_rcnn.py", f"data={many_micrographs}", "name=arm", *arguments])
+    main()
+    training, validation = labelled.split()
+    assert len(seen["choosing"]) == len(training) // 10
+    assert sorted([*seen["fitted"], *seen["choosing"]]) == list(training)
+    scored = json.loads((tmp_path / "runs/arm/repeat-0/summary.json").read_text())["samples"]
+    assert set(scored) == {labelled.names[index] for index in validation}
+    assert json.loads((tmp_path / "runs/arm/repeat-0/model.json").read_text())["score_threshold"] == 0.9
 
 
 def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):
