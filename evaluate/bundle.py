@@ -12,12 +12,10 @@ from pathlib import Path
 
 from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.predictions import Prediction, score_untrained
 from sempre.deploy.released import DEFAULT, find_bundle
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
-from sempre.files import write_json
-from sempre.metrics import summarise_repeats
 
 
 @dataclass
@@ -36,16 +34,13 @@ def main() -> None:
     labelled = LabelledSet(options.data)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     segmenter = Segmenter(find_bundle(options.model), options.threads or None)
-    folder = Path("runs") / options.name
-    scores = predict_and_score(
+    summary = score_untrained(
         labelled,
         validation,
         lambda pixels: Prediction(segmenter.segment(pixels).labels),
-        folder / "repeat-0/predictions",
+        Path("runs") / options.name,
     )
-    write_json(folder / "repeat-0/summary.json", scores)
-    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
-    print(f"AJI+ {scores['summary']['aji_plus']:.3f} on {len(validation)} micrographs")
+    print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
 
 
 if __name__ == "__main__":

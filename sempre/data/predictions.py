@@ -9,8 +9,17 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.labelled import LabelledMicrograph, LabelledSet
+from sempre.files import write_json
 from sempre.images import encode_rle, write_labels
-from sempre.metrics import Overlap, average_precision, label_overlap, mask_overlap, score_sample, summarise
+from sempre.metrics import (
+    Overlap,
+    average_precision,
+    label_overlap,
+    mask_overlap,
+    score_sample,
+    summarise,
+    summarise_repeats,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,20 @@ def predict_and_score(
     if predicted:
         summary |= average_precision(true, predicted)
     return {"summary": summary, "samples": samples, "seconds_a_micrograph": seconds / len(samples)}
+
+
+def score_untrained(
+    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
+) -> dict:
+    """Score a method that learns nothing here, as `predict_and_score` does; `folder` becomes a run's of one repeat.
+
+    Returns:
+        The summary over the micrographs.
+    """
+    scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions")
+    write_json(folder / "repeat-0/summary.json", scores)
+    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
+    return scores["summary"]
 
 
 def true_overlap(micrograph: LabelledMicrograph, labels: np.ndarray) -> Overlap:
