@@ -32,7 +32,6 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
         "data=set",
         "out=released",
         "renders=4",
-        "grounds=4",
         "tried=4",
     ]
     command.append(f"training=[{','.join(QUICK)}]")
