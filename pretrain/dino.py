@@ -31,7 +31,6 @@ from sempre.training.logging import RunLog
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
-from sempre.training.validation import mean_losses
 
 WATCHED = 64  # validation views whose features are watched for collapse
 WATCHED_AT_ONCE = 8
@@ -115,11 +114,11 @@ def main() -> int | None:
     @torch.no_grad()
     def validate(model: DINO, log: RunLog, step: int) -> dict[str, float]:
         model.teacher_temperature = temperature(step)
-        values = mean_losses(model, validation_loader, run.accelerator)
+        values = run.mean_losses(model, validation_loader)
         if run.accelerator.is_main_process:
             first = collate_views([fixed_views[0, sample] for sample in range(min(WATCHED, len(fixed_views)))])
             images = first["global_views"][:, 0].to(device).split(WATCHED_AT_ONCE)
-            values |= feature_statistics(model.teacher.network, images)
+            values |= feature_statistics(model.teacher.network, run.stop.watch(images))
         return values
 
     progress = run.fit(

@@ -56,7 +56,7 @@ class DINO(nn.Module):
             sharpened = (targets - self.criterion.center) / self.teacher_temperature
             loss = self.criterion(list(targets.unbind(1)), list(answers.unbind(1)), self.teacher_temperature)
             entropy = teacher_entropy(sharpened.flatten(0, 1))
-        return {"loss": loss, "teacher_entropy": torch.as_tensor(entropy, dtype=loss.dtype, device=loss.device)}
+        return {"loss": loss, "teacher_entropy": entropy.to(loss.dtype)}
 
     @torch.no_grad()
     def follow(self) -> None:

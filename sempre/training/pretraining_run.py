@@ -19,7 +19,9 @@ from sempre.models.checkpoints import BackboneDetails, save_backbone
 from sempre.training.accelerator import make_accelerator
 from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
+from sempre.training.preemption import StopSignal
 from sempre.training.run_folder import lock_run, open_run
+from sempre.training.validation import mean_losses
 
 # How a run is computed, not what: it may go on under other values.
 MAY_CHANGE = (
@@ -50,7 +52,7 @@ class PretrainingOptions:
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     compile: bool = False  # compile the network; worth its minute on a GPU
     workers: int = 4  # loader processes of each process
-    log_every: int = 10  # steps between two lines of the log; signals are attended to then
+    log_every: int = 10  # steps between two lines of the log
     checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
     timeout_minutes: float = 30  # a process that the others have waited for so long is taken for hung
 
@@ -63,6 +65,7 @@ class PretrainingRun:
     folder: Path
     store: Store
     accelerator: Accelerator
+    stop: StopSignal
     training: np.ndarray  # index rows of the store
     validation: np.ndarray
 
@@ -95,6 +98,10 @@ class PretrainingRun:
             f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
         )
 
+    def mean_losses(self, model: nn.Module, loader: DataLoader) -> dict[str, float]:
+        """`sempre.training.validation.mean_losses` under the run's options."""
+        return mean_losses(model, loader, self.accelerator, self.options.accumulation, self.stop)
+
     def fit(self, model: nn.Module, optimizer: Optimizer, loader: DataLoader, **specifics) -> Progress | None:
         """`sempre.training.loop.fit` under the run's options; `specifics` are its arguments that a method chooses."""
         options = self.options
@@ -110,6 +117,7 @@ class PretrainingRun:
             validate_every=options.validate_every,
             log_every=options.log_every,
             checkpoint_minutes=options.checkpoint_minutes,
+            stop=self.stop,
             **specifics,
         )
 
@@ -127,6 +135,7 @@ def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) ->
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
     check()
+    stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
     store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
     accelerator = make_accelerator(options.precision, options.timeout_minutes)
@@ -145,7 +154,7 @@ def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) ->
         open_run(folder, options, MAY_CHANGE, store.fingerprint)
         if accelerator.is_main_process:
             lock_run(folder)
-    return PretrainingRun(options, folder, store, accelerator, training, validation)
+    return PretrainingRun(options, folder, store, accelerator, stop, training, validation)
 
 
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:
