@@ -5,6 +5,7 @@ are lightly's.
 """
 
 import warnings
+from math import log
 
 import torch
 from lightly.loss import DINOLoss
@@ -110,3 +111,14 @@ def parameter_groups(model: DINO, weight_decay: float) -> list[dict]:
     kept, decayed = param_groups_weight_decay(body, weight_decay)
     last_layer = [weight for weight in model.student.head.last_layer.parameters() if weight.requires_grad]
     return [kept, decayed, {"params": last_layer, "weight_decay": weight_decay}]
+
+
+def momentum_for(batch: int) -> float:
+    """The momentum that the teacher starts with, of a global batch.
+
+    The authors' code has 0.996 for 1024 images and 0.9995 for 256; between them 1 - momentum is a power of the batch,
+    beyond them it stays, for nothing is known there.
+    """
+    (small, slow), (large, fast) = (256, 0.9995), (1024, 0.996)
+    power = log((1 - fast) / (1 - slow)) / log(large / small)
+    return 1 - (1 - slow) * (min(max(batch, small), large) / small) ** power

@@ -128,8 +128,14 @@ class PretrainingRun:
         save_backbone(self.folder / "backbone", network, details)
 
 
-def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) -> PretrainingRun:
-    """Open the store and begin or go on with the run `runs/<name>`; `check` looks at the recipe's own options.
+def start_pretraining(
+    options: PretrainingOptions, check: Callable[[], None], whole_batch: bool = False
+) -> PretrainingRun:
+    """Open the store and begin or go on with the run `runs/<name>`.
+
+    Args:
+        check: looks at the recipe's own options.
+        whole_batch: the network has to see a batch as a whole, for what it computes of one image depends on the others.
 
     Raises:
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
@@ -148,6 +154,12 @@ def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) ->
         raise InputError(
             f"a batch of {options.batch} does not divide over {accelerator.num_processes} processes in "
             f"{options.accumulation} parts: take a multiple of {accelerator.num_processes * options.accumulation}"
+        )
+    if whole_batch and accelerator.num_processes * options.accumulation > 1:
+        raise InputError(
+            f"what this network computes of an image depends on the whole batch, and {accelerator.num_processes} "
+            f"processes with accumulation={options.accumulation} would cut it: start one process with accumulation=1, "
+            "or choose grn_scope=image"
         )
     folder = Path("runs") / options.name
     with accelerator.main_process_first():

@@ -14,7 +14,6 @@ from sempre.errors import InputError
 from sempre.training.accelerator import make_accelerator
 from sempre.training.logging import read_log
 from sempre.training.loop import fit, step_seed
-from sempre.training.parts import split_batch
 from sempre.training.schedule import cosine_with_warmup
 
 
@@ -138,13 +137,6 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(tmp_path):
     train(tmp_path / "parts", parts, accumulation=3)
     for one, other in zip(weights(whole), weights(parts), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
-
-
-def test_parts_of_a_batch_weigh_what_they_hold():
-    batch = {"x": torch.arange(5), "names": list("abcde")}
-    parts = list(split_batch(batch, 2))
-    assert [share for _, share in parts] == [0.6, 0.4]
-    assert [part["names"] for part, _ in parts] == [["a", "b", "c"], ["d", "e"]]
 
 
 def test_what_follows_a_schedule_is_set_before_each_step(tmp_path):
