@@ -26,6 +26,7 @@ TRAINING = [
     "lightly>=1.5.21",
     "scikit-learn>=1.4",
     "filelock>=3.12",
+    "psutil>=5.9",
     "tensorboard>=2.16",
     "pycocotools>=2.0.7",
     "onnx>=1.16",

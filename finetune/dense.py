@@ -47,7 +47,7 @@ from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
@@ -114,6 +114,7 @@ def main() -> int | None:
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    stop = StopSignal()
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
         folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
@@ -128,7 +129,7 @@ def main() -> int | None:
         summary = repeat_folder / "summary.json"
         if not summary.exists():
             fitted, choosing = sides_of_training(training, options.label_count, seed)
-            network = train(options, seed, labelled, fitted, repeat_folder)
+            network = train(options, seed, labelled, fitted, repeat_folder, stop)
             if network is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
@@ -148,7 +149,7 @@ def main() -> int | None:
 
 
 def train(
-    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path
+    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path, stop: StopSignal | None = None
 ) -> DenseSegmenter | None:
     """Train one network; None when a signal stopped it early."""
     accelerator = make_accelerator(options.precision)
@@ -180,9 +181,11 @@ def train(
     groups = parameter_groups(network, body, options.weight_decay, options.layer_decay)
     steps = options.epochs * loader.batch_sampler.batches()
     model = DenseTraining(network, options.average)
+    optimizer = torch.optim.AdamW(groups, lr=options.rate)
+    optimizer.register_step_post_hook(lambda *_: model.average.update_parameters(model.network))
     finished = fit(
         model,
-        torch.optim.AdamW(groups, lr=options.rate),
+        optimizer,
         loader,
         accelerator=accelerator,
         folder=folder,
@@ -191,7 +194,7 @@ def train(
         seed=seed,
         accumulation=options.accumulation,
         clip_gradient=options.clip_gradient,
-        before_step=lambda model, step: model.average.update_parameters(model.network),
+        stop=stop,
     )
     if finished is None:
         return None

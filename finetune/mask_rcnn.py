@@ -35,7 +35,7 @@ from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmentation import best_score_threshold, segment
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
@@ -98,6 +98,7 @@ def main() -> int | None:
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    stop = StopSignal()
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
         folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
@@ -112,7 +113,7 @@ def main() -> int | None:
         summary = repeat_folder / "summary.json"
         if not summary.exists():
             fitted, choosing = sides(options, seed, training)
-            detector = train(options, seed, labelled, fitted, repeat_folder)
+            detector = train(options, seed, labelled, fitted, repeat_folder, stop)
             if detector is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
@@ -145,7 +146,9 @@ def sides(options: Options, seed: int, training: np.ndarray) -> tuple[np.ndarray
     return fitted, choosing
 
 
-def train(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path) -> nn.Module | None:
+def train(
+    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path, stop: StopSignal | None = None
+) -> nn.Module | None:
     """Train one detector; None when a signal stopped it early."""
     accelerator = make_accelerator(options.precision)
     ranks = accelerator.num_processes
@@ -182,6 +185,7 @@ def train(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray
         seed=seed,
         accumulation=options.accumulation,
         clip_gradient=options.clip_gradient,
+        stop=stop,
     )
     return detector if finished else None
 

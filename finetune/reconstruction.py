@@ -35,7 +35,6 @@ from sempre.training.logging import RunLog
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
-from sempre.training.validation import mean_losses
 
 WATCHED = 64  # validation crops whose features are watched for collapse
 
@@ -87,14 +86,14 @@ def main() -> int | None:
 
     @torch.no_grad()
     def validate(model: Reconstruction, log: RunLog, step: int) -> dict[str, float]:
-        values = mean_losses(model, validation_loader, run.accelerator)
+        values = run.mean_losses(model, validation_loader)
         if run.accelerator.is_main_process:
             first = [fixed_crops[0, sample] for sample in range(min(WATCHED, len(fixed_crops)))]
             images = normalise_batch(send_to_device(collate(first)["image"], run.accelerator.device))
             if options.panels:
                 shown = images[: options.panels]
                 log.picture(step, "reconstructions", side_by_side(shown, model.reconstruct(shown)))
-            values |= feature_statistics(model.network, images.split(16))
+            values |= feature_statistics(model.network, run.stop.watch(images.split(16)))
         return values
 
     progress = run.fit(

@@ -44,7 +44,7 @@ from sempre.models.unet import UNet, bce_dice
 from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
@@ -113,6 +113,7 @@ class UNetLoss(nn.Module):
 def main() -> int | None:
     options = read_options(Options)
     check(options)
+    stop = StopSignal()
     labelled = LabelledSet(options.data)
     folds = make_folds(labelled, options)
     folder = open_run(Path("runs") / options.name, options, ("workers", "batch", "embeddings"), labelled.fingerprint)
@@ -130,7 +131,7 @@ def main() -> int | None:
         summary = folder / f"fold-{number}/summary.json"
         if not summary.exists():
             inputs = make_inputs(labelled, embeddings, fold, options)
-            network = train(inputs, fold, summary.parent, options)
+            network = train(inputs, fold, summary.parent, options, stop)
             if network is None:
                 return EXIT_PREEMPTED
             cut = best_threshold(labelled_predictions(network, inputs, fold.stopping))
@@ -175,7 +176,7 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
     return Inputs(labelled, source, embeddings, heat_maps, options)
 
 
-def train(inputs: Inputs, fold: Fold, folder: Path, options: Options) -> UNet | None:
+def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: StopSignal) -> UNet | None:
     """The network of the epoch with the lowest loss on the stopping micrographs; None when a signal stopped it."""
     accelerator = make_accelerator(options.precision)
     images = [inputs.image(index) for index in fold.fitted]
@@ -196,7 +197,7 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options) -> UNet | 
         # Or the loss would jump from epoch to epoch, and the best one would be found by luck.
         estimate_statistics(model.network, (part.to(accelerator.device) for part in fixed.split(options.crops_a_step)))
         losses = []
-        for index in fold.stopping:
+        for index in stop.watch(fold.stopping):
             image = inputs.image(index)
             mask = torch.from_numpy(inputs.mask(index, image.shape[1:])).float().to(accelerator.device)
             losses.append(model(as_batch(image, accelerator.device), mask[None, None]))
@@ -214,6 +215,7 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options) -> UNet | 
         seed=options.seed,
         validate=validate,
         patience=options.patience,
+        stop=stop,
         export=lambda model, loss: save_weights(model.network, folder / WEIGHTS),
     )
     if finished is None:

@@ -26,7 +26,6 @@ from sempre.training.logging import RunLog
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import steps_with_warmup
-from sempre.training.validation import mean_losses
 
 WATCHED = 64  # validation micrographs whose features are watched for collapse
 
@@ -38,7 +37,7 @@ class Options(PretrainingOptions):
     field: int = 640  # side of the square that both views of a micrograph are cut from, px
     crop: int = 224  # side of a view, px; a multiple of 32, or of a vision transformer's patch
     smallest_share: float = 0.2  # of the field's area that a view shows
-    negatives: int = 65536  # earlier keys that are remembered; fewer than there are training images
+    negatives: int = 65536  # earlier keys that are remembered; those of a query's own image are left out
     projection_width: int = 2048  # hidden channels of the projection heads
     dense_weight: float = 0.5  # share of the dense loss, lambda in the paper
     temperature: float = 0.2  # of the softmax over positive and negatives
@@ -59,8 +58,9 @@ def main() -> int | None:
     groups = {"views": (View(options.crop, scale=(options.smallest_share, 1.0)), 2)}
     views = ViewDataset(run.store, run.training, groups, options.field, options.seed)
     fixed_views = ViewDataset(run.store, run.validation, groups, options.field, options.split_seed)
-    loader = run.loader(views, collate_views, shuffle=True, seed=options.seed)
-    validation_loader = run.loader(fixed_views, collate_views, shuffle=False, seed=0)
+    collate = partial(collate_views, with_samples=True)
+    loader = run.loader(views, collate, shuffle=True, seed=options.seed)
+    validation_loader = run.loader(fixed_views, collate, shuffle=False, seed=0)
 
     # Model: timm's network with a global and a dense projection, and the moving average of the whole.
     torch.manual_seed(options.seed)
@@ -81,16 +81,17 @@ def main() -> int | None:
     peak = scaled_rate(options, options.base_rate)
     groups_of_weights = param_groups_weight_decay(model, options.weight_decay)
     optimizer = torch.optim.SGD(groups_of_weights, lr=peak, momentum=0.9)
+    optimizer.register_step_post_hook(lambda *_: model.follow())
     batches = loader.batch_sampler.batches()
     run.announce(peak, batches)
 
     @torch.no_grad()
     def validate(model: DenseCL, log: RunLog, step: int) -> dict[str, float]:
-        values = mean_losses(model, validation_loader, run.accelerator)
+        values = run.mean_losses(model, validation_loader)
         if run.accelerator.is_main_process:
             first = [fixed_views[0, sample] for sample in range(min(WATCHED, len(fixed_views)))]
             watched = send_to_device(collate_views(first), device)["views"][:, 0]
-            values |= feature_statistics(model.query.network, watched.split(16))
+            values |= feature_statistics(model.query.network, run.stop.watch(watched.split(16)))
         return values
 
     progress = run.fit(
@@ -100,7 +101,6 @@ def main() -> int | None:
         rate=lambda step: steps_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        before_step=lambda model, step: model.update_keys(),
         validate=validate,
         # The loss depends on the negatives at hand, so the lowest is not the best: the newest is kept.
         export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),

@@ -26,12 +26,11 @@ from sempre.models.backbones import arguments_for, check_view_size
 from sempre.models.checkpoints import load_backbone_weights
 from sempre.models.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
-from sempre.pretraining.dino import DINO, parameter_groups
+from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
 from sempre.training.logging import RunLog
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.schedule import cosine_with_warmup
-from sempre.training.validation import mean_losses
 
 WATCHED = 64  # validation views whose features are watched for collapse
 WATCHED_AT_ONCE = 8
@@ -55,7 +54,7 @@ class Options(PretrainingOptions):
     outputs: int = 65536  # answers of the projection heads
     norm_last_layer: bool = True  # keep the last layer's rows at unit length; false for a small ViT that is stable
     drop_path: float = 0.1  # probability that the student skips its last block, falling to 0 at the first
-    teacher_momentum: float = 0.996  # at the start; rises to 1 as a cosine; 0.9995 for small batches
+    teacher_momentum: float = 0.0  # at the start, rises to 1 as a cosine; 0 takes what suits the batch, 0.9995 for 256
     teacher_temperature: float = 0.07  # of the teacher's softmax, reached after the epochs below; lower is sharper
     temperature_epochs: float = 30  # in which the teacher's temperature rises
     freeze_epochs: float = 1  # at the start, in which the heads' last layer rests
@@ -97,6 +96,7 @@ def main() -> int | None:
     optimizer.register_step_post_hook(lambda *_: model.follow())
     batches = loader.batch_sampler.batches()
     steps = options.epochs * batches
+    momentum = options.teacher_momentum or momentum_for(options.batch)
     run.announce(peak, batches)
 
     def temperature(step: int) -> float:
@@ -104,22 +104,26 @@ def main() -> int | None:
         return linear_warmup_schedule(step, warmup, FIRST_TEMPERATURE, options.teacher_temperature)
 
     def follow_schedules(model: DINO, step: int) -> None:
-        model.momentum = cosine_schedule(step, steps, options.teacher_momentum, 1.0)
+        model.momentum = cosine_schedule(step, steps, momentum, 1.0)
         model.teacher_temperature = temperature(step)
         _, decayed, last_layer = optimizer.param_groups
         weight_decay = cosine_schedule(step, steps, options.weight_decay, options.final_weight_decay)
         decayed["weight_decay"] = last_layer["weight_decay"] = weight_decay
+
+    def rest_last_layer(model: DINO, step: int) -> None:
+        # Without gradients it has no part in the norm that is clipped to, and the optimiser's moments do not begin.
         if step < options.freeze_epochs * batches:
-            last_layer["lr"] = 0.0
+            for weight in optimizer.param_groups[-1]["params"]:
+                weight.grad = None
 
     @torch.no_grad()
     def validate(model: DINO, log: RunLog, step: int) -> dict[str, float]:
         model.teacher_temperature = temperature(step)
-        values = mean_losses(model, validation_loader, run.accelerator)
+        values = run.mean_losses(model, validation_loader)
         if run.accelerator.is_main_process:
             first = collate_views([fixed_views[0, sample] for sample in range(min(WATCHED, len(fixed_views)))])
             images = first["global_views"][:, 0].to(device).split(WATCHED_AT_ONCE)
-            values |= feature_statistics(model.teacher.network, images)
+            values |= feature_statistics(model.teacher.network, run.stop.watch(images))
         return values
 
     progress = run.fit(
@@ -130,6 +134,7 @@ def main() -> int | None:
             step, steps, round(options.warmup_epochs * batches), peak, min(FINAL_RATE, peak)
         ),
         before_step=follow_schedules,
+        after_backward=rest_last_layer,
         validate=validate,
         export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),
         export_best=False,

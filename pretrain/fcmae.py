@@ -44,9 +44,10 @@ class Options(PretrainingOptions):
     mask_ratio: float = 0.5  # share of the patches that is hidden
     decoder_width: int = 512  # channels of the decoder's one block
     normalise_target: bool = False  # paint each patch in units of its own mean and deviation
-    grn_scope: str = "image"  # "batch" to continue from weights pretrained by the original sparse code
+    grn_scope: str = "image"  # "batch", in one process, to continue from weights of the original sparse code
     crop: int = 640  # side of the random crops, px; a multiple of 32
     flip: float = 0.5  # probability of a horizontal flip
+    turn: bool = False  # turn crops by quarter turns, too: with flip=0.5 all eight orientations are as likely
     base_rate: float = 8e-4  # learning rate for a global batch of 256; scales linearly
     weight_decay: float = 0.05  # of AdamW
     panels: int = 4  # validation images drawn into TensorBoard and figures/
@@ -54,10 +55,12 @@ class Options(PretrainingOptions):
 
 def main() -> int | None:
     options = read_options(Options)
-    run = start_pretraining(options, partial(check, options))
+    run = start_pretraining(options, partial(check, options), whole_batch=options.grn_scope == "batch")
 
     # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
-    crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
+    crops = CropDataset(
+        run.store, run.training, options.crop, options.flip, options.seed, normalise=False, turn=options.turn
+    )
     fixed_crops = CropDataset(run.store, run.validation, options.crop, 0.0, options.split_seed, normalise=False)
     mask = partial(mask_and_collate, crop=options.crop, mask_ratio=options.mask_ratio)
     loader = run.loader(crops, partial(mask, seed=options.seed), shuffle=True, seed=options.seed)

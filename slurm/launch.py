@@ -2,12 +2,21 @@
 
 `srun` runs it once a node (slurm/restartable.sh). It is torchrun without torchrun's own restarts, and its exit code
 tells the batch script how training ended: 0 (done), 2 (the user's mistake), 75 (stopped by a signal, saved) or 1.
+
+SIGUSR1, which announces the end of the job, it passes on to the processes: where Slurm keeps track of processes by
+cgroups, as most clusters do, `scancel --signal` reaches nobody but what `srun` has started.
 """
 
 import os
 import signal
 import sys
+from threading import Thread
 
+# Before torch starts threads, for one that does not block the signal would end the process. The training processes
+# inherit the block, and lift it when they can answer: what comes sooner waits for them.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+
+import psutil
 import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -18,8 +27,7 @@ CRASH, MISTAKE, SAVED = 1, 2, 75
 
 
 def main(command: list[str]) -> int:
-    # Processes started from here ignore it too, until training has begun and they can answer it by saving.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    Thread(target=pass_on_signals, daemon=True).start()
     environment = os.environ
     processes = environment.get("PROCESSES_PER_NODE") or torch.cuda.device_count() or 1
     options = [
@@ -43,6 +51,13 @@ def main(command: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late to change how this node ended
     return 0
+
+
+def pass_on_signals() -> None:
+    while True:
+        number = signal.sigwait({signal.SIGUSR1})
+        for process in psutil.Process().children():
+            process.send_signal(number)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ restartable() {
     MASTER_PORT=$((20000 + (SLURM_JOB_ID * 17 + ${SLURM_RESTART_COUNT:-0}) % 10000))
     export MASTER_ADDR MASTER_PORT
     export TQDM_MININTERVAL=${TQDM_MININTERVAL:-60} # seconds between two lines of the progress bar
+    # Since Slurm 22.05 srun takes no notice of the job's --cpus-per-task, and a step of one core would share it among all.
+    if [[ ${SLURM_CPUS_PER_TASK:-} ]]; then
+        export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+    fi
     echo "$(date '+%F %T') job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST: $*"
 
     trap 'signalled=yes; stop_in_time & stopper=$!' USR1

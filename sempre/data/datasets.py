@@ -15,9 +15,9 @@ from sempre.images.normalise import MEAN, STD
 class CropDataset(Dataset):
     """One random crop of every micrograph an epoch, without any scaling: the pixel size carries meaning.
 
-    An item's key is (epoch, sample), as `EpochSampler` yields them; sample counts into `indices`. Corner and flip are
-    functions of (seed, epoch, index row of the micrograph), so no number of workers or ranks changes a crop, nor does
-    the other side of the split. An epoch that is kept constant gives the fixed crops of validation.
+    An item's key is (epoch, sample), as `EpochSampler` yields them; sample counts into `indices`. Corner, flip and turn
+    are functions of (seed, epoch, index row of the micrograph), so no number of workers or ranks changes a crop, nor
+    does the other side of the split. An epoch that is kept constant gives the fixed crops of validation.
 
     An item is a dict of `image` (`[1, size, size]`), `sample` (index row in the store) and `epoch`: the last two are
     the key under which a mask for this crop may be drawn. The image is float32 and normalised or, with
@@ -31,6 +31,7 @@ class CropDataset(Dataset):
         seed: of corners and flips.
         reflect: continue a micrograph smaller than the crop by its mirror image, in place of an error.
         normalise: whether the items are normalised, or left to `normalise_batch`.
+        turn: turn by a random number of quarter turns, too.
 
     Raises:
         InputError: for no indices, or a micrograph smaller than the crop (naming it) without `reflect`.
@@ -45,9 +46,10 @@ class CropDataset(Dataset):
         seed: int = 0,
         reflect: bool = False,
         normalise: bool = True,
+        turn: bool = False,
     ):
         self.store, self.indices = store, np.asarray(indices)
-        self.size, self.flip, self.seed, self.normalise = size, flip, seed, normalise
+        self.size, self.flip, self.seed, self.normalise, self.turn = size, flip, seed, normalise, turn
         if not len(self.indices):
             raise InputError(f"no micrograph of {store.path} is on this side of the split: add images")
         short_side = np.minimum(store.entries.height, store.entries.width)[self.indices]
@@ -79,6 +81,8 @@ class CropDataset(Dataset):
         image = torch.from_numpy(pixels).unsqueeze(0)
         if draws.random() < self.flip:
             image = image.flip(-1)
+        if self.turn:
+            image = image.rot90(int(draws.integers(4)), (-2, -1))
         return {"image": normalise_batch(image) if self.normalise else image, "sample": index, "epoch": epoch}
 
 

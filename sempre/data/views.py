@@ -98,9 +98,13 @@ class ViewDataset(Dataset):
         return self.store.crop(index, y, x, side, side)
 
 
-def collate_views(samples: list[dict]) -> dict[str, Tensor]:
-    """A batch of `[B, count, 1, size, size]` a group: the batch first, so that it can be split by its samples."""
-    return default_collate([{k: v for k, v in sample.items() if k not in ("sample", "epoch")} for sample in samples])
+def collate_views(samples: list[dict], with_samples: bool = False) -> dict[str, Tensor]:
+    """A batch of `[B, count, 1, size, size]` a group: the batch first, so that it can be split by its samples.
+
+    `with_samples` adds `sample`, int64 `[B]`: the micrographs' index rows in the store.
+    """
+    left_out = ("epoch",) if with_samples else ("epoch", "sample")
+    return default_collate([{k: v for k, v in sample.items() if k not in left_out} for sample in samples])
 
 
 def augmented_view(field: np.ndarray, windows: "WindowDeviation", view: View, draws: np.random.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """Whether a network's features still tell images apart: three figures to watch while it is pretrained."""
 
 from collections.abc import Iterable
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +39,15 @@ def active_channels(features: Tensor, share: float = 0.01) -> float:
     return float((deviation > share * deviation.max()).double().mean())
 
 
-def teacher_entropy(logits: Tensor) -> float:
+def teacher_entropy(logits: Tensor) -> Tensor:
     """Mean entropy of softmax over logits `[N, K]` as a share of log K: 1 = uniform, 0 = one answer for each image.
 
-    DINO collapses towards either end (Caron et al., "Emerging properties", ICCV 2021, section 5.3).
+    A scalar that stays on the device, for it is computed each step. DINO collapses towards either end (Caron et al.,
+    "Emerging properties", ICCV 2021, section 5.3).
     """
     log_share = torch.log_softmax(logits.double(), dim=-1)
     entropy = -(log_share.exp() * log_share).sum(-1)
-    return float(entropy.mean() / torch.log(torch.tensor(float(logits.shape[-1]))))
+    return entropy.mean() / log(logits.shape[-1])
 
 
 @torch.no_grad()

@@ -1,35 +1,39 @@
 """The objective of DenseCL: two views of one place agree as a whole, and cell by cell.
 
-Wang et al., "Dense contrastive learning for self-supervised visual pre-training", CVPR 2021, from lightly's parts.
+Wang et al., "Dense contrastive learning for self-supervised visual pre-training", CVPR 2021, with lightly's heads.
 """
 
 from copy import deepcopy
 
 import torch
-from lightly.loss import NTXentLoss
 from lightly.models.modules import DenseCLProjectionHead
-from lightly.models.modules.memory_bank import MemoryBankModule
 from lightly.models.utils import deactivate_requires_grad, select_most_similar, update_momentum
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from sempre.models.features import feature_map
 from sempre.models.grn import use_float32_grn
+
+NOBODY = -1  # the image of a key that is of none
 
 
 class DenseCL(nn.Module):
     """A query encoder that learns, and a key encoder that follows it as a moving average.
 
-    `forward(views [B, 2, channels, H, W])` gives `{"loss", "global_loss", "dense_loss"}`. The first view is the query,
-    the second the key. Call `update_keys` once before each step: in `forward` it would be called once for each part of
-    a batch that is accumulated. In evaluation nothing is enqueued, so that the losses on the same views compare.
+    `forward(views [B, 2, channels, H, W], sample [B])` gives `{"loss", "global_loss", "dense_loss"}`. The first view is
+    the query, the second the key; `sample` says which image they are of, so that no earlier key of the same image that
+    is still in the banks is a query's negative.
+
+    A training step is: forward and backward (of one batch or of several parts of it), the optimiser's step, then
+    `follow()`. So all parts, and all processes, meet the same negatives. In evaluation nothing is enqueued, so that the
+    losses on the same views compare.
 
     No part has batch statistics, through which a query could recognise its key: the keys need not be shuffled over
     processes as MoCo's are.
 
     Args:
         network: headless timm ConvNeXtV2 or vision transformer.
-        negatives: keys of earlier images that each bank remembers; fewer than there are training images, or the banks
-            hold the query's own image, too.
+        negatives: keys of earlier images that each bank remembers.
         projection: numbers of hidden and of output channels of the projection heads.
         dense_weight: share of the dense loss, lambda in the paper.
         temperature: of the softmax over positive and negatives.
@@ -49,28 +53,39 @@ class DenseCL(nn.Module):
         self.query = ProjectedEncoder(use_float32_grn(network), *projection)
         self.key = deepcopy(self.query)
         deactivate_requires_grad(self.key)
-        self.global_loss = bank_loss(temperature, negatives, projection[1])
-        self.dense_loss = bank_loss(temperature, negatives, projection[1])
-        self.dense_weight, self.momentum = dense_weight, momentum
+        self.global_bank, self.dense_bank = Bank(negatives, projection[1]), Bank(negatives, projection[1])
+        self.dense_weight, self.temperature, self.momentum = dense_weight, temperature, momentum
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # keys, dense keys and samples of the step's parts
 
-    def update_keys(self) -> None:
-        """Move the key encoder towards the query encoder."""
+    def follow(self) -> None:
+        """After the optimiser's step: the key encoder follows the query encoder, the step's keys go into the banks.
+
+        They are those of all parts and processes; the dense ones are pooled, one an image.
+        """
         update_momentum(self.query, self.key, self.momentum)
+        if self.waiting:
+            keys, dense_keys, sample = (of_all_processes(torch.cat(parts)) for parts in zip(*self.waiting, strict=True))
+            self.global_bank.add(keys, sample)
+            self.dense_bank.add(dense_keys, sample)
+        self.waiting = []
 
-    def forward(self, views: Tensor) -> dict[str, Tensor]:
+    def forward(self, views: Tensor, sample: Tensor | None = None) -> dict[str, Tensor]:
+        if sample is None:
+            sample = torch.full((len(views),), NOBODY, device=views.device)
         query_view, key_view = views.unbind(1)
         query_cells, query, query_dense = self.query(query_view)
         with torch.no_grad():
             key_cells, key, key_dense = self.key(key_view)
+        query, key = query.float(), key.float()
+        query_dense, key_dense = query_dense.float(), key_dense.float()
         # Differences between near vectors, times 1 / temperature, are lost in bfloat16.
         with torch.autocast(views.device.type, enabled=False):
             # Each cell's positive is the cell of the other view whose features resemble its own the most.
-            positives = select_most_similar(query_cells.detach().float(), key_cells.float(), key_dense.float())
-            dense_loss = self.dense_loss(query_dense.float().flatten(0, 1), positives.flatten(0, 1))
-            global_loss = self.global_loss(query.float(), key.float())
-            if self.training:
-                self.global_loss.memory_bank.add(key)
-                self.dense_loss.memory_bank.add(key_dense.mean(1))
+            positives = select_most_similar(query_cells.detach().float(), key_cells.float(), key_dense)
+            dense_loss = info_nce(query_dense, positives, self.dense_bank, sample, self.temperature)
+            global_loss = info_nce(query[:, None], key[:, None], self.global_bank, sample, self.temperature)
+        if self.training:
+            self.waiting.append((key, key_dense.mean(1), sample))
         loss = (1 - self.dense_weight) * global_loss + self.dense_weight * dense_loss
         return {"loss": loss, "global_loss": global_loss, "dense_loss": dense_loss}
 
@@ -97,29 +112,49 @@ class ProjectedEncoder(nn.Module):
         return cells, self.global_head(cells.mean(1)), self.dense_head(cells)
 
 
-class Bank(MemoryBankModule):
-    """lightly's memory bank `[negatives, D]`, gathered over processes, with two differences.
+class Bank(nn.Module):
+    """The keys `[negatives, D]` of the newest images, of length one, and which images they are of, int64 `[negatives]`.
 
-    It belongs to the model's state, or a resumed run would start from other negatives. And it is added to by `add`
-    alone: the loss would enqueue every matched cell, where the paper's dense negatives are pooled, one a view. Of the
-    batch that reaches its end the rest is dropped, so any size will do.
+    At first they are random and nobody's. They belong to the model's state, or a resumed run would start from other
+    negatives. Where the next keys go is counted on the device, so that nobody waits for it.
     """
 
     def __init__(self, negatives: int, channels: int):
-        super().__init__((negatives, channels), gather_distributed=True)
-        self.register_buffer("bank", self.bank)
-        self.register_buffer("bank_ptr", self.bank_ptr)
+        super().__init__()
+        self.register_buffer("keys", functional.normalize(torch.randn(negatives, channels), dim=1))
+        self.register_buffer("sample", torch.full((negatives,), NOBODY))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, output: Tensor, labels: None = None, update: bool = False) -> tuple[Tensor, Tensor]:
-        return super().forward(output)
+    @torch.no_grad()
+    def add(self, keys: Tensor, sample: Tensor) -> None:
+        """Put keys `[B, D]` of the images `sample [B]` in the place of the oldest; of too many the last ones remain."""
+        size = len(self.keys)
+        keys, sample = functional.normalize(keys[-size:], dim=1), sample[-size:]
+        rows = (self.oldest + torch.arange(len(keys), device=keys.device)) % size
+        self.keys.index_copy_(0, rows, keys)
+        self.sample.index_copy_(0, rows, sample)
+        self.oldest.add_(len(keys)).remainder_(size)
 
-    def add(self, keys: Tensor) -> None:
-        """Put the keys `[B, D]` of all processes in the place of the oldest."""
-        super().forward(nn.functional.normalize(keys.float(), dim=1), update=True)
+
+def info_nce(query: Tensor, positive: Tensor, bank: Bank, sample: Tensor, temperature: float) -> Tensor:
+    """InfoNCE (van den Oord et al., 2018): the mean cross-entropy of telling positives from the bank's keys by cosine.
+
+    Args:
+        query, positive: `[B, cells, D]`, float32.
+        sample: images that the queries are of, `[B]`; the bank's keys of the same image are left out.
+    """
+    query, positive = functional.normalize(query, dim=2), functional.normalize(positive, dim=2)
+    likeness = (query * positive).sum(2, keepdim=True)
+    own = (bank.sample == sample[:, None]) & (sample[:, None] != NOBODY)  # [B, negatives]
+    unlikeness = (query @ bank.keys.T.clone()).masked_fill_(own[:, None], -torch.inf)
+    logits = torch.cat([likeness, unlikeness], dim=2).flatten(0, 1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
-def bank_loss(temperature: float, negatives: int, channels: int) -> NTXentLoss:
-    """lightly's NT-Xent loss (InfoNCE), whose negatives are a `Bank`'s."""
-    loss = NTXentLoss(temperature)
-    loss.memory_bank = Bank(negatives, channels)
-    return loss
+def of_all_processes(rows: Tensor) -> Tensor:
+    """Rows `[B, …]` of every process, in the order of the batch, of which each process holds every so many-th."""
+    if not distributed.is_initialized():
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, rows.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)

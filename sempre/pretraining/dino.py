@@ -5,6 +5,7 @@ are lightly's.
 """
 
 import warnings
+from math import log
 
 import torch
 from lightly.loss import DINOLoss
@@ -56,7 +57,7 @@ class DINO(nn.Module):
             sharpened = (targets - self.criterion.center) / self.teacher_temperature
             loss = self.criterion(list(targets.unbind(1)), list(answers.unbind(1)), self.teacher_temperature)
             entropy = teacher_entropy(sharpened.flatten(0, 1))
-        return {"loss": loss, "teacher_entropy": torch.as_tensor(entropy, dtype=loss.dtype, device=loss.device)}
+        return {"loss": loss, "teacher_entropy": entropy.to(loss.dtype)}
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -110,3 +111,14 @@ def parameter_groups(model: DINO, weight_decay: float) -> list[dict]:
     kept, decayed = param_groups_weight_decay(body, weight_decay)
     last_layer = [weight for weight in model.student.head.last_layer.parameters() if weight.requires_grad]
     return [kept, decayed, {"params": last_layer, "weight_decay": weight_decay}]
+
+
+def momentum_for(batch: int) -> float:
+    """The momentum that the teacher starts with, of a global batch.
+
+    The authors' code has 0.996 for 1024 images and 0.9995 for 256; between them 1 - momentum is a power of the batch,
+    beyond them it stays, for nothing is known there.
+    """
+    (small, slow), (large, fast) = (256, 0.9995), (1024, 0.996)
+    power = log((1 - fast) / (1 - slow)) / log(large / small)
+    return 1 - (1 - slow) * (min(max(batch, small), large) / small) ** power

@@ -15,7 +15,6 @@ from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.masked_autoencoder import MaskedAutoencoder, hide
 from sempre.training.logging import RunLog
 from sempre.training.pretraining_run import PretrainingRun
-from sempre.training.validation import mean_losses
 
 GAP = 4  # px between panels
 WATCHED = 64  # validation crops whose features are watched for collapse
@@ -43,14 +42,14 @@ def validate_reconstruction(
     # Each process has running statistics of its own: those of the main one, which are exported, are what is validated.
     for buffer in model.buffers():
         broadcast(buffer)
-    values = mean_losses(model, loader, run.accelerator)
+    values = run.mean_losses(model, loader)
     if run.accelerator.is_main_process:
         first = [crops[0, sample] for sample in range(min(WATCHED, len(crops)))]
         batch = send_to_device(collate(first), run.accelerator.device)
         batch["image"] = normalise_batch(batch["image"])
         shown = {name: part[:panels] for name, part in batch.items()}
         log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
-        values |= feature_statistics(model.encoder.network, batch["image"].split(panels or 1))
+        values |= feature_statistics(model.encoder.network, run.stop.watch(batch["image"].split(panels or 1)))
     return values
 
 

@@ -1,13 +1,13 @@
 """Checkpoints that are whole and verified: written beside the old ones, flushed, then swapped in by rename.
 
 A run keeps the newest two, `last` and `previous`. Each has a manifest of its files' SHA-256s; one that does not agree
-with its manifest is reported and the one before it taken.
+with its manifest, or holds what is not finite, is reported and the one before it taken.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sempre.errors import InputError
@@ -35,6 +35,8 @@ class Progress:
     best: float = float("inf")  # lowest validation loss so far
     stale: int = 0  # validations in a row since it
     seconds: float = 0.0  # spent training, over all sessions of the run
+    skipped: int = 0  # steps left out, for their gradients were not finite
+    skipped_in_a_row: int = 0  # of them, those since the last step that was not
 
 
 @dataclass
@@ -52,8 +54,14 @@ def save_checkpoint(state: TrainingState, folder: Path) -> None:
     A kill at any byte leaves a valid checkpoint, at most one older than the newest.
 
     Raises:
-        InputError: when it cannot be written (full disk, no permission); the checkpoints before it stay.
+        InputError: when it cannot be written (full disk, no permission), or is not finite; the checkpoints before it
+            stay.
     """
+    if bad := not_finite(state.model.state_dict()) or not_finite(_moments(state.optimizer.state_dict())):
+        raise InputError(
+            f"{bad} is not finite at step {state.progress.step} and is not saved, the checkpoint before it stays: "
+            "start again with a lower rate, under another name"
+        )
     partial, new = folder / "partial", folder / "new"
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -79,7 +87,8 @@ def save_checkpoint(state: TrainingState, folder: Path) -> None:
 def load_checkpoint(state: TrainingState, folder: Path, accelerator: Accelerator) -> bool:
     """Restore `state` from the newest valid checkpoint in `folder`; False when there is none yet.
 
-    Every rank loads what the main process found valid. Damaged checkpoints are reported and passed over.
+    Every rank loads what the main process found valid. Damaged checkpoints, and those that are not finite, are reported
+    and passed over.
 
     Raises:
         InputError: when all checkpoints are damaged, or belong to another network.
@@ -106,6 +115,22 @@ def load_checkpoint(state: TrainingState, folder: Path, accelerator: Accelerator
     for name, value in json.loads((path / PROGRESS).read_text(encoding="utf-8")).items():
         setattr(state.progress, name, value)
     return True
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor that holds a value that is not finite; empty when there is none."""
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    return next((name for name, tensor in floats.items() if not tensor.isfinite().all()), "")
+
+
+def _moments(optimizer_state: dict) -> dict[str, Tensor]:
+    """The tensors of an optimiser's `state_dict`."""
+    return {
+        f"{name} of parameter {number}": value
+        for number, values in optimizer_state["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _newest_valid(folder: Path, report: Callable[[str], None]) -> Path | None:
@@ -137,14 +162,18 @@ def _promote(folder: Path) -> None:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with the checkpoint; empty when it agrees with its manifest."""
+    """What is wrong with the checkpoint; empty when it agrees with its manifest and is finite."""
     try:
         expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
         found = _checksums(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST}: {error}"
     wrong = [name for name, checksum in expected.items() if found.get(name) != checksum]
-    return f"{wrong[0]} differs from its checksum" if wrong else ""
+    if wrong:
+        return f"{wrong[0]} differs from its checksum"
+    optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+    bad = not_finite(load_file(path / WEIGHTS)) or not_finite(_moments(optimizer))
+    return f"{bad} is not finite" if bad else ""
 
 
 def _checksums(path: Path) -> dict[str, str]:

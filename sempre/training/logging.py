@@ -18,15 +18,16 @@ STEADY_STEPS = 20
 class RunLog:
     """Writes `log.jsonl` and `tensorboard/` in a run's folder and shows progress with an ETA; silent unless `active`.
 
-    Started at `step`, it drops lines past that step: an interrupted run repeats them.
+    Started at `step`, it drops lines past that step, and unless `validated` those of a validation at it: an interrupted
+    run repeats them.
     """
 
-    def __init__(self, folder: Path, step: int, total_steps: int, active: bool = True):
+    def __init__(self, folder: Path, step: int, total_steps: int, active: bool = True, validated: bool = True):
         self.active = active
         if not active:
             return
         self.path = folder / "log.jsonl"
-        self._drop_lines_past(step)
+        self._drop_lines_past(step, validated)
         self.tensorboard = SummaryWriter(folder / "tensorboard", purge_step=step)
         self.estimated = False
         self.bar = tqdm(
@@ -47,6 +48,11 @@ class RunLog:
             self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
         if "loss" in values:
             self.bar.set_postfix_str(f"{kind} loss {values['loss']:.4f}")
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar."""
+        if self.active:
+            self.bar.write(text)
 
     def estimate(self, steps_a_second: float, processes: int) -> None:
         """Say once what the rest of the run will take, when the speed is no longer that of the start."""
@@ -71,8 +77,10 @@ class RunLog:
             self.bar.close()
             self.tensorboard.close()
 
-    def _drop_lines_past(self, step: int) -> None:
+    def _drop_lines_past(self, step: int, validated: bool) -> None:
         kept = [line for line in read_log(self.path) if line["step"] <= step]
+        if not validated:
+            kept = [line for line in kept if line["step"] < step or line["kind"] != "validation"]
         with whole_or_absent(self.path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 

@@ -19,7 +19,9 @@ from sempre.models.checkpoints import BackboneDetails, save_backbone
 from sempre.training.accelerator import make_accelerator
 from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
+from sempre.training.preemption import StopSignal
 from sempre.training.run_folder import lock_run, open_run
+from sempre.training.validation import mean_losses
 
 # How a run is computed, not what: it may go on under other values.
 MAY_CHANGE = (
@@ -50,7 +52,7 @@ class PretrainingOptions:
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     compile: bool = False  # compile the network; worth its minute on a GPU
     workers: int = 4  # loader processes of each process
-    log_every: int = 10  # steps between two lines of the log; signals are attended to then
+    log_every: int = 10  # steps between two lines of the log
     checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
     timeout_minutes: float = 30  # a process that the others have waited for so long is taken for hung
 
@@ -63,6 +65,7 @@ class PretrainingRun:
     folder: Path
     store: Store
     accelerator: Accelerator
+    stop: StopSignal
     training: np.ndarray  # index rows of the store
     validation: np.ndarray
 
@@ -95,6 +98,10 @@ class PretrainingRun:
             f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
         )
 
+    def mean_losses(self, model: nn.Module, loader: DataLoader) -> dict[str, float]:
+        """`sempre.training.validation.mean_losses` under the run's options."""
+        return mean_losses(model, loader, self.accelerator, self.options.accumulation, self.stop)
+
     def fit(self, model: nn.Module, optimizer: Optimizer, loader: DataLoader, **specifics) -> Progress | None:
         """`sempre.training.loop.fit` under the run's options; `specifics` are its arguments that a method chooses."""
         options = self.options
@@ -110,6 +117,7 @@ class PretrainingRun:
             validate_every=options.validate_every,
             log_every=options.log_every,
             checkpoint_minutes=options.checkpoint_minutes,
+            stop=self.stop,
             **specifics,
         )
 
@@ -120,13 +128,20 @@ class PretrainingRun:
         save_backbone(self.folder / "backbone", network, details)
 
 
-def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) -> PretrainingRun:
-    """Open the store and begin or go on with the run `runs/<name>`; `check` looks at the recipe's own options.
+def start_pretraining(
+    options: PretrainingOptions, check: Callable[[], None], whole_batch: bool = False
+) -> PretrainingRun:
+    """Open the store and begin or go on with the run `runs/<name>`.
+
+    Args:
+        check: looks at the recipe's own options.
+        whole_batch: the network has to see a batch as a whole, for what it computes of one image depends on the others.
 
     Raises:
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
     check()
+    stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
     store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
     accelerator = make_accelerator(options.precision, options.timeout_minutes)
@@ -140,12 +155,18 @@ def start_pretraining(options: PretrainingOptions, check: Callable[[], None]) ->
             f"a batch of {options.batch} does not divide over {accelerator.num_processes} processes in "
             f"{options.accumulation} parts: take a multiple of {accelerator.num_processes * options.accumulation}"
         )
+    if whole_batch and accelerator.num_processes * options.accumulation > 1:
+        raise InputError(
+            f"what this network computes of an image depends on the whole batch, and {accelerator.num_processes} "
+            f"processes with accumulation={options.accumulation} would cut it: start one process with accumulation=1, "
+            "or choose grn_scope=image"
+        )
     folder = Path("runs") / options.name
     with accelerator.main_process_first():
         open_run(folder, options, MAY_CHANGE, store.fingerprint)
         if accelerator.is_main_process:
             lock_run(folder)
-    return PretrainingRun(options, folder, store, accelerator, training, validation)
+    return PretrainingRun(options, folder, store, accelerator, stop, training, validation)
 
 
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:

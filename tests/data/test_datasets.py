@@ -114,6 +114,22 @@ def test_a_small_micrograph_is_mirrored_when_asked(store):
     np.testing.assert_array_equal(pixels[40, :50], store.read(7)[38])
 
 
+def test_turned_crops_take_all_eight_orientations_equally_often(store):
+    dataset = CropDataset(store, [7], size=40, normalise=False, turn=True)
+    windows = [torch.from_numpy(store.crop(7, 0, x, 40, 40)) for x in range(11)]
+    counts = [0] * 8
+    for epoch in range(800):
+        image = dataset[(epoch, 0)]["image"][0]
+        assert image.shape == (40, 40)
+        for window in windows:
+            orientations = [mirrored.rot90(turns) for mirrored in (window, window.flip(1)) for turns in range(4)]
+            for number, orientation in enumerate(orientations):
+                counts[number] += torch.equal(image, orientation)
+    assert sum(counts) == 800
+    assert min(counts) > 60
+    assert torch.equal(dataset[(3, 0)]["image"], dataset[(3, 0)]["image"])
+
+
 def test_an_empty_side_is_refused(store):
     with pytest.raises(InputError, match="no micrograph"):
         CropDataset(store, [])

@@ -68,7 +68,7 @@ def test_the_losses_are_the_papers(make_network):
     with torch.no_grad():  # so that the keys are not the queries' twins
         for parameter in model.key.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    banks = [loss.memory_bank.bank.double().numpy().copy() for loss in (model.global_loss, model.dense_loss)]
+    banks = [bank.keys.double().numpy().copy() for bank in (model.global_bank, model.dense_bank)]
     views = random_views()
     cells, dense, whole = [], [], []  # each of the queries, then of the keys
     with torch.no_grad():
@@ -89,11 +89,12 @@ def test_the_losses_are_the_papers(make_network):
     assert losses["dense_loss"].item() == pytest.approx(np.mean(dense_terms), rel=1e-4)
     assert losses["global_loss"].item() == pytest.approx(np.mean(global_terms), rel=1e-4)
     assert losses["loss"].item() == pytest.approx(0.7 * np.mean(global_terms) + 0.3 * np.mean(dense_terms), rel=1e-4)
+    model.follow()
     # What was enqueued: one vector of length one an image, of the keys; for the dense loss pooled.
     pooled = unit(dense[1].mean(1))
-    np.testing.assert_allclose(model.dense_loss.memory_bank.bank[:3], pooled, atol=1e-5)
-    np.testing.assert_allclose(model.global_loss.memory_bank.bank[:3], unit(whole[1]), atol=1e-5)
-    np.testing.assert_array_equal(model.dense_loss.memory_bank.bank[3:].double(), banks[1][3:])
+    np.testing.assert_allclose(model.dense_bank.keys[:3], pooled, atol=1e-5)
+    np.testing.assert_allclose(model.global_bank.keys[:3], unit(whole[1]), atol=1e-5)
+    np.testing.assert_array_equal(model.dense_bank.keys[3:].double(), banks[1][3:])
 
 
 @pytest.mark.parametrize("make_network", [small_network, vision_transformer])
@@ -112,7 +113,7 @@ def test_keys_follow_the_queries():
     with torch.no_grad():
         for parameter in model.query.parameters():
             parameter.add_(1.0)
-    model.update_keys()
+    model.follow()
     for parameter, old in zip(model.key.parameters(), before, strict=True):
         torch.testing.assert_close(parameter, old + 0.1)
 
@@ -128,10 +129,11 @@ def test_evaluation_changes_nothing_and_repeats():
 def test_the_banks_are_part_of_the_state_and_depend_on_the_seed():
     model = small_densecl()
     model(random_views())
-    names = [name for name in model.state_dict() if "memory_bank" in name]
-    assert len(names) == 4
+    model.follow()
+    names = [name for name in model.state_dict() if "_bank." in name]
+    assert len(names) == 6
     other = small_densecl()
-    assert torch.equal(other.global_loss.memory_bank.bank[3:], model.global_loss.memory_bank.bank[3:])
+    assert torch.equal(other.global_bank.keys[3:], model.global_bank.keys[3:])
     other.load_state_dict(model.state_dict())
     model.eval(), other.eval()
     views = random_views(seed=1)
@@ -142,8 +144,28 @@ def test_the_banks_are_part_of_the_state_and_depend_on_the_seed():
 def test_a_bank_of_any_size_ends_up_full_of_keys(batch):
     bank = Bank(10, 4)
     for number in range(8):
-        bank.add(torch.full((batch, 4), float(number + 1)))
-    assert torch.equal(bank.bank, torch.full((10, 4), 0.5))
+        bank.add(torch.full((batch, 4), float(number + 1)), torch.full((batch,), number))
+    assert torch.equal(bank.keys, torch.full((10, 4), 0.5))
+    assert bank.sample.tolist().count(7) == min(batch, 10), "the newest are all there"
+
+
+def test_a_query_never_meets_its_own_image():
+    model, views = small_densecl(negatives=8), random_views()
+    for _ in range(3):  # the banks fill with these three images
+        model(views, torch.tensor([4, 5, 6]))
+        model.follow()
+    model.eval()
+    keys = model.global_bank.keys.double().numpy()
+    with torch.no_grad():
+        query, key = model.query(views[:, 0])[1].double().numpy(), model.key(views[:, 1])[1].double().numpy()
+    for known, images in ((True, [4, 5, 6]), (False, [7, 8, 9])):
+        losses = []
+        for image in range(3):
+            others = model.global_bank.sample.numpy() != images[image]
+            assert others.all() != known
+            losses.append(cross_entropy(unit(query[image]), unit(key[image]), keys[others]))
+        found = model(views, torch.tensor(images))["global_loss"].item()
+        assert found == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_bfloat16_agrees_with_float32():
@@ -168,11 +190,11 @@ def test_training_on_four_images_lowers_the_loss_tenfold():
     optimizer = torch.optim.AdamW(trained(model), lr=3e-3)
     losses = []
     for step in range(48):
-        model.update_keys()
         loss = model(views[:2] if step % 2 else views[2:])["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        model.follow()
         losses.append(loss.item())
     assert losses[1] == pytest.approx(np.log(3), abs=0.2)  # nothing is told apart yet; at first the bank was random
     assert max(losses[-2:]) < 0.1 * losses[1]
@@ -190,13 +212,14 @@ def train(folder, store, stop_at: int = -1) -> DenseCL:
     model = small_densecl(momentum=0.9)
 
     def before_step(model: DenseCL, step: int) -> None:
-        model.update_keys()
         if step == stop_at:
             signal.raise_signal(signal.SIGUSR1)
 
+    optimizer = torch.optim.SGD(trained(model), lr=0.1, momentum=0.9)
+    optimizer.register_step_post_hook(lambda *_: model.follow())
     fit(
         model,
-        torch.optim.SGD(trained(model), lr=0.1, momentum=0.9),
+        optimizer,
         texture_loader(store, batch=2),
         accelerator=make_accelerator("float32"),
         folder=folder,
@@ -213,7 +236,7 @@ def test_a_resumed_run_ends_with_the_same_encoders_and_banks(tmp_path):
     store = spacing_store(tmp_path, count=3)
     whole = train(tmp_path / "whole", store).state_dict()
     stopped = train(tmp_path / "stopped", store, stop_at=7).state_dict()
-    assert not torch.equal(stopped["global_loss.memory_bank.bank"], whole["global_loss.memory_bank.bank"])
+    assert not torch.equal(stopped["global_bank.keys"], whole["global_bank.keys"])
     resumed = train(tmp_path / "stopped", store).state_dict()
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
@@ -229,8 +252,8 @@ def test_pretraining_tells_textures_better_than_a_random_network(tmp_path):
     groups = {"views": (View(64, scale=(0.4, 0.8), brightness=0.1, contrast=0.2, blur=0.0, noise=0.0), 2)}
     for step, batch in enumerate(view_batches(spacing_store(tmp_path), groups, batch=16, steps=100)):
         set_rate(optimizer, 1e-3 * min(1, (step + 1) / 20))
-        model.update_keys()
         model(**batch)["loss"].backward()
         optimizer.step()
+        model.follow()
         optimizer.zero_grad()
     assert knn_accuracy(network, spacings) > random + 0.3

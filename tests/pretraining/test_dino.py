@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from sempre.data.views import View
-from sempre.pretraining.dino import DINO, parameter_groups
+from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
 from sempre.training.schedule import set_rate
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
@@ -127,6 +127,13 @@ def test_the_teacher_starts_as_the_student_and_follows_it():
     still = copy.deepcopy(model.teacher.network.state_dict())
     model.follow()
     assert all(torch.equal(weight, still[name]) for name, weight in model.teacher.network.state_dict().items())
+
+
+def test_the_teachers_momentum_suits_the_batch():
+    assert momentum_for(1024) == pytest.approx(0.996)
+    assert momentum_for(256) == pytest.approx(0.9995)
+    assert 0.996 < momentum_for(512) < 0.9995
+    assert momentum_for(16) == momentum_for(256) and momentum_for(4096) == momentum_for(1024)
 
 
 def test_the_centre_rests_in_validation_and_is_saved():

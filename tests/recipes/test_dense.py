@@ -1,5 +1,8 @@
 import json
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -112,3 +115,22 @@ def test_a_stopped_run_ends_with_the_same_weights(labelled_set, run, tmp_path):
     whole, parts = (load_dense(tmp_path / f"runs/{name}/repeat-0")[0].state_dict() for name in ("whole", "parts"))
     for name, weight in whole.items():
         assert torch.equal(weight, parts[name]), name
+
+
+def test_a_signal_while_it_is_scored_stops_it_and_it_goes_on(labelled_set, tmp_path):
+    command = [sys.executable, ROOT / "finetune/dense.py", f"data={labelled_set}", *SHORT, "name=scored"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "runs/scored/repeat-0"
+    while not (folder / "predictions").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    assert process.wait() == 75
+    assert time.monotonic() - start < 20
+    assert not (folder / "summary.json").exists()
+    trained = (folder / "log.jsonl").read_text()
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert (folder / "log.jsonl").read_text() == trained, "it is not trained again"
+    assert 0 <= json.loads((tmp_path / "runs/scored/summary.json").read_text())["scores"]["aji_plus"]["mean"] <= 1

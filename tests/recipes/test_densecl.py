@@ -49,7 +49,7 @@ def test_the_backbone_is_the_query_encoder_of_the_checkpoint(finished_run):
     state = load_file(finished_run / "checkpoints/last/model.safetensors")
     assert all(torch.equal(tensor, state[f"query.network.{name}"]) for name, tensor in backbone.items())
     assert any(not torch.equal(tensor, state[f"key.network.{name}"]) for name, tensor in backbone.items())
-    assert state["global_loss.memory_bank.bank"].shape == (16, 128)
+    assert state["global_bank.keys"].shape == (16, 128)
 
 
 def test_a_vision_transformer_is_pretrained_too(store, run, tmp_path):

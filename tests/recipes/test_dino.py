@@ -65,6 +65,21 @@ def test_a_killed_run_ends_with_the_same_weights(distilled, store, tmp_path):
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
 
 
+def test_the_last_layer_rests_at_first_and_its_moments_do_not_begin(store, run, tmp_path):
+    finished = run(
+        "pretrain/dino.py", f"store={store}", *SHORT, "epochs=1", "freeze_epochs=1", "name=rest", cwd=tmp_path
+    )
+    assert finished.returncode == 0, finished.stderr
+    checkpoint = tmp_path / "runs/rest/checkpoints/last"
+    optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    _, decayed, last_layer = (group["params"] for group in optimizer["param_groups"])
+    assert all(optimizer["state"][number]["exp_avg"].any() for number in decayed)
+    assert not any(optimizer["state"][number] for number in last_layer)
+    state = load_file(checkpoint / "model.safetensors")
+    (name,) = [name for name in state if name.startswith("student.head.last_layer") and state[name].shape == (32, 256)]
+    assert torch.equal(state[name], state[name.replace("student", "teacher")])
+
+
 def test_two_processes_see_the_views_of_one(distilled, store, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "pretrain/dino.py")]
     # Drop path is noise of a rank, so it is left out of both.

@@ -8,6 +8,8 @@ import timm
 from PIL import Image
 from safetensors.torch import load_file
 
+from pretrain.fcmae import Options
+from sempre.config import read_options
 from sempre.models.checkpoints import load_backbone
 from sempre.training.logging import read_log
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
@@ -53,6 +55,21 @@ def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path):
     for folder in (pretrained, tmp_path / "runs/two"):
         losses.append([line["loss"] for line in read_log(folder / "log.jsonl") if line["kind"] == "validation"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_normalisation_over_the_batch_refuses_a_batch_in_parts(store, run, tmp_path):
+    arguments = (f"store={store}", *SHORT_PRETRAINING, "grn_scope=batch", "accumulation=2", "name=parts")
+    finished = run("pretrain/fcmae.py", *arguments, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "accumulation=2 would cut it: start one process with accumulation=1, or choose grn_scope=image" in (
+        finished.stderr
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_studys_choices_have_a_configuration():
+    options = read_options(Options, [str(ROOT / "configs/fcmae/study.yaml"), "store=store.h5"])
+    assert (options.base_rate, options.mask_ratio, options.normalise_target) == (8e-4, 0.5, False)
 
 
 def test_the_configuration_is_saved_and_another_refused(pretrained, store, run):

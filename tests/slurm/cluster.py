@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FREEZER = Path("/sys/fs/cgroup/freezer")  # the control groups, of version 1, that proctrack/cgroup takes
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 # Debian puts the daemons where an ordinary user's PATH does not look.
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
@@ -32,7 +33,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/{proctrack}
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
@@ -110,11 +111,21 @@ def missing_programs() -> list[str]:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """munged, one slurmctld and two slurmd with all their files in `folder`; all are gone at the end."""
+def running_cluster(folder: Path, proctrack: str = "linuxproc") -> Iterator[Cluster]:
+    """munged, one slurmctld and two slurmd with all their files in `folder`; all are gone at the end.
+
+    `proctrack` is how Slurm keeps track of processes: "linuxproc", or "cgroup", where `FREEZER` is.
+    """
     ports = [free_port() for _ in range(3)]
-    settings = {"host": socket.gethostname(), "user": getpass.getuser(), "folder": folder, "ports": ports}
+    settings = {
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "folder": folder,
+        "ports": ports,
+        "proctrack": proctrack,
+    }
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
+    (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={FREEZER.parent}\n")
     for name in ("state", "spool-n1", "spool-n2"):
         (folder / name).mkdir()
     key = folder / "munge.key"
@@ -123,6 +134,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
     munge = {name: f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")}
     cluster = Cluster(folder)
     with ExitStack() as stack:
+        stack.callback(remove_groups)
         daemons = [
             ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *munge.values()],
             ["slurmctld", "-D", "-c"],
@@ -166,6 +178,12 @@ def cancel_everything(cluster: Cluster) -> None:
     end = time.monotonic() + 40
     while time.monotonic() < end and not nodes_idle(cluster):
         time.sleep(0.3)
+
+
+def remove_groups() -> None:
+    """What slurmd leaves of its control groups."""
+    for group in sorted(FREEZER.glob("slurm_n[12]/**/"), reverse=True):
+        group.rmdir()
 
 
 def wait_for(condition, log: Path, timeout: float = 60) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import resource
 import signal
 
@@ -87,6 +88,32 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(tmp_path, cap
     (tmp_path / "previous" / name).unlink()
     with pytest.raises(InputError, match=r"damaged .* remove .* to begin anew"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["weights", "moments"])
+def test_what_is_not_finite_is_never_saved(tmp_path, part):
+    save_checkpoint(state(1.0), tmp_path)
+    with pytest.raises(InputError, match=r"is not finite at step 2 and is not saved.*a lower rate"):
+        save_checkpoint(spoilt(state(2.0), part), tmp_path)
+    assert load(tmp_path) == 1.0
+
+
+@pytest.mark.parametrize("part", ["weights", "moments"])
+def test_a_checkpoint_that_is_not_finite_is_reported_and_the_one_before_taken(tmp_path, capsys, monkeypatch, part):
+    save_checkpoint(state(1.0), tmp_path)
+    monkeypatch.setattr(checkpointing, "not_finite", lambda tensors: "")  # as it was saved before anyone looked
+    save_checkpoint(spoilt(state(2.0), part), tmp_path)
+    monkeypatch.undo()
+    assert load(tmp_path) == 1.0
+    assert re.search(r"last is damaged \(.* is not finite\): going on from .*previous", capsys.readouterr().out)
+
+
+def spoilt(state: TrainingState, part: str) -> TrainingState:
+    """The state with one value that is no number."""
+    parameter = state.model.weight
+    values = parameter.data if part == "weights" else state.optimizer.state[parameter]["exp_avg_sq"]
+    values[3, 5] = float("nan")
+    return state
 
 
 def test_another_network_is_refused(tmp_path):

@@ -18,6 +18,8 @@ def test_a_short_last_batch_weighs_what_it_holds():
 
 
 def test_a_process_without_a_batch_adds_nothing(monkeypatch):
-    monkeypatch.setattr(validation, "gather_object", lambda own: [*own, ({}, 0), ({"loss": 12.0, "other": 0.0}, 2)])
+    monkeypatch.setattr(
+        validation, "gather_object", lambda own: [*own, ({}, 0, False), ({"loss": 12.0, "other": 0.0}, 2, False)]
+    )
     means = mean_losses(Mean(), [{"x": torch.tensor([3.0])}], Accelerator(cpu=True))
     assert means == pytest.approx({"loss": 5.0, "other": -1.0})
