@@ -10,6 +10,8 @@ from sempre.images.scale_bar.line import FAR, Line, find_lines
 from sempre.images.scale_bar.ticks import find_ticks
 
 SHORTEST = 0.7  # heights of the text: strokes of letters are shorter
+LETTERS = 0.6  # of the text's width: shorter lines within it may be the tops of letters
+STEMS = 0.25  # of a line's columns from which strokes go on towards the middle of the text, at most
 BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
 UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
@@ -26,7 +28,13 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
     """
     found = find_lines(grey, text)
     lines = [_joined(left, right) for left, right in combinations(found, 2) if _are_halves(left, right, text)]
-    lines += [line for line in found if _is_near(line, text) and not any(_within(line, whole) for whole in lines)]
+    lines += [
+        line
+        for line in found
+        if _is_near(line, text)
+        and not any(_within(line, whole) for whole in lines)
+        and not _is_of_letters(grey, line, text)
+    ]
     lines.sort(key=_strength, reverse=True)
     ticks = find_ticks(grey, text)
     if ticks is not None:
@@ -36,7 +44,7 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
     best = lines[0]
     if any(not line.agrees(best) and _strength(line) > RIVAL * _strength(best) for line in lines[1:]):
         return None
-    if _stands_beside(best, text) and best.left > text.x0 - best.length and _goes_on(grey, best, text):
+    if not _overlaps(best, text) and _goes_on(grey, best, text):
         return None
     return _with_outline(best, lines)
 
@@ -55,11 +63,27 @@ def _is_near(line: Line, text: Box) -> bool:
     """Whether a line is long enough for a text's bar, and stands above, below or beside it."""
     if line.length < SHORTEST * text.height:
         return False
-    across = gap(line.left, line.right, text.x0, text.x1)
+    if _overlaps(line, text):
+        return gap(line.top, line.bottom, text.y0, text.y1) <= FAR * text.height
+    return _stands_beside(line, text) and gap(line.left, line.right, text.x0, text.x1) <= BESIDE * text.height
+
+
+def _is_of_letters(grey: np.ndarray, line: Line, text: Box) -> bool:
+    """Whether a line is what the tops of letters like mm look like when they are blurred: they stand on stems."""
+    middle = (line.top + line.bottom) / 2
+    if not text.y0 < middle < text.y1 or line.length > LETTERS * text.width or not _overlaps(line, text):
+        return False
     if _stands_beside(line, text):
-        return -0.4 * text.height <= across <= BESIDE * text.height
-    along = gap(line.top, line.bottom, text.y0, text.y1)
-    return along <= FAR * text.height and across <= -0.3 * min(line.length, text.width)
+        return True
+    row = line.bottom + 1 if middle < (text.y0 + text.y1) / 2 else line.top - 2
+    left, right = int(line.left) + 1, int(line.right)
+    ink, beyond = np.median(grey[line.top : line.bottom, left:right]), grey[row, left:right].astype(np.float32)
+    return bool(np.mean(np.abs(beyond - ink) < line.contrast / 2) > STEMS)
+
+
+def _overlaps(line: Line, text: Box) -> bool:
+    """Whether a line lies over or under a text, not beside it."""
+    return gap(line.left, line.right, text.x0, text.x1) <= -0.3 * min(line.length, text.width)
 
 
 def _are_halves(one: Line, other: Line, text: Box) -> bool:

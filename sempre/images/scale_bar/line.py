@@ -1,6 +1,6 @@
 """The line of a scale bar: a straight horizontal stroke of one grey beside, above or below its text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,9 @@ THICKEST = 0.4  # of a line's length
 CONTRAST = 28  # grey levels between a line and what lies around it
 UNEVEN = 14  # grey levels of scatter along a line, at most
 BLUR = 2  # rows or columns that an edge takes
-FAR = 1.6  # heights of the text between it and its line, at most
+MARGIN = 3  # columns between a line and the image's border, or it may be cut off there
+TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
+FAR = 0.8  # heights of the text between it and its line, at most
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def find_lines(grey: np.ndarray, text: Box) -> list[Line]:
         grey: `[H, W]`, 0 to 255.
         text: where the text stands.
     """
-    reach = int(np.ceil((FAR + 1.5) * text.height)) + 4
+    reach = int(np.ceil((FAR + 1) * text.height)) + 8
     top, bottom = max(text.y0 - reach, 0), min(text.y1 + reach, grey.shape[0])
     window = grey[top:bottom].astype(np.float32)
     shortest = max(SHORTEST, int(SHORT * text.height))
@@ -69,9 +71,7 @@ def find_lines(grey: np.ndarray, text: Box) -> list[Line]:
 
 def _same_stroke(line: Line, other: Line) -> bool:
     return (
-        line.bright == other.bright
-        and line.agrees(other)
-        and gap(line.top, line.bottom, other.top, other.bottom) <= 1
+        line.bright == other.bright and line.agrees(other) and gap(line.top, line.bottom, other.top, other.bottom) <= 1
     )
 
 
@@ -108,9 +108,10 @@ def _measure(
     """The line of a stroke if it stands out on all four sides, its ends where the grey is halfway."""
     height, width = signal.shape
     length, thick = right - left, last - first
-    if thick > THICKEST * length or left < BLUR or right > width - BLUR:
-        return None  # thick, or perhaps cut off by the image's border
-    core = signal[first:last, left + 1 : right - 1]
+    if thick > THICKEST * length or left < MARGIN or right > width - MARGIN:
+        return None
+    ends = min(length // 6, 6)  # which ticks may cross
+    core = signal[first:last, left + ends : right - ends]
     ink = float(np.median(core))
     if np.median(np.abs(core.max(axis=0) - ink)) > UNEVEN or core.max(axis=0).std() > UNEVEN:
         return None
@@ -125,7 +126,7 @@ def _measure(
     if not outside:
         return None
     profile = signal[first:last].max(axis=0) if thick < 3 else np.median(signal[first:last], axis=0)
-    ends = []
+    crossings = []
     for inner, step in ((left + 1, -1), (right - 2, 1)):
         beyond = [profile[x] for x in range(inner + 3 * step, inner + 8 * step, step) if 0 <= x < width]
         if not beyond:
@@ -134,10 +135,51 @@ def _measure(
         if ink - ground < CONTRAST:
             return None
         outside.append(ground)
-        ends.append(_crossing(profile, inner, step, (ink + ground) / 2))
-    if None in ends:
+        crossings.append(_crossing(profile, inner, step, (ink + ground) / 2))
+    if None in crossings:
         return None
-    return Line(ends[0], ends[1], first, last, bright, ink - max(outside))
+    line = Line(crossings[0], crossings[1], first, last, bright, ink - max(outside))
+    return _to_ticks(signal, line)
+
+
+def _to_ticks(signal: np.ndarray, line: Line) -> Line | None:
+    """A line with ticks at both ends reaches to them: between their middles and their outer edges.
+
+    Which of the two is meant depends on who drew it; None where that makes a difference.
+    """
+    ticks = [_tick(signal, line, end) for end in (line.left, line.right)]
+    if None in ticks:
+        return line
+    (left, wide), (right, as_wide) = ticks
+    width = max(wide, as_wide)
+    if width > TICK * (right - left):
+        return None
+    return replace(line, left=left - wide / 4, right=right + as_wide / 4)
+
+
+def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | None:
+    """Middle and width in px of the tick across an end of a line, which shows above and below it."""
+    start = max(int(end) - 8, 0)
+    found = []
+    for rows in (slice(max(line.top - 5, 0), max(line.top - 2, 0)), slice(line.bottom + 2, line.bottom + 5)):
+        columns = signal[rows, start : int(end) + 9]
+        if not len(columns):
+            return None
+        profile = columns.mean(axis=0)
+        ground = np.median(profile)
+        half = (profile.max() - ground) / 2
+        if half < line.contrast / 3:
+            return None
+        weight = np.clip((profile - ground) / (2 * half), 0, 1)
+        high = weight > 0.5
+        if np.count_nonzero(np.diff(high, prepend=False, append=False)) != 2:
+            return None
+        columns = start + 0.5 + np.arange(len(profile))
+        found.append((float((columns * high * weight).sum() / (high * weight).sum()), float(weight.sum())))
+    (above, wide), (below, as_wide) = found
+    if abs(above - below) > 1 or abs((above + below) / 2 - end) > 6:
+        return None
+    return (above + below) / 2, min(wide, as_wide)
 
 
 def _crossing(profile: np.ndarray, start: int, step: int, level: float) -> float | None:
@@ -158,10 +200,8 @@ def _is_frame(mask: np.ndarray, line: Line, text: Box, offset: int) -> bool:
     rows = np.arange(max(int(low + inset), 0), min(int(high - inset) + 1, len(mask)))
     if not len(rows) or line.left > text.x0 + text.height or line.right < text.x1 - text.height:
         return False
-    sides = [
-        mask[rows][:, max(int(x) - 2, 0) : int(x) + 3].any(axis=1).mean() for x in (line.left, line.right)
-    ]
+    sides = [mask[rows][:, max(int(x) - 2, 0) : int(x) + 3].any(axis=1).mean() for x in (line.left, line.right)]
     if min(sides) < 0.9:
         return False
     # Ticks at the ends of a line that stands beside its letters may be as tall as these.
-    return not (line.top < high and line.bottom > low)
+    return not low + 2 * inset < (line.top + line.bottom) / 2 < high - 2 * inset

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sempre.images.scale_bar.geometry import Box, runs
-from sempre.images.scale_bar.line import Line
+from sempre.images.scale_bar.line import MARGIN, Line
 
 TICKS = 11
 LEVELS = range(32, 250, 24)  # grey levels at which ticks are looked for
@@ -31,7 +31,7 @@ def find_ticks(grey: np.ndarray, text: Box) -> Line | None:
             short = stretches[stretches[:, 2] - stretches[:, 1] <= max(WIDEST * text.height, 3)]
             counts = np.bincount(short[:, 0], minlength=1)
             for row in np.flatnonzero((counts >= TICKS) & (counts <= MOST)):
-                ends = _ends(_centres(signal[row], short[short[:, 0] == row]), text)
+                ends = _ends(_centres(signal[row], short[short[:, 0] == row]), text, grey.shape[1])
                 if ends is not None:
                     found.append((*ends, top + row, bright))
     # One row of noise is no scale: ticks are taller than that, and stand out at more than one level.
@@ -53,7 +53,7 @@ def _centres(signal: np.ndarray, stretches: np.ndarray) -> np.ndarray:
     return np.array(centres)
 
 
-def _ends(centres: np.ndarray, text: Box) -> tuple[float, float] | None:
+def _ends(centres: np.ndarray, text: Box, width: int) -> tuple[float, float] | None:
     """The first and the last of eleven even ticks that stand over the text, without a twelfth."""
     if len(centres) < TICKS:
         return None
@@ -61,7 +61,10 @@ def _ends(centres: np.ndarray, text: Box) -> tuple[float, float] | None:
         ticks = centres[first : first + TICKS]
         length = ticks[-1] - ticks[0]
         step = length / (TICKS - 1)
-        if step < 4 or ticks[0] > text.x1 or ticks[-1] < text.x0:
+        if step < 4:
+            continue
+        # The text ends below the last one; a tick at the image's border may be no tick, and more may follow.
+        if abs(text.x1 - ticks[-1]) > text.height or not MARGIN < ticks[0] < ticks[-1] < width - MARGIN:
             continue
         even = ticks[0] + step * np.arange(-1, TICKS + 1)
         slack = max(UNEVEN * step, 0.8)
