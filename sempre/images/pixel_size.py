@@ -12,7 +12,7 @@ NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "micron
 
 
 def tiff_pixel_size_nm(file: tifffile.TiffFile) -> float | None:
-    """Pixel size in nm of a TIFF by FEI, Zeiss, TESCAN, Phenom, OME or ImageJ metadata; plain DPI says nothing of it."""
+    """Pixel size in nm of a TIFF by FEI, Zeiss, TESCAN, Phenom, OME or ImageJ metadata; plain DPI says nothing."""
     for find in (_fei, _zeiss, _tescan, _phenom, _ome, _imagej):
         size = find(file)
         if size is not None and np.isfinite(size) and size > 0:
