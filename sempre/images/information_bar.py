@@ -19,9 +19,9 @@ def find_information_bar(pixels: np.ndarray) -> int:
     """The first row of the information bar, or the image's height when there is none.
 
     A bar reaches from side to side at the lower edge, its rows are mostly one grey value with writing on it, and the
-    field above it is not. A dark substrate is no bar: it has noise, and it is taller than a quarter of the image; nor is
-    a smooth one with a scale bar and its text on it, which has no edge from side to side and few letters. Where either
-    is in doubt there is no bar, for what is cut off is lost: under a field as black as itself a bar stays.
+    field above it is not. A dark substrate is no bar: it has noise, and is taller than a quarter of the image. Nor is a
+    smooth one with a scale bar and its text on it: it has no edge from side to side, and few letters. Where either is
+    in doubt there is no bar, for what is cut off is lost: under a field as black as itself a bar stays.
 
     Args:
         pixels: `[H, W]`, any real type.
@@ -45,7 +45,7 @@ def find_information_bar(pixels: np.ndarray) -> int:
         writing = np.abs(lower[top:] - background) > 0.3 * span
         edge = share[top : top + 2].max() - share[max(top - 3, 0) : top].min()
         letters = ndimage.label(writing, np.ones((3, 3)))[1]
-        enough = letters >= LETTERS and edge >= EDGE or letters >= FEW_LETTERS and edge >= WHOLE_EDGE
+        enough = letters >= FEW_LETTERS and edge >= (EDGE if letters >= LETTERS else WHOLE_EDGE)
         if enough and writing.mean() >= WRITING:
             return height - rows + _is_soft(lower, top, background)
     return height

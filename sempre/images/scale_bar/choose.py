@@ -15,7 +15,8 @@ STEMS = 0.25  # of a line's columns from which strokes go on towards the middle 
 BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
 UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
-OUTLINE = 0.5  # of a line's contrast that its outline has, at least
+BROKEN = 0.5  # heights of the text between the parts of one line, at most
+OUTLINE = 0.25  # of a line's contrast that its outline has, at least
 OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
 
 
@@ -34,6 +35,7 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         if _is_near(line, text)
         and not any(_within(line, whole) for whole in lines)
         and not _is_of_letters(grey, line, text)
+        and not any(_is_broken_off(line, other, text) for other in found)
     ]
     lines.sort(key=_strength, reverse=True)
     ticks = find_ticks(grey, text)
@@ -42,11 +44,18 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
     if not lines:
         return None
     best = lines[0]
-    if any(not line.agrees(best) and _strength(line) > RIVAL * _strength(best) for line in lines[1:]):
+    if best.vague or any(_strength(line) > RIVAL * _strength(best) and _differs(line, best) for line in lines[1:]):
         return None
     if not _overlaps(best, text) and _goes_on(grey, best, text):
         return None
     return _with_outline(best, lines)
+
+
+def _differs(line: Line, best: Line) -> bool:
+    """Whether a line may be the bar as well: not the outline of the best one, nor the gap beside it between ticks."""
+    beside = gap(line.top, line.bottom, best.top, best.bottom) <= 2
+    inside = best.left <= line.left and line.right <= best.right
+    return not line.agrees(best) and not (line.bright != best.bright and beside and inside)
 
 
 def _strength(line: Line) -> float:
@@ -61,7 +70,7 @@ def _stands_beside(line: Line, text: Box) -> bool:
 
 def _is_near(line: Line, text: Box) -> bool:
     """Whether a line is long enough for a text's bar, and stands above, below or beside it."""
-    if line.length < SHORTEST * text.height:
+    if line.length < SHORTEST * text.height or line.bottom - line.top > text.height:
         return False
     if _overlaps(line, text):
         return gap(line.top, line.bottom, text.y0, text.y1) <= FAR * text.height
@@ -79,6 +88,16 @@ def _is_of_letters(grey: np.ndarray, line: Line, text: Box) -> bool:
     left, right = int(line.left) + 1, int(line.right)
     ink, beyond = np.median(grey[line.top : line.bottom, left:right]), grey[row, left:right].astype(np.float32)
     return bool(np.mean(np.abs(beyond - ink) < line.contrast / 2) > STEMS)
+
+
+def _is_broken_off(line: Line, other: Line, text: Box) -> bool:
+    """Whether another line goes on where one ends: the margin of a box, which a letter cuts in two."""
+    return (
+        line.bright == other.bright
+        and abs(line.top - other.top) <= 2
+        and abs(line.bottom - other.bottom) <= 2
+        and 0 < gap(line.left, line.right, other.left, other.right) < BROKEN * text.height
+    )
 
 
 def _overlaps(line: Line, text: Box) -> bool:
@@ -101,8 +120,8 @@ def _are_halves(one: Line, other: Line, text: Box) -> bool:
 
 def _joined(one: Line, other: Line) -> Line:
     left, right = sorted((one, other), key=lambda line: line.left)
-    contrast = min(left.contrast, right.contrast)
-    return Line(left.left, right.right, left.top, left.bottom, left.bright, contrast)
+    vague = left.vague or right.vague
+    return replace(left, right=right.right, contrast=min(left.contrast, right.contrast), vague=vague)
 
 
 def _within(line: Line, whole: Line) -> bool:
@@ -134,7 +153,7 @@ def _with_outline(best: Line, lines: list[Line]) -> Line | None:
         and line.contrast > OUTLINE * best.contrast
         and gap(line.top, line.bottom, best.top, best.bottom) <= 2
     ]
-    if len(outlines) < 2:
+    if not outlines:
         return best
     left, right = (float(np.mean([getattr(line, end) for line in outlines])) for end in ("left", "right"))
     if right - left - best.length > OUTLINED * best.length:

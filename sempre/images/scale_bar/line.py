@@ -21,7 +21,7 @@ FAR = 0.8  # heights of the text between it and its line, at most
 @dataclass(frozen=True)
 class Line:
     """A stroke over the rows `top` to `bottom` (exclusive), from `left` to `right` in fractions of px; brighter or
-    darker than its surroundings by `contrast` grey levels."""
+    darker than its surroundings by `contrast` grey levels. Of a `vague` one it is not clear where it ends."""
 
     left: float
     right: float
@@ -29,6 +29,7 @@ class Line:
     bottom: int
     bright: bool
     contrast: float
+    vague: bool = False
 
     @property
     def length(self) -> float:
@@ -60,7 +61,7 @@ def find_lines(grey: np.ndarray, text: Box) -> list[Line]:
                 line = _measure(signal, mask, left, right, first, last, bright)
                 if line is None or _is_frame(mask, line, text, top):
                     continue
-                line = Line(line.left, line.right, line.top + top, line.bottom + top, bright, line.contrast)
+                line = replace(line, top=line.top + top, bottom=line.bottom + top)
                 twins = [k for k, other in enumerate(lines) if _same_stroke(line, other)]
                 if not twins:
                     lines.append(line)
@@ -142,19 +143,17 @@ def _measure(
     return _to_ticks(signal, line)
 
 
-def _to_ticks(signal: np.ndarray, line: Line) -> Line | None:
+def _to_ticks(signal: np.ndarray, line: Line) -> Line:
     """A line with ticks at both ends reaches to them: between their middles and their outer edges.
 
-    Which of the two is meant depends on who drew it; None where that makes a difference.
+    Which of the two is meant depends on who drew it; it is vague where that makes a difference.
     """
     ticks = [_tick(signal, line, end) for end in (line.left, line.right)]
     if None in ticks:
         return line
     (left, wide), (right, as_wide) = ticks
-    width = max(wide, as_wide)
-    if width > TICK * (right - left):
-        return None
-    return replace(line, left=left - wide / 4, right=right + as_wide / 4)
+    vague = max(wide, as_wide) > TICK * (right - left)
+    return replace(line, left=left - wide / 4, right=right + as_wide / 4, vague=vague)
 
 
 def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | None:

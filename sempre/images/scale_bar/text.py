@@ -9,7 +9,7 @@ from sempre.images.normalise import percentile_normalise_to_uint8
 from sempre.images.scale_bar.geometry import Box
 
 # A length as it stands beside a bar, and what an OCR may see of the bar or of a frame around it.
-LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?)\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*", re.IGNORECASE)
+LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*", re.IGNORECASE)
 NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 DIGITS = {1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9}  # leading digits of the numbers that people choose
 UNSURE = 0.5  # readings of lower scores are none
@@ -27,7 +27,7 @@ def length_nm(text: str) -> float | None:
     found = LENGTH.fullmatch(text.strip())
     if not found:
         return None
-    spelt = found["number"]
+    spelt = "1" if found["number"] in "lI" else found["number"]  # alike in many typefaces
     thousands = re.fullmatch(r"[1-9],000", spelt)
     number = float(spelt.replace(",", "" if thousands else "."))
     if re.match(r"0\d", spelt) or number == 0:
@@ -72,7 +72,7 @@ class Reader:
             return []
         lengths = []
         for corners, text in zip(found.boxes, found.txts, strict=True):
-            if not re.search(r"\d.*\D", text) or len(text) > LONGEST:
+            if not re.search(r"[\dlI].*\D", text) or len(text) > LONGEST:
                 continue
             box = _around(corners, grey.shape)
             again = [length_nm(self._read(_enlarged(grey, box, *margins))) for margins in MARGINS]
