@@ -144,6 +144,18 @@ def test_a_line_at_the_border_a_second_line_and_half_a_line_are_in_doubt():
     assert find_bar(drawn((60, 51, 112, 52), (187, 51, 210, 52)), text) is None
 
 
+def test_the_tops_of_letters_are_no_bar_and_a_bar_in_the_box_of_its_text_is_one():
+    image = Image.new("L", (200, 80), 20)
+    ImageDraw.Draw(image).text((100, 40), "5mm", fill=240, font=font(18, "DejaVuSans-Bold.ttf"), anchor="mm")
+    blurred = image.filter(ImageFilter.GaussianBlur(1.2))
+    assert find_bar(np.asarray(blurred), Box(78, 30, 122, 50)) is None
+    image = Image.new("L", (200, 100), 128)
+    draw = ImageDraw.Draw(image)
+    draw.text((100, 40), "200 nm", fill=0, font=font(24), anchor="mm")
+    draw.rectangle((70, 58, 109, 63), fill=0)
+    assert find_bar(np.asarray(image), Box(55, 24, 145, 70)).length == pytest.approx(40, abs=0.5)
+
+
 def test_the_frame_of_a_box_is_no_bar():
     image = Image.new("L", (300, 120), 128)
     draw = ImageDraw.Draw(image)

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from sempre.images.scale_bar.geometry import Box, gap
-from sempre.images.scale_bar.line import FAR, Line, find_lines
+from sempre.images.scale_bar.line import FAR, SHORT, Line, find_lines
 from sempre.images.scale_bar.ticks import find_ticks
 
 SHORTEST = 0.7  # heights of the text: strokes of letters are shorter
@@ -70,7 +70,9 @@ def _stands_beside(line: Line, text: Box) -> bool:
 
 def _is_near(line: Line, text: Box) -> bool:
     """Whether a line is long enough for a text's bar, and stands above, below or beside it."""
-    if line.length < SHORTEST * text.height or line.bottom - line.top > text.height:
+    inset = 0.1 * text.height
+    among_letters = text.y0 + inset < (line.top + line.bottom) / 2 < text.y1 - inset
+    if line.length < (SHORTEST if among_letters else SHORT) * text.height or line.bottom - line.top > text.height:
         return False
     if _overlaps(line, text):
         return gap(line.top, line.bottom, text.y0, text.y1) <= FAR * text.height
@@ -78,16 +80,20 @@ def _is_near(line: Line, text: Box) -> bool:
 
 
 def _is_of_letters(grey: np.ndarray, line: Line, text: Box) -> bool:
-    """Whether a line is what the tops of letters like mm look like when they are blurred: they stand on stems."""
+    """Whether a line among the letters is of them, as the tops of a blurred mm are: these stand on stems, and the
+    taller letters beside them reach beyond."""
     middle = (line.top + line.bottom) / 2
     if not text.y0 < middle < text.y1 or line.length > LETTERS * text.width or not _overlaps(line, text):
         return False
-    if _stands_beside(line, text):
-        return True
-    row = line.bottom + 1 if middle < (text.y0 + text.y1) / 2 else line.top - 2
+    above = middle < (text.y0 + text.y1) / 2
+    row = line.bottom + 1 if above else line.top - 2
+    beyond = slice(text.y0, line.top - 2) if above else slice(line.bottom + 2, text.y1)
     left, right = int(line.left) + 1, int(line.right)
-    ink, beyond = np.median(grey[line.top : line.bottom, left:right]), grey[row, left:right].astype(np.float32)
-    return bool(np.mean(np.abs(beyond - ink) < line.contrast / 2) > STEMS)
+    signal = grey.astype(np.float32) if line.bright else 255 - grey.astype(np.float32)
+    ground = np.median(signal[text.y0 : text.y1, text.x0 : text.x1])
+    inked = signal > (np.median(signal[line.top : line.bottom, left:right]) + ground) / 2
+    stems, beyond = inked[row, left:right], inked[beyond, text.x0 : text.x1]
+    return bool(stems.mean() > STEMS or beyond.sum() > STEMS * text.height)
 
 
 def _is_broken_off(line: Line, other: Line, text: Box) -> bool:
