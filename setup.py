@@ -36,8 +36,10 @@ TRAINING = [
 ]
 MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
+# Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
+OCR = ["rapidocr>=3.10"]
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
-TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS]
+TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS, *OCR]
 
 setup(
     name="sempre",
@@ -54,6 +56,7 @@ setup(
         "train": TRAINING,
         "maps": MAPS,
         "formats": FORMATS,
+        "ocr": OCR,
         "minkowski": MINKOWSKI,
         "test": TESTING,
     },

@@ -23,13 +23,15 @@ from sempre.deploy.segmenter import Segmentation, Segmenter
 from sempre.deploy.size_plot import write_size_plot
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import crop_information_bar, find_micrographs, read_micrograph, write_labels
+from sempre.images import Micrograph, crop_information_bar, find_micrographs, read_micrograph, write_labels
+from sempre.images.scale_bar import Reader, read_scale_bar
 
 SUMMARY = (
     "micrograph",
     "width_px",
     "height_px",
     "pixel_size_nm",
+    "pixel_size_source",
     "particles",
     "covered_share",
     "median_equivalent_diameter_px",
@@ -76,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         "--pixel-size-nm", type=float, metavar="NM", help="nm per pixel, instead of what the files say"
     )
     command.add_argument(
+        "--scale-bar",
+        action=argparse.BooleanOptionalAction,
+        help="read the burnt-in scale bar where the files say no pixel size (default: if sempre[ocr] is installed)",
+    )
+    command.add_argument(
         "--score-threshold", type=float, metavar="SCORE", help="0 to 1: higher finds fewer, surer particles"
     )
     command.add_argument("--flips", action="store_true", help="average over mirror images: a little better, slower")
@@ -113,11 +120,12 @@ def segment(options: argparse.Namespace) -> int:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
     paths = list_micrographs(options.images, options.out)
     segmenter = Segmenter(find_bundle(options.model), options.threads, flips=options.flips)
+    reader = scale_bar_reader(options.scale_bar, options.threads) if options.pixel_size_nm is None else None
     options.out.mkdir(parents=True, exist_ok=True)
     results, rows = [], []
     for path in tqdm(paths, unit="micrograph", disable=None):  # no bar where stderr is no terminal
         try:
-            result = segment_micrograph(path, segmenter, options)
+            result = segment_micrograph(path, segmenter, options, reader)
         except (InputError, MemoryError) as error:
             message = " ".join(str(error).split()) or f"{path} needs more memory than there is"
             tqdm.write(f"error: {path.name}: {message}", file=sys.stderr)
@@ -138,6 +146,22 @@ def segment(options: argparse.Namespace) -> int:
     particles = sum(len(result.diameters) for result in results)
     print(f"{particles} particles in {len(results)} micrographs, {failed} failed: {options.out}")
     return 1 if failed else 0
+
+
+def scale_bar_reader(wanted: bool | None, threads: int | None) -> Reader | None:
+    """What reads scale bars; None where that is not wanted, or where nobody said and the extra is not installed.
+
+    Raises:
+        InputError: where it is wanted, and the extra is not installed.
+    """
+    if wanted is False:
+        return None
+    try:
+        return Reader(threads)
+    except ImportError:
+        if wanted:
+            raise InputError("--scale-bar needs an OCR library: pip install 'sempre[ocr]'") from None
+        return None
 
 
 def list_micrographs(images: Iterable[Path], out: Path) -> list[Path]:
@@ -164,15 +188,17 @@ def list_micrographs(images: Iterable[Path], out: Path) -> list[Path]:
     return list(paths.values())
 
 
-def segment_micrograph(path: Path, segmenter: Segmenter, options: argparse.Namespace) -> Result:
-    """Segment one micrograph and write its files.
+def segment_micrograph(
+    path: Path, segmenter: Segmenter, options: argparse.Namespace, reader: Reader | None = None
+) -> Result:
+    """Segment one micrograph and write its files; `reader` reads its scale bar if nothing else says its pixel size.
 
     Raises:
         InputError: when it cannot be read or segmented.
     """
     micrograph = read_micrograph(path)
     pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
-    pixel_size_nm = options.pixel_size_nm or micrograph.pixel_size_nm
+    pixel_size_nm, source = find_pixel_size(micrograph, options.pixel_size_nm, reader)
     segmentation = segmenter.segment(pixels, pixel_size_nm, options.score_threshold)
     write_labels(options.out / f"{path.stem}_instances.tif", segmentation.labels)
     write_csv(options.out / f"{path.stem}_particles.csv", segmentation.particles, pixel_size_nm)
@@ -180,8 +206,20 @@ def segment_micrograph(path: Path, segmenter: Segmenter, options: argparse.Names
     if options.imagej_rois:
         write_rois(options.out / f"{path.stem}_rois.zip", segmentation.labels)
     diameters = np.array([particle.equivalent_diameter for particle in segmentation.particles])
-    row = _summarise(path, segmentation, diameters)
+    row = _summarise(path, segmentation, diameters) | {"pixel_size_source": source}
     return Result(row, diameters, pixel_size_nm, segmentation.overflowing)
+
+
+def find_pixel_size(micrograph: Micrograph, chosen: float | None, reader: Reader | None) -> tuple[float | None, str]:
+    """Pixel size in nm and where it is from: the one chosen, the file's, its sidecar's, or the scale bar's."""
+    if chosen is not None:
+        return chosen, "option"
+    if micrograph.pixel_size_nm is not None:
+        return micrograph.pixel_size_nm, micrograph.pixel_size_source
+    bar = read_scale_bar(micrograph.pixels, reader) if reader is not None else None
+    if bar is None:
+        return None, ""
+    return bar.pixel_size_nm, f"scale bar, {bar.length_nm:g} nm on {bar.length_px:.1f} px"
 
 
 def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) -> dict[str, str]:

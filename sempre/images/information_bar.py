@@ -1,12 +1,17 @@
 """The information bar (databar) that microscopes burn in below a micrograph: detector, voltage, scale bar."""
 
 import numpy as np
+from scipy import ndimage
 
 TALLEST = 0.25  # share of the image's height that a bar may take
 SMALLEST = 8  # px
 BACKGROUND = 0.35  # at least this share of a bar's row is its background colour
 TOLERANCE = 3 / 255  # of the grey range: JPEG and resampling blur the background's one value
 WRITING = 0.003  # at least this share of a bar is writing
+EDGE = 0.4  # by so much a bar's first row has more of its background than the field above
+WHOLE_EDGE = 0.8  # which suffices where there is little writing
+LETTERS, FEW_LETTERS = 8, 2  # separate pieces of writing: a field's own scale bar has fewer
+SOFT = 0.87  # of its contrast with the bar the row above has left where resampling has blurred the edge
 FRAME = 4  # rows of a frame that may run below the bar
 
 
@@ -14,7 +19,9 @@ def find_information_bar(pixels: np.ndarray) -> int:
     """The first row of the information bar, or the image's height when there is none.
 
     A bar reaches from side to side at the lower edge, its rows are mostly one grey value with writing on it, and the
-    row above it is not. A dark substrate is no bar: it has noise, and it is taller than a quarter of the image.
+    field above it is not. A dark substrate is no bar: it has noise, and is taller than a quarter of the image. Nor is a
+    smooth one with a scale bar and its text on it: it has no edge from side to side, and few letters. Where either is
+    in doubt there is no bar, for what is cut off is lost: under a field as black as itself a bar stays.
 
     Args:
         pixels: `[H, W]`, any real type.
@@ -33,17 +40,28 @@ def find_information_bar(pixels: np.ndarray) -> int:
         bar = share >= BACKGROUND
         rows = _run_from_below(bar)
         top = len(bar) - rows
-        if not SMALLEST <= rows <= tallest or (top > 0 and share[top - 1] > 0.7 * share[top : top + 3].mean()):
+        if not SMALLEST <= rows <= tallest or top == 0:
             continue
         writing = np.abs(lower[top:] - background) > 0.3 * span
-        if writing.mean() >= WRITING:
-            return height - rows
+        edge = share[top : top + 2].max() - share[max(top - 3, 0) : top].min()
+        letters = ndimage.label(writing, np.ones((3, 3)))[1]
+        enough = letters >= FEW_LETTERS and edge >= (EDGE if letters >= LETTERS else WHOLE_EDGE)
+        if enough and writing.mean() >= WRITING:
+            return height - rows + _is_soft(lower, top, background)
     return height
 
 
 def crop_information_bar(pixels: np.ndarray) -> np.ndarray:
     """The micrograph `[H, W]` without its information bar; a view."""
     return pixels[: find_information_bar(pixels)]
+
+
+def _is_soft(lower: np.ndarray, top: int, background: float) -> bool:
+    """Whether the bar's edge was blurred by resampling: then its first row is the field's as well."""
+    if top < 3:
+        return False
+    before, last = (np.median(np.abs(lower[row] - background)) for row in (top - 2, top - 1))
+    return bool(last < SOFT * before)
 
 
 def _background(rows: np.ndarray) -> float:

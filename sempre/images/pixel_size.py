@@ -6,12 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 import tifffile
 
+TESCAN = 50431  # TIFF tags that no library names yet
+PHENOM = 34683
 NM = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "µm": 1e3, "μm": 1e3, "micron": 1e3, "nm": 1.0, "pm": 1e-3, "Å": 0.1}
 
 
 def tiff_pixel_size_nm(file: tifffile.TiffFile) -> float | None:
-    """Pixel size in nm of a TIFF by FEI, Zeiss, OME or ImageJ metadata; plain DPI is no length of a specimen."""
-    for find in (_fei, _zeiss, _ome, _imagej):
+    """Pixel size in nm of a TIFF by FEI, Zeiss, TESCAN, Phenom, OME or ImageJ metadata; plain DPI says nothing."""
+    for find in (_fei, _zeiss, _tescan, _phenom, _ome, _imagej):
         size = find(file)
         if size is not None and np.isfinite(size) and size > 0:
             return size
@@ -25,6 +27,22 @@ def ims_pixel_size_nm(information: Mapping, width: int) -> float | None:
     except (KeyError, ValueError):
         return None
     return (high - low) / width * 1e3 if high > low else None
+
+
+def ini_pixel_size_nm(text: str) -> float | None:
+    """Pixel size in nm of TESCAN's lines of names and values, in the tag of a TIFF or in the `.hdr` beside an image."""
+    found = re.search(r"^PixelSizeX\s*=\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", text, re.MULTILINE)
+    return float(found[1]) * NM["m"] if found else None
+
+
+def phenom_pixel_size_nm(text: str) -> float | None:
+    """Pixel size in nm of Phenom's XML, in the tag of a TIFF or behind the picture in a JPEG."""
+    found = re.search(r'<pixelWidth(?:\s+unit="([^"]*)")?>\s*([\d.eE+-]+)\s*</pixelWidth>', text)
+    factor = NM.get(found[1] or "m") if found else None
+    try:
+        return float(found[2]) * factor if factor else None
+    except ValueError:
+        return None
 
 
 def _fei(file: tifffile.TiffFile) -> float | None:
@@ -41,6 +59,22 @@ def _zeiss(file: tifffile.TiffFile) -> float | None:
     if value is None or len(value) < 3:
         return None
     return float(value[1]) * NM[value[2]] if value[2] in NM else None
+
+
+def _tescan(file: tifffile.TiffFile) -> float | None:
+    return ini_pixel_size_nm(_tag_text(file, TESCAN))
+
+
+def _phenom(file: tifffile.TiffFile) -> float | None:
+    return phenom_pixel_size_nm(_tag_text(file, PHENOM))
+
+
+def _tag_text(file: tifffile.TiffFile, code: int) -> str:
+    """A tag's text, "" where there is none. TESCAN's begins with a picture, so that its lines follow other bytes."""
+    tag = file.pages.first.tags.get(code)
+    value = tag.value if tag is not None else ""
+    text = value if isinstance(value, str) else bytes(value).decode("latin-1")
+    return re.sub(r"[\r\0]+", "\n", text)
 
 
 def _ome(file: tifffile.TiffFile) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
-from sempre.images.pixel_size import NM, ims_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.sidecar import sidecar_pixel_size_nm
 
 MAX_PIXELS = 1 << 29
 TIFF_SUFFIXES = {".tif", ".tiff"}
@@ -26,6 +27,7 @@ ROSETTASCIIO_PLUGINS = {
     ".ser": "tia",
 }
 MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
+TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
 IMS_INFORMATION = "DataSetInfo/Image"
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -33,18 +35,24 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Micrograph:
-    """A grey image `[H, W]`, in the file's integer type or float32; `pixel_size_nm` is None if the file is silent."""
+    """A grey image `[H, W]`, in the file's integer type or float32.
+
+    `pixel_size_nm` is None if the file and the one that the microscope wrote beside it are silent; else
+    `pixel_size_source` is "metadata" or "sidecar" and that file's name.
+    """
 
     pixels: np.ndarray
     pixel_size_nm: float | None = None
     metadata: dict = field(default_factory=dict)
+    pixel_size_source: str = ""
 
 
 def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograph:
     """Read one micrograph; colour becomes luminance, a stack gives its first page, a volume its middle slice.
 
-    TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo and Zeiss tags), PNG, JPEG, BMP, HDF5 (the first dataset of two or
-    more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through RosettaSciIO.
+    TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo, Zeiss, TESCAN and Phenom tags), PNG, JPEG, BMP, HDF5 (the first
+    dataset of two or more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through
+    RosettaSciIO. Where the file says no pixel size, a JEOL, Hitachi or TESCAN sidecar beside it may.
 
     Raises:
         InputError: for a missing, empty, truncated or unknown file, and for one whose header claims more than
@@ -55,6 +63,11 @@ def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograp
         micrograph = _reader(path.suffix.lower(), path)(path, max_pixels)
     if micrograph.pixels.size == 0:
         raise InputError(f"{path} holds no pixels")
+    if micrograph.pixel_size_nm is not None:
+        return replace(micrograph, pixel_size_source="metadata")
+    sidecar = sidecar_pixel_size_nm(path, micrograph.pixels.shape[1])
+    if sidecar is not None:
+        return replace(micrograph, pixel_size_nm=sidecar[0], pixel_size_source=f"sidecar {sidecar[1]}")
     return micrograph
 
 
@@ -150,9 +163,18 @@ def _read_picture(path: Path, max_pixels: int) -> Micrograph:
             if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
                 image = image.convert("RGB" if image.mode != "1" else "L")
             pixels = np.asarray(image)
-            return Micrograph(to_grey(pixels), None, {"format": image.format or path.suffix[1:].upper()})
+            metadata = {"format": image.format or path.suffix[1:].upper()}
+            size = _behind_the_picture(path) if image.format == "JPEG" else None
+            return Micrograph(to_grey(pixels), size, metadata)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def _behind_the_picture(path: Path) -> float | None:
+    """Pixel size in nm by what Phenom's microscopes write at the end of a JPEG."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TRAILER, 0))
+        return phenom_pixel_size_nm(file.read().decode("latin-1"))
 
 
 def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:

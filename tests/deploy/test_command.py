@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageDraw
 from roifile import ImagejRoi
 
 import sempre
@@ -15,6 +15,7 @@ from sempre.deploy import released
 from sempre.deploy.command import main
 from sempre.images import read_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
+from tests.images.databars import font
 
 
 @pytest.fixture
@@ -71,6 +72,44 @@ def test_the_files_own_pixel_size_is_used(segment, tmp_path):
     assert segment(tmp_path / "known.tif") == 0
     (row,) = read_rows(tmp_path / "out/summary.csv")
     assert row["pixel_size_nm"] == "0.5" and row["median_equivalent_diameter_nm"]
+    assert row["pixel_size_source"] == "metadata"
+
+
+def with_scale_bar(path):
+    """A bright square and a bar of 100 px that stands for 200 nm."""
+    image = Image.new("L", (300, 200), 60)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((40, 20, 99, 79), fill=220)
+    draw.rectangle((180, 180, 279, 184), fill=255)
+    draw.text((230, 172), "200 nm", fill=255, font=font(22), anchor="mb")
+    image.save(path)
+    return path
+
+
+def test_the_scale_bar_is_read_where_nothing_else_says_the_pixel_size(segment, tmp_path):
+    pytest.importorskip("rapidocr", reason="the extra ocr is not installed")
+    image = with_scale_bar(tmp_path / "a.png")
+    sizes = {}
+    for name, arguments in {"bar": (), "option": ("--pixel-size-nm", "3"), "none": ("--no-scale-bar",)}.items():
+        assert segment(image, *arguments, out=tmp_path / name) == 0
+        (row,) = read_rows(tmp_path / name / "summary.csv")
+        sizes[name] = row["pixel_size_nm"], row["pixel_size_source"]
+    assert float(sizes["bar"][0]) == pytest.approx(2, rel=0.02)
+    assert sizes["bar"][1].startswith("scale bar, 200 nm on 100")
+    assert sizes["option"] == ("3", "option") and sizes["none"] == ("", "")
+    (tmp_path / "a.txt").write_text("[SemImageFile]\nPixelSize=4.5\n")
+    assert segment(image, out=tmp_path / "sidecar") == 0
+    (row,) = read_rows(tmp_path / "sidecar/summary.csv")
+    assert (row["pixel_size_nm"], row["pixel_size_source"]) == ("4.5", "sidecar a.txt")
+
+
+def test_without_an_ocr_library_only_who_asks_for_the_scale_bar_hears_of_it(segment, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    image = with_scale_bar(tmp_path / "a.png")
+    assert segment(image) == 0
+    assert "ocr" not in capsys.readouterr().err
+    assert segment(image, "--scale-bar") == 2
+    assert "pip install 'sempre[ocr]'" in capsys.readouterr().err
 
 
 def test_a_bad_file_does_not_stop_the_rest(segment, micrographs, tmp_path, capsys):

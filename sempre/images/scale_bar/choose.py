@@ -1,0 +1,167 @@
+"""Which line is the bar of a text, and how long it is."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from sempre.images.scale_bar.geometry import Box, gap
+from sempre.images.scale_bar.line import FAR, SHORT, Line, find_lines
+from sempre.images.scale_bar.ticks import find_ticks
+
+SHORTEST = 0.7  # heights of the text: strokes of letters are shorter
+LETTERS = 0.6  # of the text's width: shorter lines within it may be the tops of letters
+STEMS = 0.25  # of a line's columns from which strokes go on towards the middle of the text, at most
+BESIDE = 2.5  # heights of the text between it and a line beside it, at most
+RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
+UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
+BROKEN = 0.5  # heights of the text between the parts of one line, at most
+OUTLINE = 0.25  # of a line's contrast that its outline has, at least
+OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
+
+
+def find_bar(grey: np.ndarray, text: Box) -> Line | None:
+    """The bar that belongs to a text; None where there is none, or where it is not clear which.
+
+    Args:
+        grey: `[H, W]`, 0 to 255.
+        text: where the text stands.
+    """
+    found = find_lines(grey, text)
+    lines = [_joined(left, right) for left, right in combinations(found, 2) if _are_halves(left, right, text)]
+    lines += [
+        line
+        for line in found
+        if _is_near(line, text)
+        and not any(_within(line, whole) for whole in lines)
+        and not _is_of_letters(grey, line, text)
+        and not any(_is_broken_off(line, other, text) for other in found)
+    ]
+    lines.sort(key=_strength, reverse=True)
+    ticks = find_ticks(grey, text)
+    if ticks is not None:
+        return ticks if all(line.length < ticks.length / 4 for line in lines) else None
+    if not lines:
+        return None
+    best = lines[0]
+    if best.vague or any(_strength(line) > RIVAL * _strength(best) and _differs(line, best) for line in lines[1:]):
+        return None
+    if not _overlaps(best, text) and _goes_on(grey, best, text):
+        return None
+    return _with_outline(best, lines)
+
+
+def _differs(line: Line, best: Line) -> bool:
+    """Whether a line may be the bar as well: not the outline of the best one, nor the gap beside it between ticks."""
+    beside = gap(line.top, line.bottom, best.top, best.bottom) <= 2
+    inside = best.left <= line.left and line.right <= best.right
+    return not line.agrees(best) and not (line.bright != best.bright and beside and inside)
+
+
+def _strength(line: Line) -> float:
+    """Contrast weighted with what shows of a line."""
+    return line.contrast * np.sqrt(line.length * (line.bottom - line.top))
+
+
+def _stands_beside(line: Line, text: Box) -> bool:
+    middle = (line.top + line.bottom) / 2
+    return text.y0 + 0.2 * text.height <= middle <= text.y1 - 0.2 * text.height
+
+
+def _is_near(line: Line, text: Box) -> bool:
+    """Whether a line is long enough for a text's bar, and stands above, below or beside it."""
+    inset = 0.1 * text.height
+    among_letters = text.y0 + inset < (line.top + line.bottom) / 2 < text.y1 - inset
+    if line.length < (SHORTEST if among_letters else SHORT) * text.height or line.bottom - line.top > text.height:
+        return False
+    if _overlaps(line, text):
+        return gap(line.top, line.bottom, text.y0, text.y1) <= FAR * text.height
+    return _stands_beside(line, text) and gap(line.left, line.right, text.x0, text.x1) <= BESIDE * text.height
+
+
+def _is_of_letters(grey: np.ndarray, line: Line, text: Box) -> bool:
+    """Whether a line among the letters is of them, as the tops of a blurred mm are: these stand on stems, and the
+    taller letters beside them reach beyond."""
+    middle = (line.top + line.bottom) / 2
+    if not text.y0 < middle < text.y1 or line.length > LETTERS * text.width or not _overlaps(line, text):
+        return False
+    above = middle < (text.y0 + text.y1) / 2
+    row = line.bottom + 1 if above else line.top - 2
+    beyond = slice(text.y0, line.top - 2) if above else slice(line.bottom + 2, text.y1)
+    left, right = int(line.left) + 1, int(line.right)
+    signal = grey.astype(np.float32) if line.bright else 255 - grey.astype(np.float32)
+    ground = np.median(signal[text.y0 : text.y1, text.x0 : text.x1])
+    inked = signal > (np.median(signal[line.top : line.bottom, left:right]) + ground) / 2
+    stems, beyond = inked[row, left:right], inked[beyond, text.x0 : text.x1]
+    return bool(stems.mean() > STEMS or beyond.sum() > STEMS * text.height)
+
+
+def _is_broken_off(line: Line, other: Line, text: Box) -> bool:
+    """Whether another line goes on where one ends: the margin of a box, which a letter cuts in two."""
+    return (
+        line.bright == other.bright
+        and abs(line.top - other.top) <= 2
+        and abs(line.bottom - other.bottom) <= 2
+        and 0 < gap(line.left, line.right, other.left, other.right) < BROKEN * text.height
+    )
+
+
+def _overlaps(line: Line, text: Box) -> bool:
+    """Whether a line lies over or under a text, not beside it."""
+    return gap(line.left, line.right, text.x0, text.x1) <= -0.3 * min(line.length, text.width)
+
+
+def _are_halves(one: Line, other: Line, text: Box) -> bool:
+    """Whether two lines are what shows of one on both sides of the text in its middle."""
+    left, right = sorted((one, other), key=lambda line: line.left)
+    return (
+        left.bright == right.bright
+        and abs(left.top - right.top) <= 1
+        and abs(left.bottom - right.bottom) <= 1
+        and _stands_beside(left, text)
+        and all(-0.5 <= space / text.height <= 1.2 for space in (text.x0 - left.right, right.left - text.x1))
+        and abs(left.length - right.length) <= UNEQUAL * max(left.length, right.length)
+    )
+
+
+def _joined(one: Line, other: Line) -> Line:
+    left, right = sorted((one, other), key=lambda line: line.left)
+    vague = left.vague or right.vague
+    return replace(left, right=right.right, contrast=min(left.contrast, right.contrast), vague=vague)
+
+
+def _within(line: Line, whole: Line) -> bool:
+    return whole.left - 2 <= line.left and line.right <= whole.right + 2
+
+
+def _goes_on(grey: np.ndarray, line: Line, text: Box) -> bool:
+    """Whether there may be more of a line on the other side of its text: then this is only a half of it."""
+    start = int(text.x1 + 0.2 * text.height) if line.left < text.x0 else int(text.x0 - 0.2 * text.height - 12)
+    columns = slice(max(start, 0), max(start + 12, 0))
+    signal = (grey if line.bright else 255 - grey.astype(np.float32))[:, columns].astype(np.float32)
+    if signal.shape[1] < 6:
+        return False
+    profile = np.median(signal, axis=1)
+    around = [row for row in (line.top - 4, line.bottom + 3) if 0 <= row < len(profile)]
+    if not around:
+        return True
+    inside = profile[max(line.top - 1, 0) : line.bottom + 1].max()
+    return bool(inside - max(profile[row] for row in around) > 0.3 * line.contrast)
+
+
+def _with_outline(best: Line, lines: list[Line]) -> Line | None:
+    """A line; if it has an outline, to the middle of that."""
+    outlines = [
+        line
+        for line in lines
+        if line.bright != best.bright
+        and line.agrees(best)
+        and line.contrast > OUTLINE * best.contrast
+        and gap(line.top, line.bottom, best.top, best.bottom) <= 2
+    ]
+    if not outlines:
+        return best
+    left, right = (float(np.mean([getattr(line, end) for line in outlines])) for end in ("left", "right"))
+    if right - left - best.length > OUTLINED * best.length:
+        return None
+    return replace(best, left=(left + best.left) / 2, right=(right + best.right) / 2)

@@ -1,0 +1,206 @@
+"""The line of a scale bar: a straight horizontal stroke of one grey beside, above or below its text."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sempre.images.scale_bar.geometry import Box, gap, runs
+
+LEVELS = range(24, 250, 16)  # grey levels at which strokes are looked for
+SHORTEST = 12  # px; shorter ones cannot be measured to 2 %
+SHORT = 0.45  # heights of the text: shorter ones are strokes of letters
+THICKEST = 0.4  # of a line's length
+CONTRAST = 28  # grey levels between a line and what lies around it
+UNEVEN = 14  # grey levels of scatter along a line, at most
+BLUR = 2  # rows or columns that an edge takes
+MARGIN = 3  # columns between a line and the image's border, or it may be cut off there
+TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
+FAR = 0.8  # heights of the text between it and its line, at most
+
+
+@dataclass(frozen=True)
+class Line:
+    """A stroke over the rows `top` to `bottom` (exclusive), from `left` to `right` in fractions of px; brighter or
+    darker than its surroundings by `contrast` grey levels. Of a `vague` one it is not clear where it ends."""
+
+    left: float
+    right: float
+    top: int
+    bottom: int
+    bright: bool
+    contrast: float
+    vague: bool = False
+
+    @property
+    def length(self) -> float:
+        """px."""
+        return self.right - self.left
+
+    def agrees(self, other: "Line") -> bool:
+        """Whether both run over the same columns, to 2 px."""
+        return abs(self.left - other.left) <= 2 and abs(self.right - other.right) <= 2
+
+
+def find_lines(grey: np.ndarray, text: Box) -> list[Line]:
+    """All lines that may belong to a text, without the frames of boxes; by falling contrast.
+
+    Args:
+        grey: `[H, W]`, 0 to 255.
+        text: where the text stands.
+    """
+    reach = int(np.ceil((FAR + 1) * text.height)) + 8
+    top, bottom = max(text.y0 - reach, 0), min(text.y1 + reach, grey.shape[0])
+    window = grey[top:bottom].astype(np.float32)
+    shortest = max(SHORTEST, int(SHORT * text.height))
+    lines: list[Line] = []
+    for bright in (True, False):
+        signal = window if bright else 255 - window
+        for level in LEVELS:
+            mask = signal >= level
+            for left, right, first, last in _strokes(_with_ends(signal, runs(mask, shortest))):
+                line = _measure(signal, mask, left, right, first, last, bright)
+                if line is None or _is_frame(mask, line, text, top):
+                    continue
+                line = replace(line, top=line.top + top, bottom=line.bottom + top)
+                twins = [k for k, other in enumerate(lines) if _same_stroke(line, other)]
+                if not twins:
+                    lines.append(line)
+                elif lines[twins[0]].contrast < line.contrast:
+                    lines[twins[0]] = line
+    return sorted(lines, key=lambda line: -line.contrast)
+
+
+def _same_stroke(line: Line, other: Line) -> bool:
+    return (
+        line.bright == other.bright and line.agrees(other) and gap(line.top, line.bottom, other.top, other.bottom) <= 1
+    )
+
+
+def _with_ends(signal: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Those of the runs `[K, 3]` whose two ends are edges."""
+    rows, left, right = found.T
+    last = signal.shape[1] - 1
+    falls = [
+        signal[rows, inner] - signal[rows, np.clip(beyond, 0, last)] >= CONTRAST / 2
+        for inner, beyond in ((left + 1, left - 3), (right - 2, right + 2))
+    ]
+    return found[falls[0] & falls[1]]
+
+
+def _strokes(found: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Left, right, first row and last row (exclusive) of runs that lie on each other and end within a pixel."""
+    open_strokes: list[list[int]] = []
+    done = []
+    for row, left, right in found.tolist():
+        done += [stroke for stroke in open_strokes if stroke[3] < row]
+        open_strokes = [stroke for stroke in open_strokes if stroke[3] >= row]
+        for stroke in open_strokes:
+            if abs(stroke[0] - left) <= 1 and abs(stroke[1] - right) <= 1 and stroke[3] == row:
+                stroke[3] = row + 1
+                break
+        else:
+            open_strokes.append([left, right, row, row + 1])
+    return [tuple(stroke) for stroke in done + open_strokes]
+
+
+def _measure(
+    signal: np.ndarray, mask: np.ndarray, left: int, right: int, first: int, last: int, bright: bool
+) -> Line | None:
+    """The line of a stroke if it stands out on all four sides, its ends where the grey is halfway."""
+    height, width = signal.shape
+    length, thick = right - left, last - first
+    if thick > THICKEST * length or left < MARGIN or right > width - MARGIN:
+        return None
+    ends = min(length // 6, 6)  # which ticks may cross
+    core = signal[first:last, left + ends : right - ends]
+    ink = float(np.median(core))
+    if np.median(np.abs(core.max(axis=0) - ink)) > UNEVEN or core.max(axis=0).std() > UNEVEN:
+        return None
+    outside = []
+    for row in (first - BLUR, last - 1 + BLUR):
+        if 0 <= row < height:
+            beyond = signal[row, left:right]
+            # Half of the columns may touch letters.
+            if np.mean(beyond > ink - CONTRAST) > 0.5:
+                return None
+            outside.append(float(np.median(beyond)))
+    if not outside:
+        return None
+    profile = signal[first:last].max(axis=0) if thick < 3 else np.median(signal[first:last], axis=0)
+    crossings = []
+    for inner, step in ((left + 1, -1), (right - 2, 1)):
+        beyond = [profile[x] for x in range(inner + 3 * step, inner + 8 * step, step) if 0 <= x < width]
+        if not beyond:
+            return None
+        ground = float(np.median(beyond))
+        if ink - ground < CONTRAST:
+            return None
+        outside.append(ground)
+        crossings.append(_crossing(profile, inner, step, (ink + ground) / 2))
+    if None in crossings:
+        return None
+    line = Line(crossings[0], crossings[1], first, last, bright, ink - max(outside))
+    return _to_ticks(signal, line)
+
+
+def _to_ticks(signal: np.ndarray, line: Line) -> Line:
+    """A line with ticks at both ends reaches to them: between their middles and their outer edges.
+
+    Which of the two is meant depends on who drew it; it is vague where that makes a difference.
+    """
+    ticks = [_tick(signal, line, end) for end in (line.left, line.right)]
+    if None in ticks:
+        return line
+    (left, wide), (right, as_wide) = ticks
+    vague = max(wide, as_wide) > TICK * (right - left)
+    return replace(line, left=left - wide / 4, right=right + as_wide / 4, vague=vague)
+
+
+def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | None:
+    """Middle and width in px of the tick across an end of a line, which shows above and below it."""
+    start = max(int(end) - 8, 0)
+    found = []
+    for rows in (slice(max(line.top - 5, 0), max(line.top - 2, 0)), slice(line.bottom + 2, line.bottom + 5)):
+        columns = signal[rows, start : int(end) + 9]
+        if not len(columns):
+            return None
+        profile = columns.mean(axis=0)
+        ground = np.median(profile)
+        half = (profile.max() - ground) / 2
+        if half < line.contrast / 3:
+            return None
+        weight = np.clip((profile - ground) / (2 * half), 0, 1)
+        high = weight > 0.5
+        if np.count_nonzero(np.diff(high, prepend=False, append=False)) != 2:
+            return None
+        columns = start + 0.5 + np.arange(len(profile))
+        found.append((float((columns * high * weight).sum() / (high * weight).sum()), float(weight.sum())))
+    (above, wide), (below, as_wide) = found
+    if abs(above - below) > 1 or abs((above + below) / 2 - end) > 6:
+        return None
+    return (above + below) / 2, min(wide, as_wide)
+
+
+def _crossing(profile: np.ndarray, start: int, step: int, level: float) -> float | None:
+    """Where the profile falls below the level on the way from a pixel outwards; pixel k covers [k, k + 1)."""
+    x = start
+    while 0 <= x + step < len(profile) and abs(x - start) < 6:
+        if profile[x] >= level > profile[x + step]:
+            share = (profile[x] - level) / (profile[x] - profile[x + step])
+            return x + 0.5 + step * share
+        x += step
+    return None
+
+
+def _is_frame(mask: np.ndarray, line: Line, text: Box, offset: int) -> bool:
+    """Whether the line's ends go on along both sides of the text: then it is a side of the box around it."""
+    low, high = text.y0 - offset, text.y1 - offset
+    inset = 0.2 * (high - low)
+    rows = np.arange(max(int(low + inset), 0), min(int(high - inset) + 1, len(mask)))
+    if not len(rows) or line.left > text.x0 + text.height or line.right < text.x1 - text.height:
+        return False
+    sides = [mask[rows][:, max(int(x) - 2, 0) : int(x) + 3].any(axis=1).mean() for x in (line.left, line.right)]
+    if min(sides) < 0.9:
+        return False
+    # Ticks at the ends of a line that stands beside its letters may be as tall as these.
+    return not low + 2 * inset < (line.top + line.bottom) / 2 < high - 2 * inset

@@ -1,0 +1,109 @@
+"""The text of a scale bar: what an OCR library reads, and which readings are lengths."""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+from sempre.images.normalise import percentile_normalise_to_uint8
+from sempre.images.scale_bar.geometry import Box
+
+# A length as it stands beside a bar, and what an OCR may see of the bar or of a frame around it.
+LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*", re.IGNORECASE)
+NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
+DIGITS = {1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9}  # leading digits of the numbers that people choose
+UNSURE = 0.5  # readings of lower scores are none
+LONGEST = 14  # characters: longer lines are those of a databar, whose lengths are working distances
+MARGINS = (0.1, 0.0), (0.4, 0.2)  # heights of the text that are read around it, beside and above
+ENLARGED = 64  # px
+RANGE = {"nm": (1, 2000), "um": (0.05, 2000), "mm": (0.1, 10)}
+
+
+def length_nm(text: str) -> float | None:
+    """The length in nm that a text names, if it is nothing else and of a size that scale bars have.
+
+    `pm` or a bare `m` give None: they are how a misread µm looks.
+    """
+    found = LENGTH.fullmatch(text.strip())
+    if not found:
+        return None
+    spelt = "1" if found["number"] in "lI" else found["number"]  # alike in many typefaces
+    thousands = re.fullmatch(r"[1-9],000", spelt)
+    number = float(spelt.replace(",", "" if thousands else "."))
+    if re.match(r"0\d", spelt) or number == 0:
+        return None  # its first digits are lost
+    unit = re.sub("[µμ]", "u", found["unit"].lower())
+    low, high = RANGE[unit]
+    leading = float(f"{number:e}".split("e")[0])
+    if not low <= number <= high or leading not in DIGITS:
+        return None
+    return number * NM[unit]
+
+
+class Reader:
+    """Reads the writing on micrographs; building one loads the OCR library's networks.
+
+    Args:
+        threads: for the networks; None lets onnxruntime take every core.
+
+    Raises:
+        ImportError: where the extra `ocr` is not installed.
+    """
+
+    def __init__(self, threads: int | None = None):
+        from rapidocr import RapidOCR  # an extra, and slow to import
+
+        self._ocr = RapidOCR(
+            params={
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads or -1,
+                "Global.log_level": "error",
+                "Global.text_score": UNSURE,
+                "Det.box_thresh": 0.3,  # of grey writing on grey: what is no writing does not spell a length
+            }
+        )
+
+    def lengths(self, grey: np.ndarray) -> list[tuple[Box, float]]:
+        """Where lengths are written on a micrograph uint8 `[H, W]`, and how long they are in nm.
+
+        Each is read again by itself, enlarged; it counts if these readings confirm the first and none contradicts it.
+        """
+        found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True)
+        if found.boxes is None:
+            return []
+        lengths = []
+        for corners, text in zip(found.boxes, found.txts, strict=True):
+            if not re.search(r"[\dlI].*\D", text) or len(text) > LONGEST:
+                continue
+            box = _around(corners, grey.shape)
+            again = [length_nm(self._read(_enlarged(grey, box, *margins))) for margins in MARGINS]
+            first = length_nm(text)
+            # What was misread among the rest of the picture counts if it is sure by itself.
+            enough = {first} if first is not None else set(again)
+            if {nm for nm in again if nm is not None} == enough and None not in enough:
+                lengths.append((box, enough.pop()))
+        return lengths
+
+    def _read(self, line: np.ndarray) -> str:
+        """The writing on a picture uint8 `[H, W]` of one line."""
+        read = self._ocr(_as_rgb(line), use_det=False, use_cls=False, use_rec=True)
+        return read.txts[0] if read.txts and read.scores[0] > UNSURE else ""
+
+
+def _as_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _around(corners: np.ndarray, shape: tuple[int, ...]) -> Box:
+    """The box around corners `[4, 2]` (x, y), within the image."""
+    x0, y0 = np.maximum(np.floor(np.min(corners, axis=0)), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(np.max(corners, axis=0)), shape[1::-1]).astype(int).tolist()
+    return Box(x0, y0, x1, y1)
+
+
+def _enlarged(grey: np.ndarray, box: Box, beside: float, above: float) -> np.ndarray:
+    """A box with margins in heights of the text, its contrast stretched, as tall as the network sees it and more."""
+    dx, dy = int(beside * box.height), int(above * box.height)
+    crop = grey[max(box.y0 - dy, 0) : box.y1 + dy, max(box.x0 - dx, 0) : box.x1 + dx]
+    size = max(round(ENLARGED * crop.shape[1] / crop.shape[0]), 8), ENLARGED
+    image = Image.fromarray(percentile_normalise_to_uint8(crop, 0, 100))
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))

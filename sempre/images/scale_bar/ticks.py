@@ -1,0 +1,76 @@
+"""A scale of eleven ticks, as Hitachi's microscopes write it: the text is the length from the first to the last."""
+
+import numpy as np
+
+from sempre.images.scale_bar.geometry import Box, runs
+from sempre.images.scale_bar.line import MARGIN, Line
+
+TICKS = 11
+LEVELS = range(32, 250, 24)  # grey levels at which ticks are looked for
+UNEVEN = 0.06  # of their distance that ticks may be out of place, for resampling moves them
+WIDEST = 0.4  # of the height of the text
+FAR = 1.0  # heights of the text between it and the ticks, at most
+MOST = 3 * TICKS  # marks in a row: more are texture
+
+
+def find_ticks(grey: np.ndarray, text: Box) -> Line | None:
+    """The scale of ticks above a text, from the middle of the first to that of the last; None where there are
+    not exactly eleven.
+
+    Args:
+        grey: `[H, W]`, 0 to 255.
+        text: where the text stands.
+    """
+    top = max(int(text.y0 - FAR * text.height), 0)
+    window = grey[top : int(text.y0 + 0.4 * text.height)].astype(np.float32)
+    found = []
+    for bright in (True, False):
+        signal = window if bright else 255 - window
+        for level in LEVELS:
+            stretches = runs(signal >= level, 1)
+            short = stretches[stretches[:, 2] - stretches[:, 1] <= max(WIDEST * text.height, 3)]
+            counts = np.bincount(short[:, 0], minlength=1)
+            for row in np.flatnonzero((counts >= TICKS) & (counts <= MOST)):
+                ends = _ends(_centres(signal[row], short[short[:, 0] == row]), text, grey.shape[1])
+                if ends is not None:
+                    found.append((*ends, top + row, bright))
+    # One row of noise is no scale: ticks are taller than that, and stand out at more than one level.
+    if len(found) < 4:
+        return None
+    left, right, row, bright = np.median(found, axis=0).tolist()
+    if any(abs(end[0] - left) > 2 or abs(end[1] - right) > 2 for end in found):
+        return None
+    return Line(left, right, int(row), int(row) + 1, bright > 0.5, 0.0)
+
+
+def _centres(signal: np.ndarray, stretches: np.ndarray) -> np.ndarray:
+    """Centres of gravity of the grey over stretches `[K, 3]` of one row, with a pixel on both sides."""
+    centres = []
+    for _, left, right in stretches.tolist():
+        columns = np.arange(max(left - 1, 0), min(right + 1, len(signal)))
+        weight = signal[columns] - signal[columns].min() + 1e-3
+        centres.append(float((weight * (columns + 0.5)).sum() / weight.sum()))
+    return np.array(centres)
+
+
+def _ends(centres: np.ndarray, text: Box, width: int) -> tuple[float, float] | None:
+    """The first and the last of eleven even ticks that stand over the text, without a twelfth."""
+    if len(centres) < TICKS:
+        return None
+    for first in range(len(centres) - TICKS + 1):
+        ticks = centres[first : first + TICKS]
+        length = ticks[-1] - ticks[0]
+        step = length / (TICKS - 1)
+        if step < 4:
+            continue
+        # The text ends below the last one; a tick at the image's border may be no tick, and more may follow.
+        if abs(text.x1 - ticks[-1]) > text.height or not MARGIN < ticks[0] < ticks[-1] < width - MARGIN:
+            continue
+        even = ticks[0] + step * np.arange(-1, TICKS + 1)
+        slack = max(UNEVEN * step, 0.8)
+        if np.abs(ticks - even[1:-1]).max() > slack:
+            continue
+        if any(np.abs(centres - end).min() <= slack for end in (even[0], even[-1])):
+            continue
+        return float(ticks[0]), float(ticks[-1])
+    return None

@@ -1,0 +1,179 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFilter
+
+from sempre.images import read_micrograph
+from sempre.images.scale_bar import Reader, read_scale_bar
+from sempre.images.scale_bar.choose import find_bar
+from sempre.images.scale_bar.geometry import Box
+from sempre.images.scale_bar.text import length_nm
+from tests.images.databars import LAYOUTS, font
+from tests.images.emps import FOLDER, needs_emps
+
+READINGS = Path(__file__).with_name("emps_scale_bars.csv")  # of fifty micrographs, by eye
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    pytest.importorskip("rapidocr", reason="the extra ocr is not installed")
+    return Reader(threads=1)
+
+
+def field(seed: int, height: int = 300, width: int = 480) -> np.ndarray:
+    """Grey noise with bright and dark discs, uint8 `[H, W]`."""
+    random = np.random.default_rng(seed)
+    image = Image.new("L", (width, height), int(random.integers(90, 140)))
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y, r = random.uniform(0, width), random.uniform(0, height * 0.6), random.uniform(8, 40)
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=int(random.choice([60, 170])))
+    noisy = np.asarray(image.filter(ImageFilter.GaussianBlur(1))) + random.normal(0, 8, (height, width))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def published(seed: int, text: str, ink: int, paper: int | None = None, ticks: int = 0, beside: bool = False):
+    """A field with a bar and its text as authors draw them, and the bar's length in px."""
+    random = np.random.default_rng(seed)
+    image = Image.fromarray(field(seed))
+    draw = ImageDraw.Draw(image)
+    length, thick, size = int(random.integers(60, 150)), int(random.integers(2, 10)), int(random.integers(20, 34))
+    left, y = 200, 262
+    words = font(size, "DejaVuSans-Bold.ttf" if seed % 2 else "STIXGeneral.ttf")
+    if paper is not None:
+        draw.rectangle((left - 20, y - size - 20, left + 200, y + 24), fill=paper)
+    draw.rectangle((left, y, left + length - 1, y + thick - 1), fill=ink)
+    for x in (left, left + length - 1):
+        if ticks:
+            draw.line((x, y - ticks, x, y + thick - 1 + ticks), fill=ink)
+    if beside:
+        draw.text((left + length + size // 2, y + thick / 2), text, fill=ink, font=words, anchor="lm")
+    else:
+        draw.text((left + length / 2, y - 6 - ticks), text, fill=ink, font=words, anchor="mb")
+    return np.asarray(image), length
+
+
+@pytest.mark.parametrize(
+    ("text", "nm"),
+    [
+        ("200 nm", 200),
+        ("1um", 1000),
+        ("0.5 µm", 500),
+        ("2 μm", 2000),
+        ("-500 nm-", 500),
+        ("1,000 nm", 1000),
+        ("1 mm", 1e6),
+        ("2.5µm", 2500),
+        ("lum", 1000),
+    ],
+)
+def test_lengths_are_read(text, nm):
+    assert length_nm(text) == nm
+
+
+@pytest.mark.parametrize(
+    "text", ["1 m", "1pm", "5 kV", "00 nm", "137 nm", "200", "WD 5 mm", "500 mm", "20 nm x", "7.0 ± 3.1 nm", "d = 5 nm"]
+)
+def test_what_is_no_length_of_a_bar_or_may_be_misread_is_none(text):
+    assert length_nm(text) is None
+
+
+@pytest.mark.parametrize("vendor", LAYOUTS)
+@pytest.mark.parametrize(("text", "nm"), [("2 µm", 2000), ("500 nm", 500)])
+def test_the_bars_of_the_vendors_are_read(reader, vendor, text, nm):
+    bar = LAYOUTS[vendor](960, 171, text)
+    micrograph = np.concatenate([field(3, 240, 960), bar.pixels])
+    found = read_scale_bar(micrograph, reader)
+    assert found is not None and found.length_nm == nm
+    assert found.length_px == pytest.approx(bar.length_px, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "style"),
+    [
+        ("100 nm", {"ink": 255}),
+        ("20 nm", {"ink": 0}),
+        ("1um", {"ink": 0, "paper": 255}),
+        ("0.5 µm", {"ink": 255, "paper": 0}),
+        ("2 µm", {"ink": 255, "ticks": 6}),
+        ("300 nm", {"ink": 230, "beside": True}),
+    ],
+)
+def test_the_bars_of_authors_are_read(reader, text, style):
+    for seed in (1, 2):
+        pixels, length = published(seed, text, **style)
+        found = read_scale_bar(pixels, reader)
+        assert found is not None and found.length_nm == length_nm(text)
+        assert found.length_px == pytest.approx(length, rel=0.02, abs=1)
+
+
+def test_sixteen_bits_are_read_as_eight_are(reader):
+    pixels, length = published(1, "100 nm", 255)
+    found = read_scale_bar(pixels.astype(np.uint16) * 200, reader)
+    assert found.pixel_size_nm == pytest.approx(100 / length, rel=0.02)
+
+
+def test_no_bar_no_text_or_two_that_disagree_give_none(reader):
+    assert read_scale_bar(field(0), reader) is None
+    assert read_scale_bar(np.zeros((8, 8), np.uint8), reader) is None
+    pixels, _ = published(1, "", 255)
+    assert read_scale_bar(pixels, reader) is None
+    image = Image.fromarray(field(1))
+    ImageDraw.Draw(image).text((200, 240), "100 nm", fill=255, font=font(28))
+    assert read_scale_bar(np.asarray(image), reader) is None
+    one, other = published(1, "100 nm", 255)[0], published(1, "500 nm", 255)[0]
+    assert read_scale_bar(np.concatenate([one, other]), reader) is None
+
+
+def drawn(*shapes: tuple[int, int, int, int]) -> np.ndarray:
+    image = Image.new("L", (300, 120), 40)
+    for shape in shapes:
+        ImageDraw.Draw(image).rectangle(shape, fill=250)
+    return np.asarray(image)
+
+
+def test_a_line_at_the_border_a_second_line_and_half_a_line_are_in_doubt():
+    text = Box(120, 40, 180, 64)
+    assert find_bar(drawn((100, 76, 199, 80)), text).length == pytest.approx(100, abs=0.5)
+    assert find_bar(drawn((180, 76, 299, 80)), text) is None
+    assert find_bar(drawn((100, 76, 199, 80), (110, 24, 180, 28)), text) is None
+    halves = drawn((60, 51, 112, 52), (187, 51, 239, 52))
+    assert find_bar(halves, text).length == pytest.approx(180, abs=0.5)
+    assert find_bar(drawn((60, 51, 112, 52), (187, 51, 210, 52)), text) is None
+
+
+def test_the_tops_of_letters_are_no_bar_and_a_bar_in_the_box_of_its_text_is_one():
+    image = Image.new("L", (200, 80), 20)
+    ImageDraw.Draw(image).text((100, 40), "5mm", fill=240, font=font(18, "DejaVuSans-Bold.ttf"), anchor="mm")
+    blurred = image.filter(ImageFilter.GaussianBlur(1.2))
+    assert find_bar(np.asarray(blurred), Box(78, 30, 122, 50)) is None
+    image = Image.new("L", (200, 100), 128)
+    draw = ImageDraw.Draw(image)
+    draw.text((100, 40), "200 nm", fill=0, font=font(24), anchor="mm")
+    draw.rectangle((70, 58, 109, 63), fill=0)
+    assert find_bar(np.asarray(image), Box(55, 24, 145, 70)).length == pytest.approx(40, abs=0.5)
+
+
+def test_the_frame_of_a_box_is_no_bar():
+    image = Image.new("L", (300, 120), 128)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((90, 30, 210, 76), fill=255, outline=0, width=2)
+    assert find_bar(np.asarray(image), Box(110, 40, 190, 66)) is None
+    draw.text((150, 53), "20 nm", fill=0, font=font(24), anchor="mm")
+    assert find_bar(np.asarray(image), Box(110, 40, 190, 66)) is None
+
+
+@needs_emps
+def test_fifty_micrographs_of_publications_are_read_as_by_eye(reader):
+    with READINGS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    answered = 0
+    for row in rows:
+        found = read_scale_bar(read_micrograph(FOLDER / "images" / f"{row['stem']}.png").pixels, reader)
+        if found is not None:
+            answered += 1
+            assert found.length_nm == float(row["length_nm"]), row["stem"]
+            assert found.length_px == pytest.approx(float(row["length_px"]), rel=0.02), row["stem"]
+    assert len(rows) == 50 and answered >= 45
