@@ -41,11 +41,11 @@ def pixel_size_ratio(bundle: Bundle, pixel_size_nm: float | None) -> float | Non
 
 
 def scale_warning(bundle: Bundle, pixel_size_nm: float | None, by_hand: float | None = None) -> str | None:
-    """One sentence about a micrograph whose pixel size is too far from the bundle's for rescaling; None if all is well."""
+    """One sentence about a micrograph whose pixel size is too far from the bundle's to rescale; None if it is not."""
     ratio = pixel_size_ratio(bundle, pixel_size_nm)
     if by_hand is not None or ratio is None or 1 / MOST <= ratio <= MOST:
         return None
     return (
-        f"its {pixel_size_nm:g} nm per px are too far from the model's {bundle.pixel_size_nm:g} to be rescaled, so it is"
-        " seen as it is: give --scale, or another --pixel-size if this one is wrong"
+        f"its {pixel_size_nm:g} nm per px are too far from the model's {bundle.pixel_size_nm:g} to rescale, so it is seen"
+        " as it is: give --scale, or another --pixel-size if this one is wrong"
     )

@@ -42,7 +42,7 @@ def test_the_provider_and_its_device_are_passed_on(every_provider, provider, dev
 
 def test_a_provider_that_is_not_installed_says_what_to_install(any_bundle, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(InputError, match="which has cpu: .* pip install onnxruntime-gpu"):
+    with pytest.raises(InputError, match=r"which has cpu: .* pip install onnxruntime-gpu"):
         open_session(any_bundle() / "model.onnx", provider="cuda")
 
 
