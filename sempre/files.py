@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sempre import __version__
+
+SOFTWARE = "sempre"  # how the origin begins that our pictures state, in TIFF's and PNG's field Software
+ORIGIN = f"{SOFTWARE} {__version__}"
+
 
 @contextmanager
 def whole_or_absent(path: str | Path) -> Iterator[Path]:

@@ -46,6 +46,6 @@ def scale_warning(bundle: Bundle, pixel_size_nm: float | None, by_hand: float | 
     if by_hand is not None or ratio is None or 1 / MOST <= ratio <= MOST:
         return None
     return (
-        f"its {pixel_size_nm:g} nm per px are too far from the model's {bundle.pixel_size_nm:g} to rescale, so it is seen"
-        " as it is: give --scale, or another --pixel-size if this one is wrong"
+        f"its {pixel_size_nm:g} nm per px are too far from the model's {bundle.pixel_size_nm:g} to rescale, so it is"
+        " seen as it is: give --scale, or another --pixel-size if this one is wrong"
     )

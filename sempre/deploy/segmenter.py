@@ -65,12 +65,12 @@ class Segmenter:
         if flips and self.bundle.kind != "dense":
             raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
         session = open_session(self.bundle.model, threads, provider, device)
-        tile = tile or self.bundle.tile
-        overlap = min(self.bundle.overlap, tile // 2)
+        self.tile, self.flips = tile or self.bundle.tile, flips
+        overlap = min(self.bundle.overlap, self.tile // 2)
         if isinstance(self.bundle, DenseBundle):
-            self.model = MapSegmenter(self.bundle, session, tile, overlap, flips)
+            self.model = MapSegmenter(self.bundle, session, self.tile, overlap, flips)
         else:
-            self.model = Detector(self.bundle, session, tile, overlap)
+            self.model = Detector(self.bundle, session, self.tile, overlap)
 
     def segment(
         self,
