@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what is written of each micrograph, some of {','.join(SUFFIXES)} (default: {','.join(USUAL)}): label"
         " image as TIFF or PNG, table, picture with outlines, outlines for ImageJ's ROI manager",
     )
-    command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip too, as --format …,rois does")
+    command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip too, as rois in --format does")
     command.add_argument("--overwrite", action="store_true", help="segment again what is done already")
     command.add_argument(
         "--pixel-size", metavar="SIZE", help="of all micrographs, as in 2.5nm or 0.01um, instead of what the files say"

@@ -193,7 +193,6 @@ def test_results_below_the_micrographs_are_no_micrographs(segment, micrographs):
         ("--scale", "0"),
         ("--tile", "10"),
         ("--provider", "tpu"),
-        ("--provider", "openvino"),
         ("--device", "0"),
         ("--format", "tif,pdf"),
         ("--score-threshold", "2"),
