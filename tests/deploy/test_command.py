@@ -224,6 +224,15 @@ def test_runs_as_a_module_without_the_training_libraries(micrographs, bright_box
     assert done.returncode == 1 and "Traceback" not in done.stderr and (tmp_path / "o/first_overlay.png").exists()
 
 
+def test_folders_of_any_name_on_a_console_of_few_letters(segment, micrographs, tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    renamed = micrographs.rename(tmp_path / "粒子 β")
+    assert segment(renamed, out=tmp_path / "サイズ") == 0
+    console.flush()
+    assert b"2 particles in 2 micrographs, 0 failed" in console.buffer.getvalue()
+
+
 def test_version():
     done = subprocess.run([sys.executable, "-m", "sempre.deploy.command", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, f"sempre {sempre.__version__}")
