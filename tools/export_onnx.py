@@ -4,7 +4,8 @@
 
 The bundle is a folder of `model.onnx` (maps of one image, see `sempre.models.dense_graph`; or boxes, scores and small
 masks, see `sempre.models.detector_graph`) and `model.json` (how to feed it and what it finds). It is written only if
-ONNX Runtime finds what PyTorch finds on a micrograph.
+ONNX Runtime finds what PyTorch finds on a micrograph. `calibration=my_set/images` lets a dense segmenter compute in
+8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
 """
 
 import json
@@ -18,7 +19,7 @@ from torchvision.models.detection import MaskRCNN
 from sempre.config import read_options
 from sempre.deploy.paste import paste_masks
 from sempre.errors import InputError, run_command
-from sempre.images import percentile_normalise, read_micrograph
+from sempre.images import find_micrographs, percentile_normalise, read_micrograph
 from sempre.images.resize import resize
 from sempre.models.bundle_writer import write_bundle
 from sempre.models.dense_bundle import write_dense_bundle
@@ -29,6 +30,7 @@ from sempre.models.mask_rcnn import detect
 
 TILE, OVERLAP = 1024, 256  # px; the tile a multiple of the network's stride, the overlap wider than a particle
 MASK_THRESHOLD = 0.5
+CALIBRATING = 48  # micrographs that show the ranges of a quantised graph
 LEAST_IOU, SCORE_TOLERANCE = 0.99, 1e-3  # what counts as the same instance
 
 Detections = dict[str, np.ndarray]  # boxes [N, 4], scores [N], masks [N, M, M], as `detect` gives them
@@ -38,6 +40,7 @@ Detections = dict[str, np.ndarray]  # boxes [N, 4], scores [N], masks [N, M, M],
 class Options:
     run: str = "???"  # folder of a finished fine-tuning, runs/<name>/repeat-<n>
     out: str = ""  # the bundle's folder; <run>/bundle when empty
+    calibration: str = ""  # folder of micrographs like those to come: a dense segmenter in 8-bit integers; else floats
     micrograph: str = ""  # to compare ONNX Runtime with PyTorch on; one of the run's own when empty
 
 
@@ -50,7 +53,9 @@ def main() -> None:
         raise InputError(f"{options.run} names no micrograph to check the export on: add micrograph=…")
     pixels = read_micrograph(micrograph).pixels
     if details.get("kind") == "dense":
-        agreement = export_dense_segmenter(options.run, pixels, out)
+        agreement = export_dense_segmenter(options.run, pixels, out, options.calibration)
+    elif options.calibration:
+        raise InputError(f"{options.run} is a Mask R-CNN, which computes in floats: leave out calibration")
     else:
         agreement = export_mask_rcnn(options.run, pixels, out)
     print(f"{out}: ONNX Runtime and PyTorch agree on {micrograph}: {agreement}")
@@ -66,11 +71,20 @@ def read_details(run: str) -> dict:
         raise InputError(f"{path} is damaged ({error}): fine-tune it again") from error
 
 
-def export_dense_segmenter(run: str, pixels: np.ndarray, out: Path) -> str:
+def export_dense_segmenter(run: str, pixels: np.ndarray, out: Path, calibration: str = "") -> str:
     model, details = load_dense(run)
-    pixels = percentile_normalise(pixels, *details["percentiles"])
-    difference = write_dense_bundle(out, model, read_settings(details), details, pixels)
-    return f"their maps differ by {difference:.4f} at most"
+    seen = [pixels, *(read_micrograph(path).pixels for path in chosen_micrographs(calibration))]
+    pixels, *others = (percentile_normalise(each, *details["percentiles"]) for each in seen)
+    difference = write_dense_bundle(out, model, read_settings(details), details, pixels, others)
+    return f"their maps differ by {difference:.4f} {'on the mean' if others else 'at most'}"
+
+
+def chosen_micrographs(folder: str) -> list[Path]:
+    """Micrographs of `folder`, evenly spread and `CALIBRATING` at most; none of the folder ""."""
+    if not folder:
+        return []
+    paths = find_micrographs(folder)
+    return paths[:: -(-len(paths) // CALIBRATING)]
 
 
 def export_mask_rcnn(run: str, pixels: np.ndarray, out: Path) -> str:

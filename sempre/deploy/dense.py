@@ -9,7 +9,7 @@ from scipy import ndimage
 from sempre.deploy.decode import Decoding, believed, decode
 from sempre.deploy.instance import Box
 from sempre.deploy.particles import solidity
-from sempre.deploy.tiling import tile_boxes
+from sempre.deploy.tiling import starts
 from sempre.images.resize import resize, resize_to
 
 # Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground
@@ -143,10 +143,20 @@ def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -
 
 
 def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]:
-    """Boxes as `tile_boxes` gives them, with corners on multiples of 32 px, where the network's cells lie."""
-    cells = tuple(side // MULTIPLE for side in shape)
-    for box in tile_boxes(cells, tile // MULTIPLE, overlap // MULTIPLE):
-        yield tuple(side * MULTIPLE for side in box)
+    """Boxes of equal size that cover `shape` and overlap by at least `overlap` px: as few as can be of `tile` px at
+    most, and then as small as can be. Their corners lie on multiples of 32 px, as the network's cells do."""
+    rows, columns = (_spans(side // MULTIPLE, tile // MULTIPLE, overlap // MULTIPLE) for side in shape)
+    for top, bottom in rows:
+        for left, right in columns:
+            yield left, top, right, bottom
+
+
+def _spans(cells: int, most: int, overlap: int) -> list[tuple[int, int]]:
+    """The first px, and that after the last, of spans of at most `most` cells that cover `cells`."""
+    count = len(starts(cells, most, overlap))
+    length = -(-(cells + (count - 1) * overlap) // count)
+    first = [0] if count == 1 else starts(cells, length, overlap)
+    return [(start * MULTIPLE, (start + length) * MULTIPLE) for start in first]
 
 
 def ramp(length: int, overlap: int) -> np.ndarray:

@@ -75,16 +75,13 @@ def feret_diameters(mask: np.ndarray) -> tuple[float, float]:
     The widest pair of vertices of the convex hull is the first; the smallest width is met with one jaw flat on an edge
     of the hull (Toussaint, "Solving geometric problems with the rotating calipers", MELECON 1983).
     """
-    vertices = convex_hull(pixel_corners(mask))
+    corners = pixel_corners(mask)
+    vertices = corners[ConvexHull(corners).vertices].astype(np.float64)  # in order around the hull
     edges = np.roll(vertices, -1, axis=0) - vertices
-    largest = 0.0
-    smallest = np.inf
-    for vertex, edge in zip(vertices, edges, strict=True):
-        offsets = vertices - vertex
-        largest = max(largest, float((offsets**2).sum(axis=1).max()))
-        heights = np.abs(edge[0] * offsets[:, 1] - edge[1] * offsets[:, 0])
-        smallest = min(smallest, float(heights.max() / np.hypot(*edge)))
-    return float(np.sqrt(largest)), smallest
+    offsets = vertices[None] - vertices[:, None]
+    heights = np.abs(edges[:, :1] * offsets[..., 1] - edges[:, 1:] * offsets[..., 0]).max(axis=1)
+    largest = np.sqrt((offsets**2).sum(axis=2).max())
+    return float(largest), float((heights / np.hypot(*edges.T)).min())
 
 
 def solidity(mask: np.ndarray) -> float:
@@ -100,26 +97,6 @@ def pixel_corners(mask: np.ndarray) -> np.ndarray:
     x = np.concatenate([first, first, end, end])
     y = np.concatenate([rows, rows + 1, rows, rows + 1])
     return np.unique(np.stack([x, y], axis=1), axis=0)
-
-
-def convex_hull(points: np.ndarray) -> np.ndarray:
-    """Vertices `[V, 2]` in order around the hull of integer points `[K, 2]` that are sorted by x, then y.
-
-    Andrew's monotone chain ("Another efficient algorithm for convex hulls in two dimensions", 1979), in exact
-    integers; points on an edge are left out.
-    """
-    chains = []
-    for ordered in (points.tolist(), points[::-1].tolist()):
-        chain: list[list[int]] = []
-        for x, y in ordered:
-            while len(chain) > 1:
-                (x0, y0), (x1, y1) = chain[-2:]
-                if (x1 - x0) * (y - y0) > (y1 - y0) * (x - x0):
-                    break
-                chain.pop()
-            chain.append([x, y])
-        chains += chain[:-1]
-    return np.array(chains)
 
 
 def write_csv(path: str | Path, particles: list[Particle], pixel_size_nm: float | None = None) -> None:

@@ -90,6 +90,17 @@ class Segmenter:
         Raises:
             InputError: for pixels that are not a grey image, a threshold outside [0, 1], and when the network fails.
         """
+        labels, scores, overflowing = self.find(pixels, score_threshold, pixel_size_nm, progress)
+        return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)
+
+    def find(
+        self,
+        pixels: np.ndarray,
+        score_threshold: float | None = None,
+        pixel_size_nm: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
         if pixels.ndim != 2 or pixels.size == 0:
             raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
         if score_threshold is not None and not 0 <= score_threshold <= 1:
@@ -107,5 +118,4 @@ class Segmenter:
             looks += 1
             progress(looks, max(expected, looks))
 
-        labels, scores, overflowing = self.model.segment(image, score_threshold, scales, looked)
-        return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)
+        return self.model.segment(image, score_threshold, scales, looked)

@@ -117,12 +117,13 @@ def _detect_in_tile(
 def tile_boxes(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]:
     """Boxes of equal size, evenly spread, that cover `shape` and overlap by at least `overlap` px."""
     height, width = (min(tile, side) for side in shape)
-    for y in _starts(shape[0], tile, overlap):
-        for x in _starts(shape[1], tile, overlap):
+    for y in starts(shape[0], tile, overlap):
+        for x in starts(shape[1], tile, overlap):
             yield x, y, x + width, y + height
 
 
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
+def starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles start that cover `length` px, evenly spread."""
     count = max(1, -(-(length - overlap) // (tile - overlap)))
     return np.linspace(0, max(length - tile, 0), count).astype(int).tolist()
 

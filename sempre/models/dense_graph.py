@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sempre.models.dense import DenseSegmenter
+from sempre.models.quantise import quantise
 
 OUTPUTS = ["maps"]
 
@@ -38,10 +40,11 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def export_dense(model: DenseSegmenter, path: Path) -> None:
+def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.ndarray] = ()) -> None:
     """Write `model` as an ONNX file with the input and output of `DenseGraph`, for sides that are multiples of 32.
 
-    Weights are stored in half precision, which halves the file; ONNX Runtime computes in single precision.
+    Weights are stored in half precision, which halves the file, and ONNX Runtime computes in single precision; with
+    images float32 `[h, w]` for `calibration` it computes in 8-bit integers (`sempre.models.quantise`).
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter says that it is deprecated
@@ -55,7 +58,10 @@ def export_dense(model: DenseSegmenter, path: Path) -> None:
             output_names=OUTPUTS,
             dynamic_axes={name: {2: "height", 3: "width"} for name in ("image", *OUTPUTS)},
         )
-    onnx.save(halve_weights(onnx.load(path)), path)
+    if len(calibration):
+        quantise(path, calibration)
+    else:
+        onnx.save(halve_weights(onnx.load(path)), path)
 
 
 def halve_weights(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from skimage.measure import regionprops
 
-from sempre.deploy.particles import convex_hull, feret_diameters, measure_particles, solidity, write_csv
+from sempre.deploy.particles import feret_diameters, measure_particles, solidity, write_csv
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any)
 
@@ -31,16 +31,6 @@ def test_feret_diameters_by_brute_force(mask):
     angles = np.linspace(0, np.pi, 50)
     widths = np.ptp(corners @ np.stack([np.cos(angles), np.sin(angles)]), axis=0)
     assert smallest <= widths.min() + 1e-9 and largest >= widths.max() - 1e-9
-
-
-@settings(deadline=None)
-@given(masks)
-def test_the_hull_is_convex_and_holds_every_corner(mask):
-    corners = all_corners(mask)
-    hull = convex_hull(corners)
-    for start, end in zip(hull, np.roll(hull, -1, axis=0), strict=True):
-        edge, offsets = end - start, corners - start
-        assert (edge[0] * offsets[:, 1] - edge[1] * offsets[:, 0] >= 0).all()
 
 
 @settings(deadline=None)

@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -49,3 +50,19 @@ def test_the_file_is_half_as_large_as_the_weights(tmp_path):
     export_dense(model, tmp_path / "model.onnx")
     weights = sum(weight.numel() for weight in model.parameters())
     assert (tmp_path / "model.onnx").stat().st_size < 2.1 * weights < 20e6
+
+
+def test_8_bit_integers_give_nearly_the_same_maps(tmp_path):
+    model = trained("unet_small")
+    random = np.random.default_rng(0)
+    images = [random.random((64, 96), dtype=np.float32) for _ in range(4)]
+    export_dense(model, tmp_path / "model.onnx", calibration=images)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    image = random.random((160, 128), dtype=np.float32)
+    maps, expected = session.run(["maps"], {"image": image[None, None]})[0][0], as_network(model)(image)
+    assert 1e-5 < np.abs(maps - expected).mean() < 0.03
+    assert np.corrcoef(maps.ravel(), expected.ravel())[0, 1] > 0.99
+    weights = sum(weight.numel() for weight in model.parameters())
+    assert (tmp_path / "model.onnx").stat().st_size < 1.3 * weights
+    kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert "QuantizeLinear" in kinds

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
+from sempre.deploy.released import DEFAULT, find_weights
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
+from sempre.images.synthetic import FieldOptions, render_field
+from sempre.metrics import aji_plus
 from sempre.models.detector_files import load_detector, save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 
@@ -158,3 +163,27 @@ def test_mask_iou():
     assert mask_iou((0, 0, square), (0, 2, square)) == pytest.approx(8 / 24)
     assert mask_iou((0, 0, square), (9, 9, square)) == 0
     assert mask_iou((3, 0, square[:0]), (0, 0, ~square)) == 1
+
+
+def test_a_dense_segmenter_in_8_bit_integers_segments_alike(tmp_path, monkeypatch, capsys):
+    """The released weights: a calibrated graph finds what one in floats finds."""
+    for folder in ("seen", "new"):
+        (tmp_path / folder).mkdir()
+    for seed in range(5):
+        field = render_field(seed, (256, 256), FieldOptions("medium", ("sphere",)))
+        tifffile.imwrite(tmp_path / ("seen" if seed else "new") / f"{seed}.tif", field.pixels)
+    run, micrograph = f"run={find_weights(DEFAULT)}", f"micrograph={tmp_path / 'new/0.tif'}"
+    export(monkeypatch, run, micrograph, f"out={tmp_path / 'floats'}")
+    export(monkeypatch, run, micrograph, f"out={tmp_path / 'integers'}", f"calibration={tmp_path / 'seen'}")
+    assert "on the mean" in capsys.readouterr().out
+    pixels = tifffile.imread(tmp_path / "new/0.tif")
+    floats, integers = (Segmenter(tmp_path / name).segment(pixels).labels for name in ("floats", "integers"))
+    assert floats.max() > 3
+    assert aji_plus(floats, integers) > 0.9
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("integers", "floats")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_calibration_of_a_mask_rcnn_is_refused(finished, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="leave out calibration"):
+        export(monkeypatch, f"run={finished}", f"calibration={tmp_path}")
