@@ -72,7 +72,9 @@ def expand(named: Path) -> list[Path]:
     """The micrographs and folders that a pattern matches, sorted; the name itself if it is a file's or matches none."""
     if named.exists() or not glob.has_magic(str(named)):
         return [named]
-    matches = map(Path, glob.glob(str(named), recursive=True))  # noqa: PTH207 - pathlib's takes no absolute pattern
+    folder = glob.escape(str(named.parent)) if named.parent.is_dir() else str(named.parent)  # "run[1]" is no pattern
+    pattern = str(Path(folder) / named.name)
+    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib's takes no absolute pattern
     return sorted(path for path in matches if path.suffix.lower() in MICROGRAPH_SUFFIXES or path.is_dir()) or [named]
 
 

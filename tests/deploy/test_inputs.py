@@ -14,7 +14,7 @@ from sempre.images import write_label_png, write_labels
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("day/a.tif", "day/b.tif", "day/low/c.tif", "day/notes.txt", "e[1].tif"):
+    for name in ("day/a.tif", "day/b.tif", "day/low/c.tif", "day/notes.txt", "e[1].tif", "run[1]/f.tif"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(name, np.zeros((4, 4), np.uint8))
     return tmp_path
@@ -32,6 +32,7 @@ def named(*images):
         ("day/*", ["day/a.tif", "day/b.tif", "day/low/c.tif"]),
         ("**/c.tif", ["day/low/c.tif"]),
         ("e[1].tif", ["e[1].tif"]),
+        ("run[1]/*.tif", ["run[1]/f.tif"]),
         ("day/x*.tif", ["day/x*.tif"]),  # for an error that names it
     ],
 )
