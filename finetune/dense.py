@@ -37,7 +37,6 @@ from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.images import read_micrograph
 from sempre.metrics import aji_plus, summarise_repeats
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
@@ -275,7 +274,7 @@ def save(
         "settings": asdict(settings),
         "percentiles": labelled.percentiles,
         "class_names": ["particle"],
-        "pixel_size_nm": read_micrograph(micrograph).pixel_size_nm,
+        "pixel_size_nm": labelled.common_pixel_size_nm(),
         "micrograph": str(micrograph),
     }
     save_dense(folder, network, details)

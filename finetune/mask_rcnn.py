@@ -25,7 +25,6 @@ from sempre.data.predictions import predict_and_score
 from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.images import read_micrograph
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import summarise_repeats
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
@@ -206,7 +205,7 @@ def save(
         "class_names": ["particle"],
         "scale": options.scale,
         "score_threshold": threshold,
-        "pixel_size_nm": read_micrograph(micrograph).pixel_size_nm,
+        "pixel_size_nm": labelled.common_pixel_size_nm(),
         "micrograph": str(micrograph),
     }
     save_detector(folder, detector, details)

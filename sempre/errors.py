@@ -14,12 +14,20 @@ def run_command(main: Callable[[], int | None]) -> None:
     The exit code is `main`'s own (None counts as 0), 2 for an `InputError` or an error of the file system
     (missing file, full disk), 130 when interrupted.
     """
+    # A console of Windows knows few letters; those of a file's name that it lacks must not end the command.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
     except (InputError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

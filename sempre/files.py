@@ -7,20 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sempre import __version__
+
+SOFTWARE = "sempre"  # how the origin begins that our pictures state, in TIFF's and PNG's field Software
+ORIGIN = f"{SOFTWARE} {__version__}"
+
 
 @contextmanager
 def whole_or_absent(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` for the block to write; it is flushed and renamed to `path` at the end.
 
     When the block fails the temporary file is removed and `path` is as it was.
+
+    Raises:
+        PermissionError: when `path` is protected, or open in a program that keeps others from writing it.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        with partial.open("rb") as file:
+        with partial.open("r+b") as file:  # Windows flushes no file that is open for reading only
             os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            partial.replace(path)
+        except PermissionError as error:
+            raise PermissionError(
+                f"{path} cannot be written ({error.strerror}): close the program that has it open, or unprotect it"
+            ) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -28,7 +41,7 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON."""
     with whole_or_absent(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def file_sha256(path: str | Path) -> str:

@@ -18,6 +18,7 @@ from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_
 LABEL_FOLDERS = ("labels", "segmaps")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 SIDES = ("train", "validation")
+SAME = 1.05  # pixel sizes whose ratio is at most this are of one magnification
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,19 @@ class LabelledSet:
         layers, areas = _contiguous(layers)
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas)
+
+    def common_pixel_size_nm(self) -> float | None:
+        """The median pixel size, nm per px, if all micrographs state about the same one; else None.
+
+        Reads every micrograph, for a model of one magnification is brought to this size wherever it is used.
+        """
+        sizes = []
+        for image in self.images:
+            size = read_micrograph(image).pixel_size_nm
+            if size is None or max([size, *sizes]) > SAME * min([size, *sizes]):
+                return None
+            sizes.append(size)
+        return float(np.median(sizes))
 
     @cached_property
     def sha256s(self) -> list[str]:

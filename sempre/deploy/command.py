@@ -4,51 +4,32 @@ sempre segment IMAGES... [--model MODEL] --out FOLDER
 """
 
 import argparse
-import csv
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import sempre
-from sempre.deploy.instance import Box
-from sempre.deploy.overlay import write_overlay
-from sempre.deploy.particles import write_csv
+from sempre.deploy.batch import BatchOptions, segment_batch
+from sempre.deploy.formats import SUFFIXES, USUAL, parse_formats
+from sempre.deploy.inputs import find_inputs
 from sempre.deploy.released import DEFAULT, find_bundle, list_released
-from sempre.deploy.rois import write_rois
-from sempre.deploy.segmenter import Segmentation, Segmenter
-from sempre.deploy.size_plot import write_size_plot
+from sempre.deploy.segmenter import Segmenter
+from sempre.deploy.session import PROVIDERS
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent
-from sempre.images import Micrograph, crop_information_bar, find_micrographs, read_micrograph, write_labels
-from sempre.images.scale_bar import Reader, read_scale_bar
+from sempre.images.pixel_size import NM
+from sempre.images.scale_bar import Reader
 
-SUMMARY = (
-    "micrograph",
-    "width_px",
-    "height_px",
-    "pixel_size_nm",
-    "pixel_size_source",
-    "particles",
-    "covered_share",
-    "median_equivalent_diameter_px",
-    "median_equivalent_diameter_nm",
-    "overflowing_tiles",
-    "error",
-)
 EXAMPLES = """examples:
   sempre segment my_micrographs --out results            outline and measure all particles of a folder
-  sempre segment a.tif --model my_bundle --out results --pixel-size-nm 2.5 --imagej-rois
+  sempre segment a.tif --model my_bundle --out results --pixel-size 2.5nm --format tif,csv,rois
                                                          with your own model, sizes in nm, outlines for ImageJ
   sempre models                                          the models that come with sempre, and how good they are
 """
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exit with 0, with 1 if some micrographs could not be segmented, 2 for arguments or a bundle of no use."""
+    """Exit with 0, with 1 if something failed, 2 for arguments or a bundle of no use."""
     options = _parser().parse_args(argv)
     run_command(lambda: options.run(options))
 
@@ -66,17 +47,42 @@ def _parser() -> argparse.ArgumentParser:
         "segment",
         help="find, outline and measure the particles of micrographs",
         description="For each micrograph NAME.* it writes NAME_instances.tif (a label image), NAME_particles.csv (sizes"
-        " and shapes) and NAME_overlay.png; for all together summary.csv and size_distribution.png.",
+        " and shapes) and NAME_overlay.png, in the folders that it was found in; for all together summary.csv and"
+        " size_distribution.png. Run again it goes on: what the same micrograph, model and options gave is not redone.",
     )
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a micrograph, or a folder of them")
+    command.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="a micrograph, a folder of them, or a pattern as in '*.tif'",
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
     command.add_argument(
         "--model",
         help=f"a bundle's folder, or the name of a model that comes with sempre (default: {DEFAULT})",
     )
-    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
     command.add_argument(
-        "--pixel-size-nm", type=float, metavar="NM", help="nm per pixel, instead of what the files say"
+        "--format",
+        default=",".join(USUAL),
+        metavar="LIST",
+        help=f"what is written of each micrograph, some of {','.join(SUFFIXES)} (default: {','.join(USUAL)}): label"
+        " image as TIFF or PNG, table, picture with outlines, outlines for ImageJ's ROI manager",
     )
+    command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip too, as rois in --format does")
+    command.add_argument("--overwrite", action="store_true", help="segment again what is done already")
+    command.add_argument(
+        "--pixel-size", metavar="SIZE", help="of all micrographs, as in 2.5nm or 0.01um, instead of what the files say"
+    )
+    command.add_argument("--pixel-size-nm", type=float, metavar="NM", help="the same as a number of nm")
+    command.add_argument(
+        "--scale",
+        type=float,
+        metavar="TIMES",
+        help="how many times its size the network sees a micrograph at (default: the best of the model's own; a model"
+        " of one magnification is brought to the pixel size of its training)",
+    )
+    command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
     command.add_argument(
         "--scale-bar",
         action=argparse.BooleanOptionalAction,
@@ -86,9 +92,14 @@ def _parser() -> argparse.ArgumentParser:
         "--score-threshold", type=float, metavar="SCORE", help="0 to 1: higher finds fewer, surer particles"
     )
     command.add_argument("--flips", action="store_true", help="average over mirror images: a little better, slower")
-    command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip for ImageJ's ROI manager too")
-    command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
+    command.add_argument(
+        "--tile", type=int, metavar="PX", help="side of the pieces of a large micrograph: smaller takes less memory"
+    )
     command.add_argument("--threads", type=int, metavar="N", help="processor threads for the network (default: all)")
+    command.add_argument("--provider", choices=PROVIDERS, default="cpu", help="what the network runs by (default: cpu)")
+    command.add_argument(
+        "--device", metavar="NAME", help="of the provider: a GPU's number for cuda; CPU, GPU or NPU for openvino"
+    )
     command.set_defaults(run=segment)
     command = commands.add_parser(
         "models", help="list the models that come with sempre", description="List the models that come with sempre."
@@ -97,55 +108,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class Result:
-    """A segmented micrograph's row of the summary, its particles' equivalent diameters in px, and the boxes in which
-    some may be missing."""
-
-    row: dict[str, str]
-    diameters: np.ndarray
-    pixel_size_nm: float | None
-    overflowing: list[Box]
-
-
 def segment(options: argparse.Namespace) -> int:
-    """Segment every micrograph; one that fails gives a line on stderr and does not stop the others.
+    """Segment every micrograph; the exit code, see `segment_batch`.
 
     Raises:
         InputError: for options or a bundle that cannot be used, before anything is segmented.
     """
-    if options.pixel_size_nm is not None and not 0 < options.pixel_size_nm < np.inf:
-        raise InputError(f"--pixel-size-nm {options.pixel_size_nm:g} is no size: give nm per pixel, above 0")
+    if options.pixel_size is not None and options.pixel_size_nm is not None:
+        raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
+    pixel_size_nm = options.pixel_size_nm if options.pixel_size is None else parse_pixel_size(options.pixel_size)
+    if pixel_size_nm is not None and not 0 < pixel_size_nm < np.inf:
+        raise InputError(f"--pixel-size-nm {pixel_size_nm:g} is no size: give nm per pixel, above 0")
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
-    paths = list_micrographs(options.images, options.out)
-    segmenter = Segmenter(find_bundle(options.model), options.threads, flips=options.flips)
-    reader = scale_bar_reader(options.scale_bar, options.threads) if options.pixel_size_nm is None else None
-    options.out.mkdir(parents=True, exist_ok=True)
-    results, rows = [], []
-    for path in tqdm(paths, unit="micrograph", disable=None):  # no bar where stderr is no terminal
-        try:
-            result = segment_micrograph(path, segmenter, options, reader)
-        except (InputError, MemoryError) as error:
-            message = " ".join(str(error).split()) or f"{path} needs more memory than there is"
-            tqdm.write(f"error: {path.name}: {message}", file=sys.stderr)
-            rows.append({"micrograph": path.name, "error": message})
-            continue
-        if result.overflowing:
-            x0, y0, x1, y1 = result.overflowing[0]
-            tqdm.write(
-                f"warning: {path.name}: {len(result.overflowing)} tiles hold more particles than the model lists, the"
-                f" first at x {x0} to {x1}, y {y0} to {y1} px: some may be missing, record at a higher magnification",
-                file=sys.stderr,
-            )
-        results.append(result)
-        rows.append(result.row)
-    write_summary(options.out / "summary.csv", rows)
-    plot_sizes(options.out / "size_distribution.png", results)
-    failed = len(paths) - len(results)
-    particles = sum(len(result.diameters) for result in results)
-    print(f"{particles} particles in {len(results)} micrographs, {failed} failed: {options.out}")
-    return 1 if failed else 0
+    formats = parse_formats(options.format)
+    if options.imagej_rois and "rois" not in formats:
+        formats = (*formats, "rois")
+    inputs = find_inputs(options.images, options.out)
+    segmenter = Segmenter(
+        find_bundle(options.model),
+        options.threads,
+        tile=options.tile,
+        flips=options.flips,
+        scale=options.scale,
+        provider=options.provider,
+        device=options.device,
+    )
+    batch = BatchOptions(
+        options.out,
+        formats,
+        options.score_threshold,
+        pixel_size_nm,
+        options.crop_information_bar,
+        options.overwrite,
+    )
+    # A size by hand leaves nothing to read.
+    reader = scale_bar_reader(options.scale_bar, options.threads) if pixel_size_nm is None else None
+    return segment_batch(inputs, segmenter, batch, reader)
 
 
 def scale_bar_reader(wanted: bool | None, threads: int | None) -> Reader | None:
@@ -164,101 +163,20 @@ def scale_bar_reader(wanted: bool | None, threads: int | None) -> Reader | None:
         return None
 
 
-def list_micrographs(images: Iterable[Path], out: Path) -> list[Path]:
-    """The micrographs named, and those in the folders named, without earlier results in `out`; each once.
+def parse_pixel_size(text: str) -> float:
+    """nm per px of a length with its unit, as in "2.5nm", "0.01 µm" or "3.2 Å".
 
     Raises:
-        InputError: for a folder without any, and for two files whose results would have the same names.
+        InputError: for anything else.
     """
-    paths: dict[Path, Path] = {}
-    for image in images:
-        found = [image]
-        if image.is_dir():
-            if image.resolve() == out.resolve():
-                raise InputError(f"--out {out} is the folder of the micrographs: give another, or one below it")
-            found = [path for path in find_micrographs(image) if out.resolve() not in path.resolve().parents]
-        paths |= {path.resolve(): path for path in found}
-    if not paths:
-        raise InputError(f"{', '.join(map(str, images))} holds no micrographs but those in --out {out}")
-    stems: dict[str, Path] = {}
-    for path in paths.values():
-        other = stems.setdefault(path.stem.lower(), path)  # some file systems do not tell the cases apart
-        if other is not path:
-            raise InputError(f"{other} and {path} would give results of the same name: rename one, or segment it apart")
-    return list(paths.values())
-
-
-def segment_micrograph(
-    path: Path, segmenter: Segmenter, options: argparse.Namespace, reader: Reader | None = None
-) -> Result:
-    """Segment one micrograph and write its files; `reader` reads its scale bar if nothing else says its pixel size.
-
-    Raises:
-        InputError: when it cannot be read or segmented.
-    """
-    micrograph = read_micrograph(path)
-    pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
-    pixel_size_nm, source = find_pixel_size(micrograph, options.pixel_size_nm, reader)
-    segmentation = segmenter.segment(pixels, pixel_size_nm, options.score_threshold)
-    write_labels(options.out / f"{path.stem}_instances.tif", segmentation.labels)
-    write_csv(options.out / f"{path.stem}_particles.csv", segmentation.particles, pixel_size_nm)
-    write_overlay(options.out / f"{path.stem}_overlay.png", pixels, segmentation.labels, pixel_size_nm)
-    if options.imagej_rois:
-        write_rois(options.out / f"{path.stem}_rois.zip", segmentation.labels)
-    diameters = np.array([particle.equivalent_diameter for particle in segmentation.particles])
-    row = _summarise(path, segmentation, diameters) | {"pixel_size_source": source}
-    return Result(row, diameters, pixel_size_nm, segmentation.overflowing)
-
-
-def find_pixel_size(micrograph: Micrograph, chosen: float | None, reader: Reader | None) -> tuple[float | None, str]:
-    """Pixel size in nm and where it is from: the one chosen, the file's, its sidecar's, or the scale bar's."""
-    if chosen is not None:
-        return chosen, "option"
-    if micrograph.pixel_size_nm is not None:
-        return micrograph.pixel_size_nm, micrograph.pixel_size_source
-    bar = read_scale_bar(micrograph.pixels, reader) if reader is not None else None
-    if bar is None:
-        return None, ""
-    return bar.pixel_size_nm, f"scale bar, {bar.length_nm:g} nm on {bar.length_px:.1f} px"
-
-
-def _summarise(path: Path, segmentation: Segmentation, diameters: np.ndarray) -> dict[str, str]:
-    height, width = segmentation.labels.shape
-    row = {
-        "micrograph": path.name,
-        "width_px": str(width),
-        "height_px": str(height),
-        "particles": str(len(diameters)),
-        "covered_share": f"{np.count_nonzero(segmentation.labels) / segmentation.labels.size:.4f}",
-        "overflowing_tiles": str(len(segmentation.overflowing)),
-    }
-    if segmentation.pixel_size_nm is not None:
-        row["pixel_size_nm"] = f"{segmentation.pixel_size_nm:.6g}"
-    if len(diameters):
-        median = float(np.median(diameters))
-        row["median_equivalent_diameter_px"] = f"{median:.6g}"
-        if segmentation.pixel_size_nm is not None:
-            row["median_equivalent_diameter_nm"] = f"{median * segmentation.pixel_size_nm:.6g}"
-    return row
-
-
-def write_summary(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a row for each micrograph, those that failed with their error. Whole or absent."""
-    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=SUMMARY, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def plot_sizes(path: Path, results: list[Result]) -> None:
-    """Plot the sizes in nm if every micrograph's pixel size is known, else in px; no particles give no plot."""
-    with_particles = [result for result in results if len(result.diameters)]
-    if not with_particles:
-        path.unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
-        return
-    known = all(result.pixel_size_nm is not None for result in with_particles)
-    diameters = [result.diameters * (result.pixel_size_nm if known else 1.0) for result in with_particles]
-    write_size_plot(path, np.concatenate(diameters), "nm" if known else "px", len(results))
+    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*", text)
+    try:
+        size = float(found.group(1)) * NM[found.group(2)]
+    except (AttributeError, KeyError, ValueError):
+        size = 0.0
+    if not 0 < size < np.inf:
+        raise InputError(f"--pixel-size {text} is no size: give a length above 0 with its unit, as in 2.5nm or 0.01um")
+    return size
 
 
 def list_models(options: argparse.Namespace) -> None:

@@ -78,6 +78,15 @@ def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:
     return worth or [max(scales)]
 
 
+def count_tiles(shape: tuple[int, int], settings: DenseSettings) -> int:
+    """How often the network looks at a micrograph `[H, W]`, at most: a scale may be left out as it goes."""
+    counts = []
+    for scale in scales_of(shape, settings.scales):
+        padded = tuple(-(-max(1, round(side * scale)) // MULTIPLE) * MULTIPLE for side in shape)
+        counts.append(sum(1 for _ in tile_boxes_on_grid(padded, settings.tile, settings.overlap)))
+    return sum(counts) + (3 * max(counts) if settings.flips else 0)
+
+
 def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1; and how wide these are seen, px.
 

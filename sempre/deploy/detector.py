@@ -1,12 +1,14 @@
 """A bundle of the kind `mask_rcnn`: boxes, scores and small masks of each tile, put together and painted."""
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime
 
 from sempre.deploy.bundle import MaskRCNNBundle
 from sempre.deploy.instance import Box
 from sempre.deploy.painting import paint_particles
-from sempre.deploy.tiling import Detections, detect_in_tiles
+from sempre.deploy.tiling import Detections, count_tiles, detect_in_tiles
 from sempre.errors import InputError
 from sempre.images.resize import boxes_between, resize
 
@@ -22,13 +24,25 @@ class Detector:
     """Mask R-CNN on a session of onnxruntime; `tile` and `overlap` in px of what the network sees."""
 
     def __init__(self, bundle: MaskRCNNBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int):
-        self.bundle, self.session = bundle, session
-        # In px of the micrograph, whatever scale the network sees it at.
-        self.tile, self.overlap = round(tile / bundle.scale), round(overlap / bundle.scale)
+        self.bundle, self.session, self.tile, self.overlap = bundle, session, tile, overlap
         self.full = min(FULL_DETECTIONS * bundle.detections_per_tile, FULL_PROPOSALS * bundle.proposals_per_tile)
 
-    def segment(self, image: np.ndarray, score_threshold: float | None) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+    def count_tiles(self, shape: tuple[int, int], scales: tuple[float, ...]) -> int:
+        """How often the network looks at a micrograph `[H, W]`; more often if tiles overflow."""
+        return count_tiles(shape, *self._tiling(shape, scales[0]))
+
+    def segment(
+        self,
+        image: np.ndarray,
+        score_threshold: float | None,
+        scales: tuple[float, ...],
+        looked: Callable[[], None] = lambda: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """The particles of a normalised micrograph `[H, W]`.
+
+        Args:
+            scales: the one at which it is seen.
+            looked: called after each look of the network.
 
         Returns:
             Labels int32 `[H, W]` with ids 1 to K by falling score, the scores `[K]`, and the boxes (x0, y0, x1, y1, px)
@@ -37,22 +51,28 @@ class Detector:
         Raises:
             InputError: when the network fails.
         """
+        (scale,) = scales
         threshold = self.bundle.score_threshold if score_threshold is None else score_threshold
-        instances, overflowing = detect_in_tiles(
-            image,
-            lambda view, reduction: self._detect(view, reduction, threshold),
-            max(image.shape) if image.size <= WHOLE * self.tile**2 else self.tile,
-            self.overlap,
-            self.bundle.mask_threshold,
-            round(LEAST_TILE / self.bundle.scale),
-        )
+
+        def detect(view: np.ndarray, reduction: int) -> Detections:
+            detections = self._detect(view, scale / reduction, threshold)
+            looked()
+            return detections
+
+        tile, overlap, least_tile = self._tiling(image.shape, scale)
+        instances, overflowing = detect_in_tiles(image, detect, tile, overlap, self.bundle.mask_threshold, least_tile)
         scores = np.array([instance.score for instance in instances])
         masks = [(instance.y, instance.x, instance.mask) for instance in instances]
         labels, kept = paint_particles(masks, scores, image.shape)
         return labels, scores[kept], overflowing
 
-    def _detect(self, view: np.ndarray, reduction: int, threshold: float) -> Detections:
-        seen = resize(np.asarray(view, dtype=np.float32), self.bundle.scale / reduction)
+    def _tiling(self, shape: tuple[int, int], scale: float) -> tuple[int, int, int]:
+        """Tile, overlap and least tile in px of a micrograph `[H, W]` that is seen at `scale`."""
+        tile, overlap, least_tile = (round(side / scale) for side in (self.tile, self.overlap, LEAST_TILE))
+        return max(shape) if shape[0] * shape[1] <= WHOLE * tile**2 else tile, overlap, least_tile
+
+    def _detect(self, view: np.ndarray, scale: float, threshold: float) -> Detections:
+        seen = resize(np.asarray(view, dtype=np.float32), scale)
         inputs = {
             "image": np.ascontiguousarray(seen)[None, None],
             "score_threshold": np.array([min(threshold, COUNTED_SCORE)], dtype=np.float32),
@@ -61,7 +81,7 @@ class Detector:
             boxes, scores, masks = self.session.run(["boxes", "scores", "masks"], inputs)
         except Exception as error:  # out of memory among them
             size = f"{view.shape[1]}x{view.shape[0]} px"
-            raise InputError(f"the model failed on {size}: {error}; smaller tiles take less memory") from error
+            raise InputError(f"the model failed on {size}: {error}; a smaller --tile takes less memory") from error
         kept = scores > threshold
         boxes = boxes_between(boxes[kept], seen.shape, view.shape)
         return Detections(boxes, scores[kept], masks[kept], overflows=len(scores) >= self.full)

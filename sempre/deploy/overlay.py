@@ -6,9 +6,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
-from sempre.files import whole_or_absent
+from sempre.files import ORIGIN, whole_or_absent
 from sempre.images import percentile_normalise_to_uint8, to_uint8
 
 SMALL_SIDE = 1000  # px; a micrograph below this is shown at twice its size, so that an outline hides half a pixel
@@ -21,8 +22,10 @@ GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 def write_overlay(path: str | Path, pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None) -> None:
     """Write `draw_overlay` as a PNG. Whole or absent."""
+    origin = PngInfo()
+    origin.add_text("Software", ORIGIN)
     with whole_or_absent(path) as partial:
-        Image.fromarray(draw_overlay(pixels, labels, pixel_size_nm)).save(partial, format="PNG")
+        Image.fromarray(draw_overlay(pixels, labels, pixel_size_nm)).save(partial, format="PNG", pnginfo=origin)
 
 
 def draw_overlay(pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None) -> np.ndarray:

@@ -1,20 +1,20 @@
 """Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
-from sempre.deploy.bundle import read_bundle
+from sempre.deploy.bundle import DenseBundle, read_bundle
 from sempre.deploy.detector import Detector
 from sempre.deploy.instance import Box
 from sempre.deploy.map_segmenter import MapSegmenter
 from sempre.deploy.particles import Particle, measure_particles
+from sempre.deploy.scale import check_scale, seen_scales
+from sempre.deploy.session import open_session
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
-
-MODELS = {"dense": MapSegmenter, "mask_rcnn": Detector}  # what runs a bundle of each kind
 
 
 @dataclass(frozen=True)
@@ -40,51 +40,65 @@ class Segmenter:
         tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
             take less memory.
         flips: average a dense segmenter's maps over the micrograph's mirror images, for some three times the time.
+        scale: how many times its size the network sees a micrograph at; None follows `sempre.deploy.scale`.
+        provider, device: where the network runs, see `sempre.deploy.session`.
 
     Raises:
-        InputError: for a bundle that cannot be used, for threads or a tile that cannot be, for flips of a Mask R-CNN.
+        InputError: for a bundle that cannot be used, for threads, a tile, a scale, a provider or a device that cannot
+            be, for flips of a Mask R-CNN.
     """
 
     def __init__(
-        self, bundle_folder: str | Path, threads: int | None = None, tile: int | None = None, flips: bool = False
+        self,
+        bundle_folder: str | Path,
+        threads: int | None = None,
+        tile: int | None = None,
+        flips: bool = False,
+        scale: float | None = None,
+        provider: str = "cpu",
+        device: str | None = None,
     ):
-        if threads is not None and threads < 1:
-            raise InputError(f"{threads} threads cannot compute: give 1 or more")
         if tile is not None and tile < 64:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
-        self.bundle = read_bundle(bundle_folder)
+        check_scale(scale)
+        self.bundle, self.scale = read_bundle(bundle_folder), scale
         if flips and self.bundle.kind != "dense":
             raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3  # errors only
-        try:
-            session = onnxruntime.InferenceSession(self.bundle.model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no common class of their own
-            raise InputError(f"{self.bundle.model} cannot be loaded: {error}; a newer onnxruntime may help") from error
-        tile = tile or self.bundle.tile
-        self.model = MODELS[self.bundle.kind](self.bundle, session, tile, min(self.bundle.overlap, tile // 2))
-        if flips:
-            self.model.settings = replace(self.model.settings, flips=True)
+        session = open_session(self.bundle.model, threads, provider, device)
+        self.tile, self.flips = tile or self.bundle.tile, flips
+        overlap = min(self.bundle.overlap, self.tile // 2)
+        if isinstance(self.bundle, DenseBundle):
+            self.model = MapSegmenter(self.bundle, session, self.tile, overlap, flips)
+        else:
+            self.model = Detector(self.bundle, session, self.tile, overlap)
 
     def segment(
-        self, pixels: np.ndarray, pixel_size_nm: float | None = None, score_threshold: float | None = None
+        self,
+        pixels: np.ndarray,
+        pixel_size_nm: float | None = None,
+        score_threshold: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
     ) -> Segmentation:
         """Find and measure the particles of a micrograph `[H, W]` of any real type.
 
         Args:
             pixels: raw grey values; they are normalised here, over the whole micrograph.
-            pixel_size_nm: nm per px, passed on.
+            pixel_size_nm: nm per px; a model of one magnification sees the micrograph at its own.
             score_threshold: particles score more; None is the bundle's.
+            progress: called after each look of the network at a tile with the looks so far and those expected.
 
         Raises:
             InputError: for pixels that are not a grey image, a threshold outside [0, 1], and when the network fails.
         """
-        labels, scores, overflowing = self.find(pixels, score_threshold)
+        labels, scores, overflowing = self.find(pixels, score_threshold, pixel_size_nm, progress)
         return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)
 
     def find(
-        self, pixels: np.ndarray, score_threshold: float | None = None
+        self,
+        pixels: np.ndarray,
+        score_threshold: float | None = None,
+        pixel_size_nm: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
     ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
         if pixels.ndim != 2 or pixels.size == 0:
@@ -96,4 +110,12 @@ class Segmenter:
         image = percentile_normalise(pixels, *self.bundle.percentiles)
         image *= self.bundle.high - self.bundle.low
         image += self.bundle.low
-        return self.model.segment(image, score_threshold)
+        scales = seen_scales(self.bundle, pixel_size_nm, self.scale)
+        expected, looks = self.model.count_tiles(image.shape, scales), 0
+
+        def looked() -> None:
+            nonlocal looks
+            looks += 1
+            progress(looks, max(expected, looks))
+
+        return self.model.segment(image, score_threshold, scales, looked)

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from sempre.files import whole_or_absent
+from sempre.files import ORIGIN, whole_or_absent
 
 MOST_BINS = 60
 
@@ -43,7 +43,7 @@ def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, microgra
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     with whole_or_absent(path) as partial:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", metadata={"Software": ORIGIN})
 
 
 def logarithmic_bins(diameters: np.ndarray) -> np.ndarray:

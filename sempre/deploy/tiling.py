@@ -59,14 +59,26 @@ def detect_in_tiles(
     views: list[View] = []
     for box in tile_boxes(shape, tile, overlap):
         views += _look_closely(pixels, detect, box, overlap, mask_threshold, least_tile)
-    reduction = 1
-    while tile < max(shape) and max(overlap, least_tile) * reduction < max(shape) // 2:
-        least_side = max(overlap * reduction, 1)
-        reduction *= REDUCTION
+    for reduction in reductions(shape, tile, overlap, least_tile):
+        least_side = max(overlap * reduction // REDUCTION, 1)
         for box in tile_boxes(shape, tile * reduction, overlap * reduction):
             instances, _ = _detect_in_tile(pixels, detect, box, reduction, mask_threshold)
             views.append(View(box, instances, least_side))
     return merge_views(views, shape), [view.box for view in views if view.overflows]
+
+
+def reductions(shape: tuple[int, int], tile: int, overlap: int, least_tile: int) -> Iterator[int]:
+    """How many times smaller the coarser looks at a micrograph `[H, W]` see it."""
+    reduction = 1
+    while tile < max(shape) and max(overlap, least_tile) * reduction < max(shape) // 2:
+        reduction *= REDUCTION
+        yield reduction
+
+
+def count_tiles(shape: tuple[int, int], tile: int, overlap: int, least_tile: int) -> int:
+    """How often `detect_in_tiles` looks at a micrograph `[H, W]`; more often if tiles overflow."""
+    looks = (1, *reductions(shape, tile, overlap, least_tile))
+    return sum(sum(1 for _ in tile_boxes(shape, tile * look, overlap * look)) for look in looks)
 
 
 def _look_closely(

@@ -7,6 +7,7 @@ from sempre.images.instances import (
     instance_boxes,
     paint_instances,
     read_labels,
+    write_label_png,
     write_labels,
 )
 from sempre.images.normalise import percentile_normalise, percentile_normalise_to_uint8, to_uint8
@@ -27,5 +28,6 @@ __all__ = [
     "read_labels",
     "read_micrograph",
     "to_uint8",
+    "write_label_png",
     "write_labels",
 ]

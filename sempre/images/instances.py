@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from sempre.errors import InputError
-from sempre.files import whole_or_absent
+from sempre.files import ORIGIN, whole_or_absent
 from sempre.images.read import read_micrograph
 
 
@@ -28,7 +30,21 @@ def write_labels(path: str | Path, labels: np.ndarray) -> None:
     """Write a label image `[H, W]` as a compressed TIFF: uint16, or uint32 for ids past 65,535. Whole or absent."""
     dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
     with whole_or_absent(path) as partial:
-        tifffile.imwrite(partial, labels.astype(dtype), compression="zlib", metadata=None)
+        tifffile.imwrite(partial, labels.astype(dtype), compression="zlib", metadata=None, software=ORIGIN)
+
+
+def write_label_png(path: str | Path, labels: np.ndarray) -> None:
+    """Write a label image `[H, W]` as a PNG of 16 bits. Whole or absent.
+
+    Raises:
+        InputError: for ids past 65,535.
+    """
+    if labels.max(initial=0) > np.iinfo(np.uint16).max:
+        raise InputError(f"{path} cannot hold {labels.max()} particles, a PNG has 16 bits: write a TIFF")
+    origin = PngInfo()
+    origin.add_text("Software", ORIGIN)
+    with whole_or_absent(path) as partial:
+        Image.fromarray(labels.astype(np.uint16)).save(partial, format="PNG", pnginfo=origin)
 
 
 def instance_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.split import split
 from sempre.errors import InputError
 from sempre.files import file_sha256
+from sempre.images.write import write_micrograph
 
 
 def write_pair(folder, name: str, labels: np.ndarray, pixels: np.ndarray | None = None, label_folder="labels") -> None:
@@ -205,3 +206,15 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path):
     (tmp_path / "annotations.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(InputError, match="lists no images"):
         LabelledSet(tmp_path)
+
+
+def test_a_pixel_size_is_the_sets_only_if_its_micrographs_agree(tmp_path, labels):
+    for name, pixel_size_nm in (("a", 2.0), ("b", 2.02), ("c", 4.0)):
+        write_pair(tmp_path, name, labels)
+        (tmp_path / f"images/{name}.png").unlink()
+        write_micrograph(tmp_path / f"images/{name}.tif", labels, pixel_size_nm)
+    assert LabelledSet(tmp_path).common_pixel_size_nm() is None
+    write_micrograph(tmp_path / "images/c.tif", labels, 1.98)
+    assert LabelledSet(tmp_path).common_pixel_size_nm() == pytest.approx(2.0)
+    write_micrograph(tmp_path / "images/c.tif", labels)
+    assert LabelledSet(tmp_path).common_pixel_size_nm() is None

@@ -1,6 +1,7 @@
 """The base install, in an environment of its own without PyTorch, segments a micrograph."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_the_base_install_segments_without_torch(tmp_path, bright_box_bundle):
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    python = str(tmp_path / "venv/bin/python")
+    programs = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    python = str(programs / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT)], check=True)
     listed = json.loads(subprocess.check_output([python, "-m", "pip", "list", "--format", "json"], text=True))
     packages = {package["name"].lower() for package in listed}
@@ -37,7 +39,7 @@ def test_the_base_install_segments_without_torch(tmp_path, bright_box_bundle):
         "2",
     ]
     finished = subprocess.run(
-        [str(tmp_path / "venv/bin/sempre"), *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        [str(programs / "sempre"), *command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     labels = tifffile.imread(tmp_path / "out/a_instances.tif")

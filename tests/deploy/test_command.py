@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -112,6 +114,53 @@ def test_without_an_ocr_library_only_who_asks_for_the_scale_bar_hears_of_it(segm
     assert "pip install 'sempre[ocr]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("size", "nm"), [("2.5nm", "2.5"), ("0.01 um", "10"), ("0.01µm", "10"), ("3.2Å", "0.32"), ("1e-3mm", "1000")]
+)
+def test_a_pixel_size_by_hand_wins_over_the_files(segment, tmp_path, size, nm):
+    pixels = np.full((120, 150), 200, np.uint16)
+    pixels[40:90, 30:80] = 4000
+    tifffile.imwrite(tmp_path / "known.tif", pixels, imagej=True, resolution=(2, 2), metadata={"unit": "nm"})
+    assert segment(tmp_path / "known.tif", "--pixel-size", size) == 0
+    (row,) = read_rows(tmp_path / "out/summary.csv")
+    assert row["pixel_size_nm"] == nm
+
+
+def test_a_pixel_size_without_its_unit_says_what_to_give(segment, micrographs, capsys):
+    assert segment(micrographs, "--pixel-size", "2.5") == 2
+    assert "--pixel-size 2.5 is no size: give a length above 0 with its unit, as in 2.5nm" in capsys.readouterr().err
+
+
+def test_formats_are_chosen(segment, micrographs, tmp_path):
+    assert segment(micrographs, "--format", "png,csv") == 0
+    stems = ("first", "second")
+    names = {f"{stem}_{result}" for stem in stems for result in ("instances.png", "particles.csv")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"summary.csv", "size_distribution.png"}
+    labels = np.asarray(Image.open(tmp_path / "out/first_instances.png"))
+    (particle,) = read_rows(tmp_path / "out/first_particles.csv")
+    assert labels.dtype == np.uint16 and (labels == 1).sum() == float(particle["area_px2"])
+
+
+def test_tiles_and_a_scale_by_hand(segment, micrographs, tmp_path):
+    assert segment(micrographs, "--tile", "64", "--scale", "2") == 0
+    assert all(row["particles"] != "0" for row in read_rows(tmp_path / "out/summary.csv"))
+
+
+def test_a_pixel_size_far_from_the_models_is_a_warning(segment, micrographs, tmp_path, capsys):
+    bundle = write_bundle(tmp_path / "fine", bright_box_model(), pixel_size_nm=2.0)
+    assert segment(micrographs, "--pixel-size", "1um", model=bundle) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 2 and "1000 nm per px are too far from the model's 2 " in warnings[0]
+
+
+def test_progress_goes_tile_by_tile(segment, micrographs, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert segment(micrographs / "first.tif", "--tile", "64") == 0
+    assert "tile/s" in terminal.getvalue() and re.search(r"first.tif:  \d+%.* 3/\d+ ", terminal.getvalue())
+
+
 def test_a_bad_file_does_not_stop_the_rest(segment, micrographs, tmp_path, capsys):
     (micrographs / "empty.tif").write_bytes(b"")
     (micrographs / "damaged.png").write_bytes(b"no picture")
@@ -139,14 +188,24 @@ def test_the_information_bar_is_left_out(segment, tmp_path):
     tifffile.imwrite(tmp_path / "with_bar.tif", pixels)
     assert segment(tmp_path / "with_bar.tif", "--crop-information-bar") == 0
     labels = read_labels(tmp_path / "out/with_bar_instances.tif")
-    assert labels.shape == (360, 500) and labels[140, 160] and not labels[:90].any() and not labels[190:].any()
+    assert labels.shape == (400, 500) and labels[140, 160] and not labels[:90].any() and not labels[190:].any()
+    (row,) = read_rows(tmp_path / "out/summary.csv")
+    assert (row["height_px"], row["covered_share"]) == ("400", f"{(labels > 0).sum() / (360 * 500):.4f}")
+    assert Image.open(tmp_path / "out/with_bar_overlay.png").size == (1000, 800)
 
 
-def test_files_of_the_same_stem_are_refused(segment, micrographs, tmp_path, capsys):
-    (micrographs / "below").mkdir()
-    (micrographs / "first.tif").rename(micrographs / "below/Second.tif")
-    assert segment(micrographs) == 2
-    assert "same name" in capsys.readouterr().err and not (tmp_path / "out").exists()
+def test_a_particle_that_the_information_bar_cuts_is_in_the_micrographs_frame(segment, tmp_path):
+    pixels = np.random.default_rng(0).integers(90, 110, (400, 500)).astype(np.uint8)
+    pixels[300:380, 100:220] = 220
+    pixels[360:] = 0
+    pixels[370:390, 20:200:3] = 255
+    tifffile.imwrite(tmp_path / "with_bar.tif", pixels)
+    assert segment(tmp_path / "with_bar.tif", "--crop-information-bar", "--format", "tif,csv,rois") == 0
+    (particle,) = read_rows(tmp_path / "out/with_bar_particles.csv")
+    (roi,) = ImagejRoi.fromfile(tmp_path / "out/with_bar_rois.zip")
+    assert particle["touches_border"] == "1", "its lower end is hidden"
+    assert (float(particle["x_px"]), float(particle["y_px"])) == pytest.approx((160, 330), abs=2)
+    assert (roi.top, roi.bottom) == pytest.approx((300, 360), abs=2)
 
 
 def test_a_file_named_twice_is_segmented_once(segment, micrographs, tmp_path):
@@ -166,6 +225,15 @@ def test_results_below_the_micrographs_are_no_micrographs(segment, micrographs):
     [
         ("--pixel-size-nm", "0"),
         ("--pixel-size-nm", "nan"),
+        ("--pixel-size", "2.5"),
+        ("--pixel-size", "2.5 parsec"),
+        ("--pixel-size", "0nm"),
+        ("--pixel-size", "1nm", "--pixel-size-nm", "1"),
+        ("--scale", "0"),
+        ("--tile", "10"),
+        ("--provider", "tpu"),
+        ("--device", "0"),
+        ("--format", "tif,pdf"),
         ("--score-threshold", "2"),
         ("--threads", "0"),
         ("--other",),
@@ -193,6 +261,15 @@ def test_runs_as_a_module_without_the_training_libraries(micrographs, bright_box
     arguments = ["segment", micrographs, tmp_path / "absent.tif", "--model", bright_box_bundle, "--out", tmp_path / "o"]
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr and (tmp_path / "o/first_overlay.png").exists()
+
+
+def test_folders_of_any_name_on_a_console_of_few_letters(segment, micrographs, tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    renamed = micrographs.rename(tmp_path / "粒子 β")
+    assert segment(renamed, out=tmp_path / "サイズ") == 0
+    console.flush()
+    assert b"2 particles in 2 micrographs, 0 failed" in console.buffer.getvalue()
 
 
 def test_version():

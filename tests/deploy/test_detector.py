@@ -42,13 +42,13 @@ def mosaic(parts):
 @pytest.mark.slow
 @pytest.mark.parametrize("tile", [1024, 512])  # the first sees the mosaic whole
 def test_a_mosaic_of_dense_fields_loses_nothing_to_the_cap(detector, fields, tile):
-    alone = [detector(1024).segment(field.astype(np.float32), None) for field in fields]
+    alone = [detector(1024).segment(field.astype(np.float32), None, (1.0,)) for field in fields]
     assert not any(overflowing for _, _, overflowing in alone)
     apart = sum(len(scores) for _, scores, _ in alone)
     scores_apart = np.mean([aji_plus(label_overlap(field, one[0])) for field, one in zip(fields, alone, strict=True)])
 
     true = mosaic(fields)
-    labels, scores, overflowing = detector(tile).segment(true.astype(np.float32), None)
+    labels, scores, overflowing = detector(tile).segment(true.astype(np.float32), None, (1.0,))
     score = aji_plus(label_overlap(true, labels))
     print(f"{true.max()} particles: {apart} found apart, AJI+ {scores_apart:.4f}; {len(scores)} together, {score:.4f}")
     assert true.max() > 3000 and not overflowing
@@ -59,7 +59,7 @@ def test_a_mosaic_of_dense_fields_loses_nothing_to_the_cap(detector, fields, til
 def test_a_tile_that_overflows_and_cannot_be_cut_is_named(detector):
     true = np.zeros((120, 300), np.float32)
     true[::2, 100:140:2] = np.arange(1, 60 * 20 + 1).reshape(60, 20)  # particles of a single px
-    _, scores, overflowing = detector(1024).segment(true, None)
+    _, scores, overflowing = detector(1024).segment(true, None, (1.0,))
     assert len(scores) < 60 * 20 and overflowing
     assert all(x0 < 140 and x1 > 100 for x0, _, x1, _ in overflowing)
 
@@ -70,7 +70,7 @@ def test_a_high_threshold_does_not_hide_that_a_tile_overflows(detector):
     for y, x in np.ndindex(8, 8):
         true[y::20, x::20] = squares
     some = detector(1024)
-    _, scores, overflowing = some.segment(true, 0.9)
+    _, scores, overflowing = some.segment(true, 0.9, (1.0,))
     assert some.session.calls > 1 and not overflowing and (scores > 0.9).all()
 
 
@@ -81,5 +81,5 @@ def test_particles_larger_than_the_overlap_come_back_whole(detector, seed):
     places = [(700, 750), (2050, 700), (3350, 650), (750, 2600), (2200, 2700), (3500, 2900)]
     for index, (radius, (x, y)) in enumerate(zip(random.permutation(np.linspace(400, 700, 6)), places, strict=True)):
         paint_disc(true, x, y, radius, index + 1)
-    labels, scores, _ = detector(1024).segment(true.astype(np.float32), None)
+    labels, scores, _ = detector(1024).segment(true.astype(np.float32), None, (1.0,))
     assert len(scores) == 6 and best_ious(true, labels).min() > 0.95

@@ -84,3 +84,27 @@ def test_scales_that_cannot_be_are_refused(tmp_path, scales):
     )
     with pytest.raises(InputError, match="export the bundle again"):
         Segmenter(folder)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_progress_is_told_tile_by_tile(bundle, squares, flips):
+    told = []
+    segmenter = Segmenter(bundle, tile=128, flips=flips)
+    segmenter.segment(squares[0], progress=lambda looks, of: told.append((looks, of)))
+    expected = told[0][1]
+    assert expected > 8 and told == [(looks, expected) for looks in range(1, expected + 1)]
+
+
+def test_a_scale_by_hand_is_the_only_one_seen(bundle, squares):
+    pixels, true = squares
+    segmentation = Segmenter(bundle, scale=0.75).segment(pixels)
+    assert aji_plus(true, segmentation.labels) > 0.9
+    assert len(seen_sizes(Segmenter(bundle, scale=0.75), pixels)) == 1 < len(seen_sizes(Segmenter(bundle), pixels))
+
+
+def seen_sizes(segmenter, pixels):
+    """The sizes of the views that the network was shown."""
+    sizes, look = set(), segmenter.model._maps
+    segmenter.model._maps = lambda view: (sizes.add(view.shape), look(view))[1]
+    segmenter.segment(pixels)
+    return sizes

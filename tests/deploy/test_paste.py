@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from sempre.deploy.paste import paste_masks
+
+torch = pytest.importorskip("torch")
+functional = torch.nn.functional
 
 SHAPE = (70, 90)
 corner = st.floats(-20, 80, width=32)

@@ -73,3 +73,22 @@ def test_unusable_options(bright_box_bundle):
 def test_a_model_that_is_none(any_bundle):
     with pytest.raises(InputError, match="cannot be loaded"):
         Segmenter(any_bundle())
+
+
+def test_the_network_sees_the_scale_given_by_hand(bright_box_bundle):
+    pixels = square((120, 150), 30, 40, 50)
+    for scale in (0.25, 3.0):
+        segmentation = Segmenter(bright_box_bundle, threads=1, scale=scale).segment(pixels)
+        assert segmentation.labels.shape == (120, 150)
+        assert segmentation.particles[0].area == pytest.approx(2500, rel=0.2)
+    with pytest.raises(InputError, match="the scale 0 cannot be"):
+        Segmenter(bright_box_bundle, scale=0)
+
+
+def test_progress_is_told_tile_by_tile(bright_box_bundle):
+    told = []
+    Segmenter(bright_box_bundle, threads=1, tile=128).segment(
+        square((300, 500), 200, 40, 24), progress=lambda looks, of: told.append((looks, of))
+    )
+    expected = told[0][1]
+    assert expected > 10 and told == [(looks, expected) for looks in range(1, expected + 1)]

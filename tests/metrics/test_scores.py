@@ -64,6 +64,7 @@ def test_counts_by_size_are_summed_over_samples_and_kept_apart_from_the_scores_o
 
 
 def test_average_precision_of_known_cases():
+    pytest.importorskip("pycocotools")
     masks = np.zeros((2, 32, 32), bool)
     masks[0, 2:12, 2:12] = masks[1, 15:30, 15:30] = True
     true = [encode_rle(mask) for mask in masks]
