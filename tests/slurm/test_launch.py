@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import tifffile
 
+from sempre.images import write_labels
+from sempre.images.synthetic import render_field
 from tests.slurm.cluster import ROOT, free_port
 from tests.slurm.runs import RECIPES, assert_same_weights, checkpoint_step, logged, losses, wait_until
 
@@ -64,6 +67,36 @@ def test_a_signal_to_the_launcher_alone_saves_a_training_that_goes_on_to_the_sam
     assert checkpoint_step(folder) == len(losses(folder)) >= 5
     assert launch(place, 2, *command, "name=signalled").wait() == 0
     assert_same_weights(folder, place / "runs/launched")
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_alone_ends_the_scoring_on_one_process_and_the_waiting_on_the_other(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for seed in (0, 2, 5, 6):
+        field = render_field(seed, (192, 192))
+        tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
+        write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels)
+    small = [
+        "architecture=unet_small",
+        "crop=64",
+        "crops_an_epoch=8",
+        "batch=4",
+        "epochs=1",
+        "workers=0",
+        "name=scored",
+    ]
+    command = [ROOT / "finetune/dense.py", "data=set", "validation_fraction=0.7", *small]
+    launcher, folder = launch(tmp_path, 2, *command), tmp_path / "runs/scored"
+    while not (folder / "repeat-0/predictions").exists():
+        assert launcher.poll() is None
+        time.sleep(0.002)
+    start = time.monotonic()
+    os.kill(launcher.pid, signal.SIGUSR1)
+    assert launcher.wait(60) == 75
+    assert time.monotonic() - start < 20
+    assert launch(tmp_path, 2, *command).wait() == 0
+    assert (folder / "summary.json").exists()
 
 
 def test_the_step_gets_the_cores_that_the_job_has(tmp_path):
