@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -45,6 +45,7 @@ from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
 from sempre.training.accelerator import make_accelerator
+from sempre.training.averaging import bias_corrected
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
@@ -97,7 +98,7 @@ class DenseTraining(nn.Module):
     def __init__(self, network: DenseSegmenter, decay: float):
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
+        self.average = AveragedModel(network, multi_avg_fn=bias_corrected(decay)).requires_grad_(False)
 
     def forward(self, image: Tensor, **true: Tensor) -> dict[str, Tensor]:
         return dense_losses(self.network(image), **true)

@@ -45,7 +45,8 @@ unless told otherwise; `python finetune/dense.py data=my_set start=particles` go
 
 **Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
 `data/synthesize.py variety=wide` renders (SEM, TEM and STEM); {minutes} minutes on {machine}. Made by
-`python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0.
+`python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0. The bundle computes in
+8-bit integers; `weights/` are in half precision.
 
 ## Scores
 
@@ -100,17 +101,20 @@ def main() -> None:
         training.append(f"epochs={stages.once('epochs', lambda: epochs_in(options.minutes, folder / 'probe'))}")
     stages.run("train", *training, f"name={options.name}/training")
 
-    # The bundle for every PC, and the weights to go on training from, in half precision both.
+    # The bundle for every PC in 8-bit integers, and the weights to go on training from in half precision.
     run, out = folder / "training/repeat-0", Path(options.out)
-    stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={out}")
+    calibration = f"calibration={renders / 'labelled/images'}"
+    stages.run("export", "tools/export_onnx.py", f"run={run}", f"out={out}", calibration)
     model, details = load_dense(run)
     save_dense(out / "weights", model.half(), {key: details[key] for key in details if key != "micrograph"})
 
-    # Scores: held-out micrographs of the set, and what the renderer makes of seeds that no training saw.
+    # The bundle's scores: held-out micrographs of the set, and what the renderer makes of seeds that no training saw.
+    scored = f"{options.name}/scored"
+    stages.run("score", "evaluate/bundle.py", f"data={options.data}", f"model={out}", f"name={scored}")
     segmenter = Segmenter(out)
     rendered = stages.once("renders", lambda: try_renders(segmenter, options.tried))
     empty = stages.once("empty renders", lambda: false_area(segmenter, options.tried))
-    held_out = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    held_out = json.loads((folder / "scored/repeat-0/summary.json").read_text(encoding="utf-8"))
     scores = {"held out": list_scores(held_out), "renders": rendered}
     write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
     draw_failures(segmenter, rendered, folder / "failures.jpg")
