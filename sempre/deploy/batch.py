@@ -23,7 +23,7 @@ from sempre.deploy.size_plot import write_size_plot
 from sempre.deploy.summary import Summary, summarise
 from sempre.errors import InputError, one_line
 from sempre.files import file_sha256
-from sempre.images import crop_information_bar, read_micrograph
+from sempre.images import crop_information_bar, is_blank, read_micrograph
 from sempre.images.scale_bar import Reader
 
 
@@ -92,6 +92,8 @@ def segment_micrograph(
     """
     micrograph = read_micrograph(source.path)
     pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
+    if is_blank(pixels):
+        _tell(f"warning: {source.path.name} shows a single grey value, in which there is nothing to find")
     pixel_size_nm, size_source = find_pixel_size(micrograph, options.pixel_size_nm, scale_bars)
     warning = scale_warning(segmenter.bundle, pixel_size_nm, segmenter.scale)
     if warning:

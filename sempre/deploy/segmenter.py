@@ -14,7 +14,7 @@ from sempre.deploy.particles import Particle, measure_particles
 from sempre.deploy.scale import check_scale, seen_scales
 from sempre.deploy.session import open_session
 from sempre.errors import InputError
-from sempre.images import percentile_normalise
+from sempre.images import is_blank, percentile_normalise
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class Segmenter:
             raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
+        if is_blank(pixels):
+            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), []
         if pixels.dtype == bool:  # which has no percentiles
             pixels = pixels.astype(np.uint8)
         image = percentile_normalise(pixels, *self.bundle.percentiles)

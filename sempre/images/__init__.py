@@ -6,11 +6,9 @@ from sempre.images.instances import (
     encode_rle,
     instance_boxes,
     paint_instances,
-    read_labels,
-    write_label_png,
-    write_labels,
 )
-from sempre.images.normalise import percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.images.label_images import read_labels, write_label_png, write_labels
+from sempre.images.normalise import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
@@ -22,6 +20,7 @@ __all__ = [
     "find_information_bar",
     "find_micrographs",
     "instance_boxes",
+    "is_blank",
     "paint_instances",
     "percentile_normalise",
     "percentile_normalise_to_uint8",

@@ -1,50 +1,11 @@
 """Instances in their three forms: label images, boxes, run lengths. Every function is one pass over the pixels."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from sempre.errors import InputError
-from sempre.files import ORIGIN, whole_or_absent
-from sempre.images.read import read_micrograph
-
-
-def read_labels(path: str | Path) -> np.ndarray:
-    """A label image, int32 `[H, W]`: 0 is background, ids need not be contiguous.
-
-    Raises:
-        InputError: for a file that cannot be read, or whose pixels are not integers.
-    """
-    labels = read_micrograph(path).pixels
-    if labels.dtype.kind not in "iub" or labels.max(initial=0) > np.iinfo(np.int32).max:
-        raise InputError(f"{path} holds {labels.dtype} pixels: a label image has integer ids, 0 for background")
-    return labels.astype(np.int32)
-
-
-def write_labels(path: str | Path, labels: np.ndarray) -> None:
-    """Write a label image `[H, W]` as a compressed TIFF: uint16, or uint32 for ids past 65,535. Whole or absent."""
-    dtype = np.uint16 if labels.max(initial=0) <= np.iinfo(np.uint16).max else np.uint32
-    with whole_or_absent(path) as partial:
-        tifffile.imwrite(partial, labels.astype(dtype), compression="zlib", metadata=None, software=ORIGIN)
-
-
-def write_label_png(path: str | Path, labels: np.ndarray) -> None:
-    """Write a label image `[H, W]` as a PNG of 16 bits. Whole or absent.
-
-    Raises:
-        InputError: for ids past 65,535.
-    """
-    if labels.max(initial=0) > np.iinfo(np.uint16).max:
-        raise InputError(f"{path} cannot hold {labels.max()} particles, a PNG has 16 bits: write a TIFF")
-    origin = PngInfo()
-    origin.add_text("Software", ORIGIN)
-    with whole_or_absent(path) as partial:
-        Image.fromarray(labels.astype(np.uint16)).save(partial, format="PNG", pnginfo=origin)
 
 
 def instance_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,14 @@ def percentile_normalise_to_uint8(pixels: np.ndarray, low: float = 1.0, high: fl
     return to_uint8(percentile_normalise(pixels, low, high))
 
 
+def is_blank(pixels: np.ndarray) -> bool:
+    """Whether pixels `[H, W]` show a single grey value, or none that is finite: such an image holds nothing."""
+    if pixels.dtype.kind != "f":
+        return pixels.size == 0 or bool(pixels.min() == pixels.max())
+    finite = pixels[np.isfinite(pixels)]
+    return finite.size == 0 or bool(finite.min() == finite.max())
+
+
 def to_uint8(pixels: np.ndarray) -> np.ndarray:
     """Grey values in [0, 1] as uint8, rounded."""
     return (np.clip(pixels, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
@@ -47,8 +55,9 @@ def _scale(pixels: np.ndarray, darkest: float, brightest: float, lowest: float, 
         darkest, brightest = lowest, highest
     if brightest <= darkest:
         return np.zeros(pixels.shape, np.float32)
-    scaled = (pixels.astype(np.float32) - np.float32(darkest)) / np.float32(brightest - darkest)
-    return np.clip(scaled, 0.0, 1.0)
+    # Integers far from 0 have more digits than a float32: the darkest goes off before they become one.
+    above = np.subtract(pixels, darkest, dtype=np.float64 if pixels.dtype.itemsize > 2 else np.float32)
+    return np.clip(above.astype(np.float32) / np.float32(brightest - darkest), 0.0, 1.0)
 
 
 def _has_few_levels(pixels: np.ndarray) -> bool:

@@ -155,17 +155,27 @@ def grey_of_page(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_picture(path: Path, max_pixels: int) -> Micrograph:
+    with open_picture(path, max_pixels) as image:
+        size = _behind_the_picture(path) if image.format == "JPEG" else None
+        metadata = {"format": image.format or path.suffix[1:].upper()}
+        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
+            image = image.convert("RGB" if image.mode != "1" else "L")
+        return Micrograph(to_grey(np.asarray(image)), size, metadata)
+
+
+@contextmanager
+def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """A picture whose size has been checked, its pixels not read yet.
+
+    Raises:
+        InputError: for more than `max_pixels` px.
+    """
     # Pillow's own bomb check only warns; ours is made on the header, before `load`.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
             check_size(path, (image.height, image.width), max_pixels)
-            if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
-                image = image.convert("RGB" if image.mode != "1" else "L")
-            pixels = np.asarray(image)
-            metadata = {"format": image.format or path.suffix[1:].upper()}
-            size = _behind_the_picture(path) if image.format == "JPEG" else None
-            return Micrograph(to_grey(pixels), size, metadata)
+            yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

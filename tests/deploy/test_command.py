@@ -340,3 +340,12 @@ def test_what_the_model_cannot_list_is_named(segment, micrographs, tmp_path, cap
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(warnings) == 2 and "first.tif" in warnings[0] and "missing" in warnings[0]
     assert all(int(row["overflowing_tiles"]) > 0 for row in read_rows(tmp_path / "out/summary.csv"))
+
+
+@pytest.mark.parametrize("pixels", [np.full((90, 120), 40, np.uint8), np.full((90, 120), np.nan, np.float32)])
+def test_an_image_of_one_grey_value_is_empty_with_the_released_model(segment, tmp_path, capsys, pixels):
+    tifffile.imwrite(tmp_path / "blank.tif", pixels)
+    assert segment(tmp_path / "blank.tif", model=released.DEFAULT) == 0
+    assert "blank.tif shows a single grey value" in capsys.readouterr().err
+    (row,) = read_rows(tmp_path / "out/summary.csv")
+    assert row["particles"] == "0" and not read_labels(tmp_path / "out/blank_instances.tif").any()

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from sempre.errors import InputError
-from sempre.images import decode_rle, encode_rle, instance_boxes, paint_instances, read_labels, write_labels
+from sempre.images import decode_rle, encode_rle, instance_boxes, paint_instances
 
 
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
@@ -30,22 +29,6 @@ def test_boxes_hold_their_instance_and_no_more(labels):
     for label, (x0, y0, x1, y1) in zip(ids, boxes, strict=True):
         rows, columns = np.nonzero(labels == label)
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
-
-
-@pytest.mark.parametrize(("largest", "dtype"), [(7, np.uint16), (65_535, np.uint16), (65_536, np.uint32)])
-def test_label_images_take_sixteen_bit_while_they_can(tmp_path, largest, dtype):
-    labels = np.zeros((20, 30), np.int32)
-    labels[3, 4], labels[5, 6] = 1, largest
-    write_labels(tmp_path / "a.tif", labels)
-    assert tifffile.imread(tmp_path / "a.tif").dtype == dtype
-    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), labels)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
-
-
-def test_grey_values_are_no_labels(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 0.5, np.float32))
-    with pytest.raises(InputError, match="integer ids"):
-        read_labels(tmp_path / "a.tif")
 
 
 def test_the_higher_score_lies_on_top():

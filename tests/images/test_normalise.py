@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.images import percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.images import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
 from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
 
@@ -66,3 +66,23 @@ def test_the_watershed_separates_touching_discs(dark):
 
 def test_the_watershed_of_nothing_is_nothing():
     assert not otsu_watershed(np.full((32, 32), 0.4)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float64])
+def test_grey_values_far_from_zero_keep_their_levels(dtype):
+    levels = np.arange(200).reshape(10, 20)
+    np.testing.assert_allclose(
+        percentile_normalise((levels + 2**30).astype(dtype)), percentile_normalise(levels), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("pixels", [np.full((4, 5), 7, np.uint8), np.full((4, 5), np.nan), np.ones((4, 5), bool)])
+def test_a_single_grey_value_is_blank(pixels):
+    assert is_blank(pixels)
+
+
+def test_an_image_with_values_is_not_blank():
+    pixels = np.full((4, 5), np.nan)
+    pixels[0, :2] = 1, 2
+    assert not is_blank(pixels)
+    assert not is_blank(np.array([[0, 1]], np.uint16))
