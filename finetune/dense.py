@@ -37,7 +37,7 @@ from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.metrics import aji_plus, summarise_repeats
+from sempre.metrics import aji_plus, summarise_repeats, with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
@@ -143,8 +143,7 @@ def main() -> int | None:
     if accelerator.is_main_process:
         scores = summarise_repeats([repeat["summary"] for repeat in repeats])
         write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
-        shown = f"AJI+ {scores['aji_plus']['mean']:.3f} ± {scores['aji_plus']['std']:.3f}"
-        print(f"{shown} on {len(validation)} micrographs")
+        print(f"AJI+ {with_spread(scores['aji_plus'])} on {len(validation)} micrographs")
     return None
 
 

@@ -26,7 +26,7 @@ from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images.normalise import MEAN, STD
-from sempre.metrics import summarise_repeats
+from sempre.metrics import summarise_repeats, with_spread
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
@@ -128,9 +128,7 @@ def main() -> int | None:
     if accelerator.is_main_process:
         scores = summarise_repeats([repeat["summary"] for repeat in repeats])
         write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
-        print(
-            f"AJI+ {scores['aji_plus']['mean']:.3f} ± {scores['aji_plus']['std']:.3f} on {len(validation)} micrographs"
-        )
+        print(f"AJI+ {with_spread(scores['aji_plus'])} on {len(validation)} micrographs")
     return None
 
 

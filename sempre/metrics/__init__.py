@@ -6,7 +6,7 @@ from sempre.metrics.error_reduction import error_reduction_rate
 from sempre.metrics.masks import dice, hd95, iou
 from sempre.metrics.matching import FOUND_IOU, Matches, count_matches, matched_pairs, panoptic_quality
 from sempre.metrics.overlap import Overlap, label_overlap, mask_overlap
-from sempre.metrics.scores import compare_arms, score_sample, summarise, summarise_repeats
+from sempre.metrics.scores import compare_arms, score_sample, summarise, summarise_repeats, with_spread
 from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size, size_bin_names
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "size_bin_names",
     "summarise",
     "summarise_repeats",
+    "with_spread",
 ]

@@ -51,6 +51,11 @@ def summarise_repeats(summaries: Sequence[Mapping[str, float | dict]]) -> dict[s
     }
 
 
+def with_spread(score: Mapping[str, float]) -> str:
+    """A score of `summarise_repeats` as mean ± deviation; the mean alone of one repeat, which has none."""
+    return f"{score['mean']:.3f} ± {score['std']:.3f}" if score["std"] else f"{score['mean']:.3f}"
+
+
 def compare_arms(aji_plus_of: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """ERR in per cent of every arm (outer key) against every other (inner key), from their mean AJI+."""
     return {

@@ -11,7 +11,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
 from sempre.errors import InputError
 from sempre.images import read_labels
-from sempre.metrics import SIZE_EDGES, add_by_size, compare_arms, count_by_size
+from sempre.metrics import SIZE_EDGES, add_by_size, compare_arms, count_by_size, with_spread
 from sempre.report.html import table
 
 COUNTS = ("correct", "missed", "false_positives")
@@ -59,7 +59,7 @@ def arms_table(arms: Sequence[Arm]) -> str:
         rows.append(
             (
                 arm.name,
-                f"{mean['aji_plus']:.3f} ± {arm.scores['aji_plus']['std']:.3f}",
+                with_spread(arm.scores["aji_plus"]),
                 f"{mean['aji']:.3f}",
                 f"{mean['panoptic_quality']:.3f}",
                 f"{mean['ap']:.3f}" if "ap" in mean else "",

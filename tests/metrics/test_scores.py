@@ -15,6 +15,7 @@ from sempre.metrics import (
     score_sample,
     summarise,
     summarise_repeats,
+    with_spread,
 )
 
 
@@ -75,3 +76,9 @@ def test_average_precision_of_known_cases():
     assert average_precision({"a": true}, {"a": (true[:1], [0.9])})["ap50"] == pytest.approx(51 / 101)
     assert average_precision({"a": true}, {"a": ([], [])})["ap"] == 0.0
     assert math.isnan(average_precision({"a": []}, {"a": (true, [0.9, 0.8])})["ap"])
+
+
+def test_one_repeat_shows_no_deviation():
+    one, two = summarise_repeats([{"aji_plus": 0.5}]), summarise_repeats([{"aji_plus": 0.5}, {"aji_plus": 0.7}])
+    assert with_spread(one["aji_plus"]) == "0.500"
+    assert with_spread(two["aji_plus"]) == "0.600 ± 0.141"
