@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -146,7 +147,8 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
         waiting = deque()
         try:
             for task in tasks:
-                waiting.append(pool.submit(intake, *task))
+                with without_interrupts():  # a worker may start here
+                    waiting.append(pool.submit(intake, *task))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -155,6 +157,19 @@ def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
             raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that start meanwhile do not hear of it even while they import."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_main_process() -> None:

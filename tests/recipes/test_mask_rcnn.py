@@ -109,7 +109,7 @@ def test_repeats_on_a_few_labels_use_others_each():
 def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):
     labelled, seen = LabelledSet(many_micrographs), {}
 
-    def train_nothing(options, seed, labelled, fitted, folder):
+    def train_nothing(options, seed, labelled, fitted, folder, stop):
         seen["fitted"] = fitted
         return build_detector(options, seed)
 
