@@ -162,10 +162,21 @@ def test_a_changed_file_is_named(tmp_path, monkeypatch):
         prepare(monkeypatch, *arguments)
 
 
+def hears_interrupts() -> None:
+    """As in a terminal: a shell lets what it starts in the background ignore Ctrl-C, these tests among it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stop_midway(folder: Path, store: Path, how: signal.Signals) -> tuple[int, str]:
     """Begin with two workers and send `how` to all of them when the first pixels are written: exit code, stderr."""
     command = [sys.executable, str(SCRIPT), f"images={folder}", f"store={store}", "workers=2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hears_interrupts,
+    )
     while process.poll() is None and not (store.exists() and store.stat().st_size > 4_000_000):
         time.sleep(0.002)
     if how == signal.SIGINT:
