@@ -6,7 +6,16 @@ from scipy import ndimage
 
 import sempre.deploy.dense as module
 from sempre.deploy.decode import Decoding
-from sempre.deploy.dense import DenseSettings, predict_maps, scales_of, segment_dense, support, supported_maps
+from sempre.deploy.dense import (
+    MULTIPLE,
+    DenseSettings,
+    predict_maps,
+    scales_of,
+    segment_dense,
+    support,
+    supported_maps,
+    tile_boxes_on_grid,
+)
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 
@@ -58,6 +67,17 @@ def test_tiles_of_a_network_that_looks_at_single_pixels_change_nothing(height, w
     tiled = predict_maps(image, brightness, DenseSettings(tile=tile, overlap=overlap))
     assert whole.shape == (2, -(-height // 2), -(-width // 2))
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1216, 1920), (2048, 2048), (96, 3200), (1056, 1056)])
+def test_tiles_look_at_little_more_than_the_image(shape):
+    boxes = list(tile_boxes_on_grid(shape, 1024, 128))
+    seen = np.zeros(shape, int)
+    for x0, y0, x1, y1 in boxes:
+        assert max(x1 - x0, y1 - y0) <= 1024 and not any(side % MULTIPLE for side in (x0, y0, x1, y1))
+        seen[y0:y1, x0:x1] += 1
+    assert seen.min() == 1
+    assert seen.mean() < 1.35  # tiles of 1024 px throughout: 1.8 for the first shape
 
 
 def test_seams_are_blended_away():
