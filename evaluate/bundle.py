@@ -10,6 +10,8 @@ scores every micrograph.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
@@ -34,13 +36,22 @@ def main() -> None:
     labelled = LabelledSet(options.data)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     segmenter = Segmenter(find_bundle(options.model), options.threads or None)
+    pixel_sizes = map(labelled.pixel_size_nm, validation)
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: Prediction(segmenter.segment(pixels).labels),
+        lambda pixels: predict(segmenter, pixels, next(pixel_sizes)),
         Path("runs") / options.name,
     )
     print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
+
+
+def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | None) -> Prediction:
+    labels, detections = segmenter.find_and_list(pixels, pixel_size_nm)
+    if detections is None:
+        return Prediction(labels)
+    masks = [(detection.y, detection.x, detection.mask) for detection in detections]
+    return Prediction(labels, masks, np.array([detection.score for detection in detections]))
 
 
 if __name__ == "__main__":

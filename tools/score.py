@@ -5,8 +5,9 @@
 
 DIR holds one file a micrograph, of the same stem on both sides: a label image (.tif, .png; 0 is background) or, for
 instances that overlap, `NAME.json` with `{"size": [H, W], "instances": [{"counts": […], "score": …}]}`, run lengths
-as COCO's (column by column, background first). Mask AP is given where predictions have scores. `--against` takes
-reports of other predictions and tells how much of their error, 1 - AJI+, is removed (ERR).
+as COCO's (column by column, background first). Mask AP is given where predictions have scores; of a label image these
+are in `NAME.json` beside it, which holds all detections, those too that scored too little for the label image.
+`--against` takes reports of other predictions and tells how much of their error, 1 - AJI+, is removed (ERR).
 """
 
 import argparse
@@ -42,6 +43,9 @@ def main() -> None:
         else:
             overlap = mask_overlap(as_masks(true), as_masks(predicted))
         samples[name] = score_sample(overlap)
+        detections = predicted_files[name].with_suffix(".json")
+        if detections != predicted_files[name] and detections.exists():
+            predicted, scores = read_instances(detections)
         if scores is not None:
             true_runs[name] = [encode_rle(mask) for mask in as_masks(true)]
             predicted_runs[name] = [encode_rle(mask) for mask in as_masks(predicted)], scores
@@ -59,10 +63,11 @@ def main() -> None:
 
 
 def instance_files(folder: Path) -> dict[str, Path]:
-    """The files of instances in `folder` by their stems."""
+    """The files of instances in `folder` by their stems, a label image where it has run lengths beside it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    files = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
+    files.sort(key=lambda file: (file.suffix.lower() != ".json", file))  # of one stem the last one counts
     by_stem = {file.stem: file for file in files if file.stem not in ("scores", "summary")}
     if not by_stem:
         raise InputError(f"{folder} holds no label images or run lengths ({', '.join(SUFFIXES)})")

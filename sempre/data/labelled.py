@@ -104,14 +104,17 @@ class LabelledSet:
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas)
 
+    def pixel_size_nm(self, index: int) -> float | None:
+        """The pixel size of a micrograph, nm per px, or None where neither its file nor a sidecar states it."""
+        return read_micrograph(self.images[index]).pixel_size_nm
+
     def common_pixel_size_nm(self) -> float | None:
         """The median pixel size, nm per px, if all micrographs state about the same one; else None.
 
         Reads every micrograph, for a model of one magnification is brought to this size wherever it is used.
         """
         sizes = []
-        for image in self.images:
-            size = read_micrograph(image).pixel_size_nm
+        for size in map(self.pixel_size_nm, range(len(self))):
             if size is None or max([size, *sizes]) > SAME * min([size, *sizes]):
                 return None
             sizes.append(size)

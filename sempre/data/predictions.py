@@ -24,9 +24,10 @@ from sempre.metrics import (
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label image `[H, W]`; and where the method gives them, its overlapping instances with scores.
+    """A label image `[H, W]`; and where the method gives them, all its detections, which may overlap, with scores.
 
-    `masks` are (y0, x0, bool crop), `scores` `[N]`.
+    `masks` are (y0, x0, bool crop), `scores` `[N]`. Detections whose score was too low for the label image are among
+    them, for average precision weighs them by their rank.
     """
 
     labels: np.ndarray
@@ -38,6 +39,8 @@ def predict_and_score(
     dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
 ) -> dict:
     """Segment the micrographs at `indices`, write `folder/<name>.tif` label images, and score them.
+
+    Detections with scores are written beside their label image, to `folder/<name>.json`, as tools/score.py reads them.
 
     Args:
         predict: takes float32 pixels `[H, W]` in [0, 1].
@@ -60,6 +63,10 @@ def predict_and_score(
             true[name] = [encode_rle(mask) for mask in true_masks(micrograph)]
             whole = (_on_micrograph(mask, micrograph.pixels.shape) for mask in prediction.masks)
             predicted[name] = [encode_rle(mask) for mask in whole], prediction.scores.tolist()
+            detections = [
+                {"counts": rle["counts"], "score": score} for rle, score in zip(*predicted[name], strict=True)
+            ]
+            write_json(folder / f"{name}.json", {"size": list(micrograph.pixels.shape), "instances": detections})
     summary = summarise(samples)
     if predicted:
         summary |= average_precision(true, predicted)

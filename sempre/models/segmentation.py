@@ -29,18 +29,20 @@ def best_score_threshold(detector: MaskRCNN, scale: float, labelled: LabelledSet
         micrograph = labelled.read(index)
         found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
         for position, threshold in enumerate(THRESHOLDS):
-            labels = paint(found, threshold, micrograph.pixels.shape).labels
+            labels = paint(found, threshold, micrograph.pixels.shape)
             totals[position] += aji_plus(true_overlap(micrograph, labels))
     return float(THRESHOLDS[totals.argmax()])
 
 
 def segment(detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray) -> Prediction:
-    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
-    return paint(detect(detector, pixels, scale), threshold, pixels.shape)
+    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`, and all detections."""
+    found = detect(detector, pixels, scale)
+    masks = paste_masks(found["boxes"], found["masks"], pixels.shape)
+    return Prediction(paint(found, threshold, pixels.shape), masks, found["scores"])
 
 
-def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
-    """Detections, as `detect` gives them, pasted into a micrograph of `shape`."""
+def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> np.ndarray:
+    """The label image of `shape` of the detections, as `detect` gives them, that score at least `threshold`."""
     kept = found["scores"] >= threshold
-    masks, scores = paste_masks(found["boxes"][kept], found["masks"][kept], shape), found["scores"][kept]
-    return Prediction(paint_particles(masks, scores, shape)[0], masks, scores)
+    masks = paste_masks(found["boxes"][kept], found["masks"][kept], shape)
+    return paint_particles(masks, found["scores"][kept], shape)[0]
