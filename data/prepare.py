@@ -13,16 +13,10 @@ With `shard=` it holds one part of the files, so that several machines prepare a
 
 import csv
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +27,7 @@ from sempre.data.intake import Intake, Skipped
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
 from sempre.images import find_micrographs
+from sempre.processes import in_order
 
 
 @dataclass
@@ -135,52 +130,6 @@ def unchanged(file: Path, stored: tuple[int, int, str] | None) -> bool:
         return False
     status = file.stat()
     return (status.st_size, status.st_mtime_ns) == stored[:2]
-
-
-def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
-    """`intake` of every task in the tasks' order, by `workers` processes, with few results waiting in memory."""
-    if workers == 1:
-        yield from (intake(*task) for task in tasks)
-        return
-    # Spawned: a forked process would share the store that is open for writing.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_main_process) as pool:
-        waiting = deque()
-        try:
-            for task in tasks:
-                with without_interrupts():  # a worker may start here
-                    waiting.append(pool.submit(intake, *task))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back; processes that start meanwhile do not hear of it even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def follow_main_process() -> None:
-    """In a worker: leave Ctrl-C to the main process, and end when that is killed, of which nothing else would tell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def report_path(store: Path) -> Path:

@@ -19,6 +19,7 @@ from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
+from sempre.processes import batches_of
 from sempre.training.allocator import keep_freed_memory
 
 LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as features
@@ -113,7 +114,7 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
         waiting, values = [], 0
         with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
             pixels = GPU_PIXELS if gpu else CPU_PIXELS
-            for batch in same_shape(loader, options.batch, pixels):
+            for batch in same_shape(batches_of(loader), options.batch, pixels):
                 waiting.append(embed(batch, source, encoder, options.precision))
                 values += sum(embedding.cells.size for embedding in waiting[-1])
                 if values >= COMMIT_CELLS:

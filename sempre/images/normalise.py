@@ -5,6 +5,8 @@ import numpy as np
 # Grey values in [0, 1] become (x - MEAN) / STD wherever micrographs enter a network.
 MEAN, STD = 0.5, 0.25
 PART = 1 << 22  # px counted at a time
+SHOWN = 0.02  # per cent of the blocks of 3x3 px that may be darker, or brighter, than the range; less is a hot spot
+WIDEST = 2.0  # times the percentiles' range that it is widened by for them at most, on either side
 
 
 def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
