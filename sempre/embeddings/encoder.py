@@ -18,6 +18,7 @@ from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import load_backbone
 from sempre.models.official_vit import load_official_vit
+from sempre.models.original_fcmae import SUFFIXES, holds_original_weights
 from sempre.models.unet_encoder import UNetEncoder
 
 RANDOM, INTENSITY = "random:", "intensity"
@@ -123,25 +124,28 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     """The encoder that `backbone` names, frozen.
 
     Args:
-        backbone: a `backbone/` folder; an official DINO or DINOv2 file (`dinov2_vitb14_pretrain.pth`), whose name
-            tells the architecture; a timm name, with timm's own weights; `random:<timm name>`; or `intensity`, the
-            grey levels alone.
-        weights: an official file for the architecture that `backbone` names.
+        backbone: a `backbone/` folder; a file of the original ConvNeXtV2 code; an official DINO or DINOv2 file
+            (`dinov2_vitb14_pretrain.pth`), whose name tells the architecture; a timm name, with timm's own weights;
+            `random:<timm name>`; or `intensity`, the grey levels alone.
+        weights: a file of the original or the official code for the architecture that `backbone` names.
         layer: stage or block that is read out, negative ones count from the last.
         seed: of random weights.
 
     Raises:
         InputError: for what is none of these, weights that cannot be had, or a layer that the network does not have.
     """
-    if weights or backbone.endswith(".pth"):
-        file = Path(weights or backbone)
+    file = Path(weights or backbone)
+    is_file = bool(weights) or file.suffix in SUFFIXES
+    if file.is_dir() or (is_file and holds_original_weights(file)):
+        network, details = load_backbone(file)
+        architecture = details.architecture
+        if weights and backbone != architecture:
+            raise InputError(f"{weights} is a {architecture}, not a {backbone}: give backbone={architecture}")
+        mean, std = (_by_channel(details.normalisation[name], details.input_channels) for name in ("mean", "std"))
+    elif is_file:
         architecture = backbone if weights else official_architecture(file)
         network, mean, std = _timm_network(architecture)
         load_official_vit(network, file)
-    elif Path(backbone).is_dir():
-        network, details = load_backbone(backbone)
-        architecture = details.architecture
-        mean, std = ((float(details.normalisation[name]),) * details.input_channels for name in ("mean", "std"))
     elif backbone.startswith(RANDOM):
         architecture = backbone.removeprefix(RANDOM)
         with torch.random.fork_rng(devices=[]):
@@ -187,6 +191,11 @@ def pad_to_cells(images: Tensor, cell: int) -> Tensor:
     if not down and not right:
         return images
     return functional.pad(images, (0, right, 0, down), "reflect" if down < height and right < width else "replicate")
+
+
+def _by_channel(value: float | list[float], channels: int) -> tuple[float, ...]:
+    """A number a channel, of one for all or of one each."""
+    return tuple(value) if isinstance(value, list) else (float(value),) * channels
 
 
 def _timm_network(

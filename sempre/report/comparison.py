@@ -40,8 +40,8 @@ def score_parts(arms: Sequence[Arm]) -> list[str]:
     return [
         heading("Arms"),
         paragraph(
-            "AJI+ is the mean over the held-out micrographs (± standard deviation over repeats). A true instance is found "
-            "if any prediction has an IoU of 0.4 or more with it; a prediction without such a true instance is false."
+            "AJI+ is the mean over the held-out micrographs (± standard deviation over repeats). A true instance is "
+            "found if any prediction has an IoU of 0.4 or more with it; a prediction is false if no true one has."
         ),
         arms_table(arms),
         *(compared if len(arms) > 1 else []),

@@ -3,8 +3,10 @@ import json
 import pytest
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import (
     BackboneDetails,
     load_backbone,
@@ -13,6 +15,7 @@ from sempre.models.checkpoints import (
     read_backbone_details,
     save_backbone,
 )
+from sempre.models.original_fcmae import original_state_dict, save_original_weights
 from sempre.models.unet_encoder import UNetEncoder
 
 ARCHITECTURE = "convnextv2_atto"
@@ -60,6 +63,30 @@ def test_another_architecture_is_named(backbone):
     other = timm.create_model("convnextv2_femto", in_chans=1, num_classes=0)
     with pytest.raises(InputError, match=r"is a convnextv2_atto, not a convnextv2_femto: set architecture="):
         load_backbone_weights(other, backbone, "convnextv2_femto")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_of_the_original_code_answers_to_our_grey_levels_as_it_was_trained(tmp_path, network, channels):
+    torch.manual_seed(2)
+    original = timm.create_model(ARCHITECTURE, in_chans=channels, num_classes=0).eval()
+    file = tmp_path / "checkpoint-799.pth"
+    torch.save({"model": original_state_dict(original), "optimizer": {}}, file)
+    ours = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0).eval()
+    load_backbone_weights(ours, file, ARCHITECTURE)
+    levels = torch.rand(1, 1, 64, 64)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    theirs = levels if channels == 1 else (levels.expand(-1, 3, -1, -1) - mean) / std
+    with torch.no_grad():
+        torch.testing.assert_close(ours((levels - MEAN) / STD), original(theirs), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match=r"is a convnextv2_atto, not a convnextv2_femto: set architecture="):
+        load_backbone_weights(
+            timm.create_model("convnextv2_femto", in_chans=1, num_classes=0), file, "convnextv2_femto"
+        )
+    # What is written here in the original layout says how its levels are normalised.
+    save_original_weights(network, file)
+    load_backbone_weights(ours, file, ARCHITECTURE)
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], weight)
 
 
 def test_what_is_no_backbone_is_refused(tmp_path):
