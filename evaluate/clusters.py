@@ -54,7 +54,7 @@ class Options(ExtractionOptions):
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: str = "clusters"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all

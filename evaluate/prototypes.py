@@ -65,7 +65,7 @@ class Options(PrototypeOptions):
     slices: int = 0  # evenly spaced ones of each volume; 0: data holds micrographs
     channel: int = 0  # of the volumes
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
 

@@ -25,7 +25,7 @@ class TaskOptions(ExtractionOptions):
     pooling: str = "top-32"  # of an image's cells into its vector: top-<k>, mean or class
     patches: int = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
     micrographs: int = 0  # so many of data's micrographs on each side of the split; 0 takes all
-    split_file: str = ""  # of data: JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # of data: JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images that are asked about; the others answer
     split_seed: int = 0  # another seed, another split
     seed: int = 0  # of the cells that are drawn, and of random backbones

@@ -13,7 +13,7 @@ from sempre.metrics.matching import (
     panoptic_quality,
 )
 from sempre.metrics.overlap import Overlap, label_overlap, mask_overlap
-from sempre.metrics.scores import compare_arms, score_sample, summarise, summarise_repeats, with_spread
+from sempre.metrics.scores import by_group, compare_arms, score_sample, summarise, summarise_repeats, with_spread
 from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size, size_bin_names
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "aji",
     "aji_plus",
     "average_precision",
+    "by_group",
     "compare_arms",
     "count_by_size",
     "count_matches",

@@ -42,6 +42,14 @@ def summarise(samples: Mapping[str, Mapping[str, float | dict]]) -> dict[str, fl
     return {"samples": len(samples), **means, **sums, "size_bins": bins}
 
 
+def by_group(samples: Mapping[str, Mapping], groups: Mapping[str, str]) -> dict[str, dict[str, Mapping]]:
+    """The samples of each group, by the group's name; `groups` tells the group of each sample by its name."""
+    members: dict[str, dict[str, Mapping]] = {}
+    for name, sample in samples.items():
+        members.setdefault(groups[name], {})[name] = sample
+    return dict(sorted(members.items()))
+
+
 def summarise_repeats(summaries: Sequence[Mapping[str, float | dict]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of the sample, n - 1; 0 for one) of every score over repeats.
 

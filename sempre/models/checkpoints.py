@@ -16,7 +16,7 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import file_sha256, write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.models.one_channel import to_one_channel
 from sempre.models.original_fcmae import open_original_weights
@@ -137,3 +137,15 @@ def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | 
             "give them as a local file with imagenet_weights=FILE"
         ) from error
     network.load_state_dict(pretrained.state_dict())
+
+
+def timm_weights_name(architecture: str, file: str | Path | None = None) -> str:
+    """What `load_timm_weights` loads: the file's name and checksum, or timm's name with the tag of its data.
+
+    The tag tells what the weights have seen: of ConvNeXtV2 Atto to Pico timm has ImageNet-1k's (`fcmae_ft_in1k`), of
+    Nano to Huge those that saw ImageNet-22k first (`fcmae_ft_in22k_in1k`).
+    """
+    if file is not None:
+        return f"{Path(file).name} (SHA-256 {file_sha256(file)[:12]})"
+    known = timm.models.get_pretrained_cfg(architecture)
+    return f"{architecture.split('.')[0]}.{known.tag}" if known and known.tag else architecture
