@@ -208,7 +208,7 @@ def train(
     some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
 
     def renew_statistics() -> None:
-        """The average's batch statistics are those of no weights at all: estimated anew, on crops of a further epoch."""
+        """The average's batch statistics are those of no weights at all: anew, on crops of a further epoch."""
         images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
         estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
 

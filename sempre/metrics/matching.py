@@ -22,7 +22,8 @@ def found_instances(overlap: Overlap, iou: float = FOUND_IOU) -> tuple[np.ndarra
     """Positions of the true instances that any prediction overlaps by at least `iou`, and of the predictions that do.
 
     So count Rettenberger et al., "Leveraging unlabeled SEM datasets with self-supervised learning for enhanced particle
-    segmentation", npj Comput. Mater. 11, 2025. Up to an IoU of 0.5 two instances may share their partner.
+    segmentation", npj Comput. Mater. 2025, doi 10.1038/s41524-025-01802-3. Up to an IoU of 0.5 two instances may share
+    their partner.
     """
     near = overlap.ious >= iou
     return np.unique(overlap.true[near]), np.unique(overlap.predicted[near])

@@ -6,8 +6,8 @@ kernel `[49, C]` with `dense[c, 0, y, x] = kernel[7 x + y, c]`, a downsampling k
 network of other parameter names. Both layouts are read, the sparse one is written. Woo et al., CVPR 2023.
 
 Files of colour networks (facebookresearch's own) want levels normalised as ImageNet's. Those of one channel, such as
-Rettenberger et al.'s (npj Comput. Mater. 11, 2025, whose code normalises nothing), want grey levels from 0 to 1, unless
-they say under "normalisation" what they want, as those written here do.
+Rettenberger et al.'s (doi 10.1038/s41524-025-01802-3; their code normalises nothing), want grey levels from 0 to 1,
+unless they say under "normalisation" what they want, as those written here do.
 """
 
 import re
