@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 4 pretrain/fcmae.py configs/fcmae/pico.yaml store=store.h5 name=my_pretraining
 
 Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023: patches of 32x32 px
-are hidden, a sparse encoder sees the others, a small decoder paints the hidden ones. They hide 60 %; half is the optimum
-of Rettenberger et al. for SEM (doi 10.1038/s41524-025-01802-3, in configs/papers/). `runs/<name>/backbone/` holds the
+are hidden, a sparse encoder sees the others, a small decoder paints the hidden ones. They hide 60 %; half is what
+Rettenberger et al. take for SEM (doi 10.1038/s41524-025-01802-3, in configs/papers/). `runs/<name>/backbone/` holds the
 encoder of the epoch with the lowest validation loss. The same command again goes on where the last stopped.
 """
 

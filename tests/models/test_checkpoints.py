@@ -14,6 +14,7 @@ from sempre.models.checkpoints import (
     load_timm_weights,
     read_backbone_details,
     save_backbone,
+    timm_weights_name,
 )
 from sempre.models.original_fcmae import original_state_dict, save_original_weights
 from sempre.models.unet_encoder import UNetEncoder
@@ -113,6 +114,13 @@ def test_timms_weights_come_from_a_local_file_with_colour_averaged_to_grey(tmp_p
     load_timm_weights(network, ARCHITECTURE, file)
     torch.testing.assert_close(network.stem[0].weight, colour.stem[0].weight.sum(1, keepdim=True))
     torch.testing.assert_close(network.stages[2].blocks[0].conv_dw.weight, colour.stages[2].blocks[0].conv_dw.weight)
+
+
+def test_it_is_told_which_of_timms_weights_are_taken(tmp_path):
+    assert timm_weights_name("convnextv2_pico") == "convnextv2_pico.fcmae_ft_in1k"
+    assert timm_weights_name("convnextv2_tiny") == "convnextv2_tiny.fcmae_ft_in22k_in1k"
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    assert timm_weights_name(ARCHITECTURE, tmp_path / "mine.pth").startswith("mine.pth (SHA-256 ")
 
 
 def test_a_missing_file_of_weights_is_named(tmp_path, network):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from safetensors.torch import load_file
 
 from finetune.mask_rcnn import Options, build_detector, fitted_and_choosing, main, train
 from sempre.data.labelled import LabelledSet
@@ -137,6 +138,19 @@ def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_mic
     scored = json.loads((tmp_path / "runs/arm/repeat-0/summary.json").read_text())["samples"]
     assert set(scored) == {labelled.names[index] for index in validation}
     assert json.loads((tmp_path / "runs/arm/repeat-0/model.json").read_text())["score_threshold"] == 0.9
+
+
+def test_the_epoch_that_validates_best_is_kept(labelled_set, tmp_path, monkeypatch):
+    scores = iter((0.7, 0.6))
+    monkeypatch.setattr("finetune.mask_rcnn.threshold_scores", lambda *_: np.array([0.1, next(scores)]))
+    options = replace(SMALL, epochs=2, crop=64, batch=2, proposals=20, proposals_sampled=8, validate_every=1)
+    detector = train(options, 0, LabelledSet(labelled_set), np.arange(2), tmp_path, validating=np.array([3]))
+    last = load_file(tmp_path / "checkpoints/last/model.safetensors")
+    kept, best = detector.state_dict(), load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in best.items())
+    assert any(not torch.equal(last[f"detector.{name}"], weight) for name, weight in kept.items())
+    validated = [line["aji_plus"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "validation"]
+    assert validated == [0.7, 0.6]
 
 
 def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):
