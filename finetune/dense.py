@@ -68,9 +68,7 @@ class Options:
     name: str = "dense"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
     start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
-    backbone: str = (
-        "none"  # backbone folder, .pth of the original ConvNeXtV2 code, "none" (random), "imagenet" (timm's)
-    )
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
     render_share: float = 0.35  # share of the crops that show it
@@ -82,9 +80,7 @@ class Options:
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 30  # of crops_an_epoch crops
-    validate_every: int = (
-        5  # of a split with a test side the best epoch by the validation side is kept; 0: the last one
-    )
+    validate_every: int = 5  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
     crops_an_epoch: int = 1000  # however many micrographs they come from
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
@@ -214,7 +210,7 @@ def train(
 
     def validate(model: DenseTraining, log: RunLog, step: int) -> dict[str, float]:
         renew_statistics()
-        shown = stop.watch(validating) if stop else validating
+        shown = validating if stop is None else stop.watch(validating)
         score = mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown)
         return {"loss": 1 - score, "aji_plus": score}
 

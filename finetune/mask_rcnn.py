@@ -48,9 +48,7 @@ from sempre.training.schedule import cosine_with_warmup
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "mask_rcnn"  # the run goes to runs/<name>
-    backbone: str = (
-        "none"  # backbone folder, .pth of the original ConvNeXtV2 code, "none" (random), "imagenet" (timm's)
-    )
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
@@ -61,9 +59,7 @@ class Options:
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
-    validate_every: int = (
-        10  # of a split with a test side the best epoch by the validation side is kept; 0: the last one
-    )
+    validate_every: int = 10  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
     crop: int = 512  # side of the training crops, px
@@ -196,7 +192,7 @@ def train(
     best = folder / "best.safetensors"
 
     def validate(model: DetectionLoss, log: RunLog, step: int) -> dict[str, float]:
-        shown = stop.watch(validating) if stop else validating
+        shown = validating if stop is None else stop.watch(validating)
         thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
         score = float(threshold_scores(model.detector, options.scale, labelled, shown, thresholds).max())
         return {"loss": 1 - score, "aji_plus": score}

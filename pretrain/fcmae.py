@@ -59,7 +59,7 @@ def main() -> int | None:
     options = read_options(Options)
     run = start_pretraining(options, partial(check, options), whole_batch=options.grn_scope == "batch")
 
-    # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
+    # Data: random crops, a share of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(
         run.store, run.training, options.crop, options.flip, options.seed, normalise=False, turn=options.turn
     )

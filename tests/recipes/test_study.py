@@ -113,6 +113,8 @@ def test_the_shipped_sweeps_are_made_of_commands_that_the_recipes_take(file, run
     monkeypatch.chdir(ROOT)
     commands = [run.command for run in read_sweep(file)]
     assert len(commands) == runs
+    if file.endswith("study_finetuning.yaml"):
+        assert "backbone=imagenet/convnextv2_huge_1k_224_ema.pt" in commands[-21], "a local file for each size"
     for recipe, *arguments in commands[:: 10 if runs > 16 else 1]:
         module = importlib.import_module(recipe.removesuffix(".py").replace("/", "."))
         options = read_options(module.Options, arguments)
