@@ -72,6 +72,8 @@ class Options:
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
     render_share: float = 0.35  # share of the crops that show it
+    further: str = ""  # a further labelled set: what the seeded split does not hold out of it is trained on too
+    further_share: float = 0.1  # share of the crops that show it
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
@@ -185,7 +187,14 @@ def train(
     if options.renders:
         renders = LabelledSet(options.renders)
         sources.append(cut(renders, np.arange(len(renders))))
-        shares = [1 - options.render_share, options.render_share]
+        shares.append(options.render_share)
+    if options.further:
+        further = LabelledSet(options.further)
+        sources.append(cut(further, further.split(options.validation_fraction, options.split_seed)[0]))
+        shares.append(options.further_share)
+    shares[0] -= sum(shares[1:])
+    if shares[0] <= 0:
+        raise InputError(f"render_share and further_share leave no crops for {options.data}: lower them")
     crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
     loader = DataLoader(
         crops,
