@@ -39,7 +39,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.metrics import aji_plus, summarise_repeats, with_spread
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
@@ -110,7 +110,7 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -165,7 +165,7 @@ def train(
     )
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
-        renders = LabelledSet(options.renders)
+        renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
         sources.append(cut(renders, np.arange(len(renders))))
         shares = [1 - options.render_share, options.render_share]
     crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
@@ -228,6 +228,13 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     else:
         load_backbone_weights(body, options.backbone, options.architecture)
     return network
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    if options.start:
+        return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
+    return percentiles_of(options.backbone)
 
 
 def dense_options(options: Options) -> DenseOptions:

@@ -27,7 +27,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import summarise_repeats, with_spread
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.parameter_groups import parameter_groups
@@ -93,7 +93,7 @@ class DetectionLoss(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=percentiles_of(options.backbone))
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")

@@ -19,7 +19,7 @@ class PatchSource(StoreSource):
     """
 
     def __init__(self, source: StoreSource):
-        self.store, self.path, self.files = source.store, source.path, source.files
+        self.store, self.path, self._micrographs = source.store, source.path, source.names
         self.side = source.store.patch_size
         self.preparation = source.preparation | {"patch_size": self.side}
         entries = source.store.patch_entries
@@ -37,7 +37,7 @@ class PatchSource(StoreSource):
     def names(self) -> list[str]:
         """The micrograph's path and the patch's corner in the store."""
         places = zip(self.micrograph_of, self._corners, strict=True)
-        return [f"{self.files[micrograph]} at x={x} y={y}" for micrograph, (y, x) in places]
+        return [f"{self._micrographs[micrograph]} at x={x} y={y}" for micrograph, (y, x) in places]
 
     @cached_property
     def sha256s(self) -> list[str]:
@@ -51,11 +51,14 @@ class PatchSource(StoreSource):
         """A patch, uint8 `[side, side]`, and its pixel size in nm, None when unknown."""
         return self.store.read_patch(index), self._pixel_size_nm(self.micrograph_of[index])
 
+    def micrograph_name(self, index: int) -> str:
+        return self._micrographs[self.micrograph_of[index]]
+
     def read_micrograph(self, index: int) -> np.ndarray:
         """The micrograph that a patch was cut from, uint8 `[H, W]`."""
         return self.store.read(self.micrograph_of[index])
 
     def place(self, index: int) -> Place:
         y, x = map(int, self._corners[index])
-        whole = super().place(self.micrograph_of[index])
-        return Place(whole.file, x, y, whole.scale, whole.pixel_size_nm)
+        scale, pixel_size_nm = self.preparation["scale"], self._pixel_size_nm(self.micrograph_of[index])
+        return Place(self.micrograph_name(index), x, y, scale, pixel_size_nm and pixel_size_nm * scale)

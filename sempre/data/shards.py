@@ -113,8 +113,8 @@ class ShardedStore(Store):
         for shard in self.shards:
             if shard.patch_size != self.patch_size:
                 raise InputError(
-                    f"{shard.path} has patches of {shard.patch_size} px, {self.shards[0].path} of {self.patch_size} px: "
-                    "prepare all shards of a store alike"
+                    f"{shard.path} was prepared with patch_size={shard.patch_size}, {self.shards[0].path} with "
+                    f"{self.patch_size}: prepare all shards of a store alike"
                 )
         entries = [shard.patch_entries for shard in self.shards]
         starts = self._ends - [len(shard) for shard in self.shards]

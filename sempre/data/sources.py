@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.label_rule import LabelRule, as_codes
+from sempre.data.label_rule import LabelRule, as_codes, label_rule
 from sempre.data.shards import open_store
 from sempre.data.store import Store
 from sempre.errors import InputError
@@ -33,7 +33,7 @@ class Place:
 
     def in_file(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes `[..., 4]` (x0, y0, x1, y1 in px of the image) in px of the file."""
-        return (boxes + [self.x, self.y, self.x, self.y]) / self.scale
+        return (boxes + np.array([self.x, self.y, self.x, self.y])) / self.scale
 
 
 class FolderSource:
@@ -76,12 +76,15 @@ class FolderSource:
         grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
         return grey, micrograph.pixel_size_nm
 
+    def micrograph_name(self, index: int) -> str:
+        """The path of the micrograph that an image is, or was cut from, relative to the folder."""
+        return self.names[index]
+
     def place(self, index: int) -> Place:
-        """Where a micrograph lies: it is the whole of its file, which is read for its pixel size where it has not
-        been."""
+        """Where a micrograph lies: it is the whole of its file, which is read if its pixel size is not known yet."""
         if index not in self._pixel_sizes_nm:
             self._pixel_sizes_nm[index] = read_micrograph(self.files[index]).pixel_size_nm
-        return Place(self.names[index], pixel_size_nm=self._pixel_sizes_nm[index])
+        return Place(self.micrograph_name(index), pixel_size_nm=self._pixel_sizes_nm[index])
 
 
 class StoreSource:
@@ -92,19 +95,14 @@ class StoreSource:
         if label_of is None:
             self.labels, self.label_names = store.entries.label, store.labels
         else:
-            self.labels, self.label_names = as_codes([label_of(name) for name in self.files])
+            self.labels, self.label_names = as_codes([label_of(name) for name in self.names])
 
     def __len__(self) -> int:
         return len(self.store)
 
     @cached_property
-    def files(self) -> list[str]:
-        """The micrographs' paths, relative to the folder that was prepared."""
-        return [self.store.file_of(index) for index in range(len(self.store))]
-
-    @property
     def names(self) -> list[str]:
-        return self.files
+        return [self.store.file_of(index) for index in range(len(self.store))]
 
     @cached_property
     def sha256s(self) -> list[str]:
@@ -113,9 +111,12 @@ class StoreSource:
     def read(self, index: int) -> tuple[np.ndarray, float | None]:
         return self.store.read(index), self._pixel_size_nm(index)
 
+    def micrograph_name(self, index: int) -> str:
+        return self.names[index]
+
     def place(self, index: int) -> Place:
         scale, pixel_size_nm = self.preparation["scale"], self._pixel_size_nm(index)
-        return Place(self.files[index], 0, 0, scale, pixel_size_nm and pixel_size_nm * scale)
+        return Place(self.micrograph_name(index), 0, 0, scale, pixel_size_nm and pixel_size_nm * scale)
 
     def _pixel_size_nm(self, index: int) -> float | None:
         pixel_size_nm = float(self.store.entries.pixel_size_nm[index])
@@ -123,15 +124,17 @@ class StoreSource:
 
 
 def open_source(
-    path: str | Path, percentiles: tuple[float, float] = (1.0, 99.0), label_of: LabelRule | None = None
+    path: str | Path, percentiles: tuple[float, float] = (1.0, 99.0), labels_from: str = "auto", labels_csv: str = ""
 ) -> FolderSource | StoreSource:
     """The micrographs at `path`: a store, shards of one, or a folder of files (its `images/` where it has labels too).
 
-    `percentiles` hold for files; a store has its own.
+    `percentiles` hold for files; a store has its own. Labels come from what `sempre.data.label_rule` knows; with `auto`
+    from the store, or from the folder's sub-folders.
 
     Raises:
-        InputError: when there are none.
+        InputError: when there are none, and as `label_rule`.
     """
+    label_of = None if labels_from == "auto" else label_rule(labels_from, labels_csv)
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.h5")):
         return FolderSource(
