@@ -44,14 +44,16 @@ class Task:
     query_labels: np.ndarray
 
 
-def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """What `score` says of each backbone's tasks: `{backbone: {"<task>: <figure>": value}}`.
+def score_backbones(
+    options: TaskOptions, score: Callable[[Task], Mapping[str, float]]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """What `score` says of each backbone's tasks, `{backbone: {"<task>: <figure>": value}}`, and where it is read out.
 
     Raises:
         InputError: when there are no tasks, or a side of the split has no cell or label to tell apart.
     """
     encoders = [open_encoder(backbone, layer=options.layer, seed=options.seed) for backbone in options.backbones]
-    return {
+    rows = {
         encoder.name: {
             f"{task.name}: {figure}": value
             for task in make_tasks(encoder, options)
@@ -59,6 +61,7 @@ def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, f
         }
         for encoder in encoders
     }
+    return rows, {encoder.name: encoder.read_out for encoder in encoders}
 
 
 def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
