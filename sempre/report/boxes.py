@@ -11,23 +11,22 @@ LINE = 2  # px
 DARK = (20, 20, 20)  # beside the lines, which bright ground would swallow
 
 
-def draw_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, together: bool = True) -> np.ndarray:
     """A micrograph uint8 `[H, W]` as a picture uint8 `[h, w, 3]` with boxes `[P, 4]` (x0, y0, x1, y1 in its px).
 
-    What they cover together has one yellow outline, within it the first box, the strongest, a vermillion one: lines
-    between neighbours would hide what lies there.
+    The first box has a vermillion outline. What all cover together has a yellow one, for lines between neighbours would
+    hide what lies there; unless `together`, each has its own.
     """
     scale = SIDE / max(pixels.shape)
     height, width = (max(1, round(side * scale)) for side in pixels.shape)
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
     drawn = np.array(picture)
-    covered = _covered(boxes * scale, (height, width))
-    first = _covered(boxes[:1] * scale, (height, width))
-    outline, strongest = _inner_edge(covered), _inner_edge(first)
-    halo = ndimage.binary_dilation(outline | strongest, iterations=1)
-    drawn[halo] = DARK
-    drawn[outline] = YELLOW
-    drawn[strongest] = VERMILLION
+    groups = [boxes] if together else [boxes[[position]] for position in range(len(boxes))]
+    outlines = [_inner_edge(_covered(group * scale, (height, width))) for group in (*groups, boxes[:1])]
+    drawn[ndimage.binary_dilation(np.any(outlines, axis=0))] = DARK
+    for outline in outlines:
+        drawn[outline] = YELLOW
+    drawn[outlines[-1]] = VERMILLION
     return drawn
 
 

@@ -178,7 +178,7 @@ def patches_drawn(images: Images, strangest: int, drawn: int) -> list[str]:
         corners = np.array([(place.x, place.y) for place in map(source.place, positions)])
         boxes = np.concatenate([corners, corners + side], axis=1)
         caption = f"{len(positions)} of {source.micrograph_name(positions[0])}"
-        pictures.append(picture(draw_boxes(source.read_micrograph(positions[0]), boxes), caption))
+        pictures.append(picture(draw_boxes(source.read_micrograph(positions[0]), boxes, together=False), caption))
     return [
         subheading("Where the strangest patches lie"),
         paragraph(f"Of the {strangest} strangest patches those of each micrograph; in red its strangest."),

@@ -70,8 +70,11 @@ def write_evaluation_report(
         paragraph(
             "kNN and linear probe: share of cells told right as particle or background, 0.5 by guessing. "
             f"Prototypes: masks from {prototypes['points_used']} points of each sort ({prototypes['threshold']}), and "
-            "AJI+ of the instances that a watershed makes of them. Clusters: two in each micrograph, no labels. For "
-            f"comparison: Otsu's threshold and a watershed give AJI+ {reference:.3f}, clusters of grey values IoU {grey:.3f}."
+            "AJI+ of the instances that a watershed makes of them. Clusters: two in each micrograph, no labels."
+        ),
+        paragraph(
+            f"For comparison: Otsu's threshold and a watershed give AJI+ {reference:.3f}, clusters of grey values IoU "
+            f"{grey:.3f}."
         ),
         linked(
             {
