@@ -26,8 +26,8 @@ def strongest(cells: np.ndarray, k: int) -> np.ndarray:
 def top_k_mean(cells: np.ndarray, k: int) -> np.ndarray:
     """Mean `[C]` of the `k` cells of largest L2 norm, of `[..., C]`; of equal norms the first.
 
-    Cells that show something have larger norms than the substrate's, so this finds what a mask would. With k as large
-    as the number of cells it is the mean.
+    The norm stands in for a mask, which is true of networks that give what they find salient larger norms. With k as
+    large as the number of cells it is the mean.
 
     Raises:
         InputError: as `strongest`.
