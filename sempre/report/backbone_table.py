@@ -71,8 +71,8 @@ def write_backbone_table(
 def fine_tuned_scores(backbones: Mapping[str, object], runs: Path) -> dict[str, float]:
     """Mean AJI+ of the fine-tuned runs under `runs` that began from each backbone, where there is one.
 
-    `random:<architecture>` is what `backbone=none` of that architecture began from. Of several runs the best counts,
-    and `@<layer>` behind a name, for a whole network is fine-tuned, does not.
+    `random:<architecture>` is what `backbone=none` of that architecture began from. Of several runs the best counts.
+    The layer behind an @ makes no difference, for fine-tuning takes the whole network.
     """
     scores: dict[str, float] = {}
     for config in sorted(runs.rglob("config.yaml")):
