@@ -26,7 +26,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.volumes import labelled_slices
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract
+from sempre.embeddings.extract import extract, file_percentiles
 from sempre.embeddings.maps import plane
 from sempre.embeddings.prototype_study import (
     Micrographs,
@@ -74,15 +74,16 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     folder = Path("runs") / options.name
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    percentiles = file_percentiles(options, encoder)
     if options.slices:
-        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel)
+        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel, percentiles)
     else:
-        labelled = LabelledSet(options.data)
+        labelled = LabelledSet(options.data, percentiles=percentiles)
     train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
     used = np.union1d(train, validation)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
     with extract(labelled_source(labelled, used), encoder, options) as embeddings:

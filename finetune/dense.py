@@ -42,7 +42,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.metrics import aji_plus, with_spread
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, timm_weights_name
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
@@ -119,7 +119,7 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
     sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
@@ -185,11 +185,11 @@ def train(
     )
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
-        renders = LabelledSet(options.renders)
+        renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
         sources.append(cut(renders, np.arange(len(renders))))
         shares.append(options.render_share)
     if options.further:
-        further = LabelledSet(options.further)
+        further = LabelledSet(options.further, percentiles=labelled.percentiles)
         sources.append(cut(further, further.split(options.validation_fraction, options.split_seed)[0]))
         shares.append(options.further_share)
     shares[0] -= sum(shares[1:])
@@ -279,6 +279,13 @@ def weights_source(options: Options) -> str:
     if options.backbone == "imagenet":
         return timm_weights_name(options.architecture, options.imagenet_weights or None)
     return options.start or options.backbone
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    if options.start:
+        return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
+    return percentiles_of(options.backbone)
 
 
 def dense_options(options: Options) -> DenseOptions:

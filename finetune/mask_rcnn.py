@@ -30,7 +30,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import with_spread
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, timm_weights_name
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.parameter_groups import parameter_groups
@@ -100,7 +100,7 @@ class DetectionLoss(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=percentiles_of(options.backbone))
     sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
