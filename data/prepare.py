@@ -12,12 +12,10 @@ folder alone, not on the number of workers.
 With `shard=` it holds one part of the files, so that several machines prepare a folder of shards, read as one store.
 """
 
-import csv
 import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.intake import Intake, Skipped
+from sempre.data.label_rule import label_rule
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
 from sempre.images import find_micrographs
@@ -54,7 +53,7 @@ def main() -> None:
         raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
     if not 0 < options.scale <= 16:
         raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
-    label_of = label_rule(options)
+    label_of = label_rule(options.labels_from, options.labels_csv)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]
     if options.shard:
@@ -105,24 +104,6 @@ def part_of(paths: list[str], shard: str) -> list[str]:
     if not part:
         raise InputError(f"shard={shard} would be empty, there are {len(paths)} files: make fewer shards")
     return part
-
-
-def label_rule(options: Options) -> Callable[[str], str | None]:
-    """What gives a file's label from its path relative to the folder."""
-    if options.labels_from == "none":
-        return lambda path: None
-    if options.labels_from == "prefix":
-        return lambda path: Path(path).stem.split("_")[0] if "_" in Path(path).stem else None
-    if options.labels_from == "folder":
-        return lambda path: Path(path).parent.name or None
-    if options.labels_from != "csv":
-        raise InputError(f"labels_from={options.labels_from} is unknown: choose none, prefix, folder or csv")
-    try:
-        with Path(options.labels_csv).open(newline="", encoding="utf-8") as file:
-            labels = {name.strip(): label.strip() for name, label in (row for row in csv.reader(file) if row)}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"labels_csv={options.labels_csv} is no file of rows file,label: {error}") from error
-    return lambda path: labels.get(path, labels.get(Path(path).name))
 
 
 def unchanged(file: Path, stored: tuple[int, int, str] | None) -> bool:

@@ -14,7 +14,7 @@ the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kep
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from sempre.data.volumes import VolumeSource, open_slices
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.points import Clicks, read_clicks
 from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
 from sempre.embeddings.thresholds import RULES
@@ -56,7 +56,6 @@ class Options(ExtractionOptions):
     smallest: int = 30  # instances of fewer px are dropped
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
     channel: int = 0  # of a volume
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     seed: int = 0  # of several prototypes and of random weights
 
 
@@ -66,11 +65,13 @@ def main() -> None:
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
-    source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles))
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    percentiles = file_percentiles(options, encoder)
+    source = open_slices(options.images, options.slices, options.channel, percentiles)
     stems = output_stems(source, options)
     clicked = clicked_positions(clicks, source, options)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
-    settings = {"encoder_checksum": encoder.checksum} | {name: getattr(options, name) for name in SIZES}
+    settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
+    settings |= {name: getattr(options, name) for name in SIZES}
     support = None if clicks else load_support(options.prototypes, settings)
     with extract(source, encoder, options) as embeddings:
         if support is None:
@@ -104,8 +105,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
     if not options.clicks and not options.prototypes:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
 

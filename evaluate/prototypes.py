@@ -26,7 +26,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.volumes import labelled_slices
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract
+from sempre.embeddings.extract import extract, file_percentiles
 from sempre.embeddings.maps import plane
 from sempre.embeddings.prototype_study import (
     Micrographs,
@@ -65,7 +65,7 @@ class Options(PrototypeOptions):
     slices: int = 0  # evenly spaced ones of each volume; 0: data holds micrographs
     channel: int = 0  # of the volumes
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
 
@@ -74,15 +74,16 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     folder = Path("runs") / options.name
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    percentiles = file_percentiles(options, encoder)
     if options.slices:
-        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel)
+        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel, percentiles)
     else:
-        labelled = LabelledSet(options.data)
+        labelled = LabelledSet(options.data, percentiles=percentiles)
     train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
     used = np.union1d(train, validation)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
     with extract(labelled_source(labelled, used), encoder, options) as embeddings:

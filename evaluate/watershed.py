@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.config import read_options
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
 from sempre.errors import run_command
@@ -19,9 +20,10 @@ from sempre.images.watershed import otsu_watershed
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "watershed"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     smoothing: float = 1.0  # deviation of the Gaussian before the threshold, px
     distance: int = 7  # smallest distance between two particles' centres, px
     smallest: int = 30  # instances of fewer px are dropped
@@ -30,12 +32,14 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     labelled = LabelledSet(options.data)
+    groups = read_groups(options.groups, labelled.paths)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     summary = score_untrained(
         labelled,
         validation,
         lambda pixels: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
+        groups,
     )
     print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
 

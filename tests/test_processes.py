@@ -56,7 +56,7 @@ def interrupted(command: list[str]) -> tuple[int, str, str]:
 
     while process.poll() is None and not has_worker():
         time.sleep(0.002)
-    time.sleep(0.2)  # it imports now, which is when it would print a traceback
+    time.sleep(1)  # it imports now, which is when it would print a traceback
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate()
     return process.returncode, stdout, stderr

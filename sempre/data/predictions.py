@@ -1,7 +1,7 @@
 """Predictions on a labelled set: written as label images, scored against the labels."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.labelled import LabelledMicrograph, LabelledSet
+from sempre.data.run_summary import summarise_run
 from sempre.files import write_json
 from sempre.images import encode_rle, write_labels
 from sempre.metrics import (
@@ -18,7 +19,6 @@ from sempre.metrics import (
     mask_overlap,
     score_sample,
     summarise,
-    summarise_repeats,
 )
 
 
@@ -74,16 +74,22 @@ def predict_and_score(
 
 
 def score_untrained(
-    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
+    dataset: LabelledSet,
+    indices: Iterable[int],
+    predict: Callable[[np.ndarray], Prediction],
+    folder: Path,
+    groups: Mapping[str, str] | None = None,
 ) -> dict:
     """Score a method that learns nothing here, as `predict_and_score` does; `folder` becomes a run's of one repeat.
+
+    With `groups`, of each micrograph by its name, they are scored apart too.
 
     Returns:
         The summary over the micrographs.
     """
     scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions")
     write_json(folder / "repeat-0/summary.json", scores)
-    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
+    write_json(folder / "summary.json", summarise_run([scores], groups))
     return scores["summary"]
 
 

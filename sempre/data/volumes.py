@@ -102,7 +102,13 @@ def open_slices(
     return source
 
 
-def labelled_slices(folder: str | Path, out: str | Path, slices: int, channel: int = 0) -> LabelledSet:
+def labelled_slices(
+    folder: str | Path,
+    out: str | Path,
+    slices: int,
+    channel: int = 0,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+) -> LabelledSet:
     """Evenly spaced slices of the volumes in `folder/images`, with their labels, as a labelled set in `out`.
 
     Label volumes lie in `folder/labels` or `folder/segmaps` under the same stems and have the same shape.
@@ -112,7 +118,7 @@ def labelled_slices(folder: str | Path, out: str | Path, slices: int, channel: i
             all, for a comparison needs two.
     """
     folder, out = Path(folder), Path(out)
-    source = VolumeSource(find_micrographs(folder / "images"), slices, channel)
+    source = VolumeSource(find_micrographs(folder / "images"), slices, channel, percentiles)
     if len(source) < 2:
         volume, _ = source.slice_of(0)
         raise InputError(
@@ -131,7 +137,7 @@ def labelled_slices(folder: str | Path, out: str | Path, slices: int, channel: i
         pixels, pixel_size_nm = source.read(index)
         write_labels(out / f"labels/{name}.tif", ids)
         write_micrograph(out / f"images/{name}.tif", pixels, pixel_size_nm)
-    return LabelledSet(out)
+    return LabelledSet(out, percentiles=percentiles)
 
 
 def _label_volume(folder: Path, volume: Volume) -> Volume:

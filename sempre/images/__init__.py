@@ -3,6 +3,7 @@
 from sempre.images.information_bar import crop_information_bar, find_information_bar
 from sempre.images.instances import (
     decode_rle,
+    draw_ellipses,
     encode_rle,
     instance_boxes,
     paint_instances,
@@ -16,6 +17,7 @@ __all__ = [
     "Micrograph",
     "crop_information_bar",
     "decode_rle",
+    "draw_ellipses",
     "encode_rle",
     "find_information_bar",
     "find_micrographs",
