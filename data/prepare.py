@@ -32,7 +32,7 @@ from sempre.config import read_options
 from sempre.data.intake import Intake, Skipped
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
-from sempre.images import find_micrographs
+from sempre.images import check_percentiles, find_micrographs
 
 
 @dataclass
@@ -54,8 +54,7 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     folder, store = Path(options.images), Path(options.store)
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
+    percentiles = check_percentiles(options.percentiles)
     if not 0 < options.scale <= 16:
         raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
     label_of = label_rule(options)
@@ -64,7 +63,7 @@ def main() -> None:
     if options.shard:
         paths = part_of(paths, options.shard)
     workers = options.workers or os.cpu_count()
-    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar, options.scale)
+    intake = Intake(folder, percentiles, options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(

@@ -14,7 +14,7 @@ the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kep
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from sempre.embeddings.prototypes import SIZES, Support, load_support, prototype
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
+from sempre.images import MICROGRAPH_SUFFIXES, check_percentiles, read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
 from sempre.report.prototypes import draw_heat_map
@@ -56,7 +56,6 @@ class Options(ExtractionOptions):
     smallest: int = 30  # instances of fewer px are dropped
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
     channel: int = 0  # of a volume
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     seed: int = 0  # of several prototypes and of random weights
 
 
@@ -66,7 +65,7 @@ def main() -> None:
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
-    source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles))
+    source = open_slices(options.images, options.slices, options.channel, check_percentiles(options.percentiles))
     stems = output_stems(source, options)
     clicked = clicked_positions(clicks, source, options)
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
@@ -104,8 +103,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
     if not options.clicks and not options.prototypes:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
 

@@ -38,6 +38,7 @@ from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.tiles import TileSource
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
+from sempre.images import check_percentiles
 from sempre.images.watershed import split_touching
 from sempre.metrics import dice, hd95, iou
 from sempre.report.backbone_table import print_table
@@ -84,7 +85,7 @@ class Arm:
 def main() -> None:
     options = read_options(Options)
     check(options)
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")

@@ -29,6 +29,7 @@ from sempre.embeddings.pooling import TOP, pool
 from sempre.embeddings.quality import separation
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
+from sempre.images import check_percentiles
 from sempre.pretraining.collapse import rank_me
 from sempre.report.discovery import Images, write_discovery_report
 
@@ -53,7 +54,7 @@ class Options(ExtractionOptions):
 def main() -> None:
     options = read_options(Options)
     folder = Path("runs") / options.name
-    source = open_source(options.images)
+    source = open_source(options.images, check_percentiles(options.percentiles))
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     with extract(source, encoder, options) as embeddings:
         vectors = pooled(source, embeddings, options)

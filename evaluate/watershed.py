@@ -5,13 +5,14 @@
 Takes the same split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
 from sempre.errors import run_command
+from sempre.images import check_percentiles
 from sempre.images.watershed import otsu_watershed
 
 
@@ -22,6 +23,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     smoothing: float = 1.0  # deviation of the Gaussian before the threshold, px
     distance: int = 7  # smallest distance between two particles' centres, px
     smallest: int = 30  # instances of fewer px are dropped
@@ -29,7 +31,7 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     summary = score_untrained(
         labelled,

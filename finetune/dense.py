@@ -37,6 +37,7 @@ from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.images import check_percentiles
 from sempre.metrics import aji_plus, summarise_repeats, with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
@@ -70,6 +71,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
@@ -110,7 +112,7 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -165,7 +167,7 @@ def train(
     )
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
-        renders = LabelledSet(options.renders)
+        renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
         sources.append(cut(renders, np.arange(len(renders))))
         shares = [1 - options.render_share, options.render_share]
     crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class ExtractionOptions:
     scale: float = 1.0  # micrographs are embedded at this many times their size; 1 keeps their own resolution
     size: int = 0  # or: the longer side that all are resized to, px
     pixel_size_nm: float = 0.0  # or: the pixel size that all are brought to, nm
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     batch: int = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
     workers: int = -1  # processes that read micrographs; -1: none on a CPU, which they would compete for, 8 on a GPU
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32

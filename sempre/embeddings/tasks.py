@@ -15,6 +15,7 @@ from sempre.embeddings.encoder import Encoder, open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract
 from sempre.embeddings.pooling import pool
 from sempre.errors import InputError
+from sempre.images import check_percentiles
 
 
 @dataclass(kw_only=True)
@@ -79,7 +80,7 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     sides = [seeded_subset(side, options.micrographs, options.seed) for side in sides]
     source = labelled_source(labelled, np.concatenate(sides))
@@ -92,7 +93,7 @@ def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
 
 def image_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Labels of images, each a pooled vector; those without a label are left out."""
-    source = open_source(options.images)
+    source = open_source(options.images, check_percentiles(options.percentiles))
     with extract(source, encoder, options) as embeddings:
         vectors = np.stack([pool(embeddings[sha256], options.pooling) for sha256 in source.sha256s])
     asked = split(source.sha256s, options.validation_fraction, options.split_seed)

@@ -8,12 +8,19 @@ from sempre.images.instances import (
     paint_instances,
 )
 from sempre.images.label_images import read_labels, write_label_png, write_labels
-from sempre.images.normalise import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.images.normalise import (
+    check_percentiles,
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    to_uint8,
+)
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
     "MICROGRAPH_SUFFIXES",
     "Micrograph",
+    "check_percentiles",
     "crop_information_bar",
     "decode_rle",
     "encode_rle",
