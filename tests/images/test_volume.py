@@ -28,6 +28,7 @@ def test_slices_and_channels(tmp_path, kind):
     volume = open_volume(path)
     assert (volume.slices, volume.channels, volume.shape) == (5, 2, (8, 9))
     assert volume.pixel_size_nm == pytest.approx(50.0)
+    assert volume.slice_distance_nm == pytest.approx(200.0)
     for position in range(5):
         for channel in range(2):
             np.testing.assert_array_equal(volume.read(position, channel), STACK[position, channel])

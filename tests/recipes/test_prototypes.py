@@ -46,8 +46,9 @@ def test_the_evaluation_of_volumes_writes_what_other_methods_write(labelled_set,
     assert len(samples) == summary["validation"] == 12 - summary["train"]
     assert {file.stem for file in (folder / "repeat-0/predictions").iterdir()} == set(samples)
     assert summary["scores"]["aji_plus"]["mean"] == pytest.approx(summary["repeats"][0]["summary"]["aji_plus"])
-    assert list(summary["points"]) == ["1", "2", "5", "10", "20", "50"]
+    assert list(summary["points"]) == ["1", "2", "5", "10", "20", "25", "50"]
     assert all(set(scores) == {"dice", "iou", "hd95_px"} for scores in summary["masks"].values())
+    assert {"8", "9", "10", "11", "12", "13", "14"} < set(summary["percent"]), "fine where it is best"
     assert summary["masks"]["top"]["dice"] == pytest.approx(summary["percent"]["10"]["dice"])
 
     dice, of = np.array(summary["transfer"]["dice"]), np.array(summary["transfer"]["samples"])
