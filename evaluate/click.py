@@ -9,11 +9,16 @@
 `out` is a labelled set: `images/` and `labels/`, label images that napari and ImageJ open. Correct them and fine-tune:
 python finetune/mask_rcnn.py data=clicked. `overlays/` and `heatmaps/` are for looking at; `cvat/annotations.json` is
 the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kept, and used again without `clicks=`.
+
+A volume is besides one label volume, `volumes/<name>.ome.tif`, in which instances of neighbouring slices that lie on
+each other are one object; `volumes/<name>.csv` holds the objects' volumes and surfaces. With `instances=false` what is
+sought is one structure, not many particles, and is measured as a whole. Slices are read one by one.
 """
 
+import csv
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +40,11 @@ from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import MICROGRAPH_SUFFIXES, check_percentiles, read_labels, write_labels
+from sempre.images.linking import link_slices
+from sempre.images.solids import Solids, measure_solids
+from sempre.images.volume import Volume
 from sempre.images.watershed import split_touching
-from sempre.images.write import write_micrograph
+from sempre.images.write import write_label_volume, write_micrograph
 from sempre.report.prototypes import draw_heat_map
 
 
@@ -52,10 +60,14 @@ class Options(ExtractionOptions):
     weight: float = 0.8  # of negative prototypes
     threshold: str = "otsu"  # top, otsu, mixture or clicks
     percent: float = 10.0  # of a micrograph that threshold=top takes
+    instances: bool = True  # touching ones are split; false: one structure, as bone is
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume
+    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: int = 0  # first slices of a volume that are left out, and as many of the last
+    least_iou: float = 0.25  # of instances of neighbouring slices that are one object
+    slice_distance_nm: float = 0.0  # from slice to slice of a volume; 0: as its file says
     seed: int = 0  # of several prototypes and of random weights
 
 
@@ -65,7 +77,8 @@ def main() -> None:
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
-    source = open_slices(options.images, options.slices, options.channel, check_percentiles(options.percentiles))
+    percentiles = check_percentiles(options.percentiles)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, options.skip)
     stems = output_stems(source, options)
     clicked = clicked_positions(clicks, source, options)
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
@@ -84,7 +97,7 @@ def main() -> None:
         for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
             heat_map = model.heat_map(embeddings[source.sha256s[index]])
             mask = model.mask(heat_map, options.threshold, options.percent)
-            labels = split_touching(mask, options.distance, options.smallest)
+            labels = split_touching(mask, options.distance, options.smallest) if options.instances else mask.astype(int)
             pixels, pixel_size_nm = source.read(index)
             write_image(source, index, out / "images", stem)
             write_labels(out / f"labels/{stem}.tif", labels)
@@ -95,6 +108,10 @@ def main() -> None:
     names = {file.stem: file.name for file in (out / "images").iterdir()}
     labelled = ((names[stem], read_labels(out / f"labels/{stem}.tif")) for stem in stems)
     write_coco(out / "cvat/annotations.json", labelled)
+    if isinstance(source, VolumeSource):
+        for volume, indices in source.volumes():
+            positions = [source.slice_of(index)[1] for index in indices]
+            label_volume(volume, positions, [stems[index] for index in indices], out, options)
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
 
 
@@ -142,6 +159,51 @@ def clicked_support(
         except InputError as error:
             raise InputError(f"{source.names[index]}: {error}") from None
     return Support(*(np.concatenate([getattr(one, side) for one in supports]) for side in ("positive", "negative")))
+
+
+def label_volume(volume: Volume, positions: list[int], stems: list[str], out: Path, options: Options) -> None:
+    """The label images of a volume's slices at `positions` as one label volume, and a table of its objects."""
+
+    def slices(describe: str) -> Iterator[np.ndarray]:
+        for stem in tqdm(stems, desc=describe, unit="slice"):
+            yield read_labels(out / f"labels/{stem}.tif")
+
+    linked = link_slices(slices("linking slices"), options.least_iou)
+    count = max(int(objects.max()) for objects in linked)
+    # Of a share of the slices, each stands for those between it and the next.
+    spacing = (volume.slices - 2 * options.skip) / len(positions)
+    distance_nm = options.slice_distance_nm or volume.slice_distance_nm
+    distance_nm = distance_nm * spacing if distance_nm else None
+    known = bool(volume.pixel_size_nm and distance_nm)
+    voxel_um = (distance_nm / 1e3, *[volume.pixel_size_nm / 1e3] * 2) if known else (1.0, 1.0, 1.0)
+
+    def relabelled(describe: str) -> Iterator[np.ndarray]:
+        return (objects[labels] for objects, labels in zip(linked, slices(describe), strict=True))
+
+    (out / "volumes").mkdir(exist_ok=True)
+    name = volume.path.stem.removesuffix(".ome")
+    sizes = (volume.pixel_size_nm, distance_nm)
+    shape = (len(positions), *volume.shape)
+    write_label_volume(out / f"volumes/{name}.ome.tif", relabelled("writing the volume"), shape, count, *sizes)
+    solids = measure_solids(relabelled("measuring"), count, voxel_um)
+    write_solids(out / f"volumes/{name}.csv", solids, positions, known)
+    share = solids.voxels.sum() / np.prod(shape, dtype=np.int64)
+    if known:
+        total = f"{solids.volume.sum():.4g} µm³ with {solids.surface.sum():.4g} µm² of surface"
+    else:
+        total = f"{solids.voxels.sum()} voxels (the file does not say how large they are: no volume or surface)"
+    print(f"{name}: {count} objects, {share:.1%} of the volume, {total}")
+
+
+def write_solids(path: Path, solids: Solids, positions: list[int], known: bool) -> None:
+    """The table of a volume's objects; volume and surface stay empty where the voxels' size is not known."""
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "voxels", "volume_um3", "surface_um2", "first_slice", "last_slice", "touches_border"])
+        for index in range(len(solids.voxels)):
+            sizes = [f"{values[index]:.6g}" if known else "" for values in (solids.volume, solids.surface)]
+            ends = [positions[values[index]] for values in (solids.first, solids.last)]
+            writer.writerow([index + 1, solids.voxels[index], *sizes, *ends, int(solids.touches[index])])
 
 
 def write_image(source: FolderSource | StoreSource | VolumeSource, index: int, folder: Path, stem: str) -> None:

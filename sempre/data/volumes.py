@@ -91,6 +91,13 @@ class VolumeSource:
         """The volume that a micrograph is a slice of, and the slice's number."""
         return self._slices[index]
 
+    def volumes(self) -> list[tuple[Volume, list[int]]]:
+        """Each volume, and which micrographs are its slices, from the first slice to the last."""
+        owners = {number: [] for number in range(len(self.label_names))}
+        for index, number in enumerate(self.labels):
+            owners[int(number)].append(index)
+        return [(self._slices[indices[0]][0], indices) for indices in owners.values()]
+
     def _sha256(self, index: int) -> str:
         volume, position = self._slices[index]
         pixels = volume.read(position, self.channel)
