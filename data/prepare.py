@@ -11,7 +11,6 @@ and it goes on where it was. The store's contents depend on the folder alone, no
 With `shard=` it holds one part of the files, so that several machines prepare a folder of shards, read as one store.
 """
 
-import csv
 import json
 import multiprocessing
 import os
@@ -19,7 +18,7 @@ import signal
 import threading
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -30,9 +29,10 @@ from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.intake import Intake, Skipped
+from sempre.data.label_rule import label_rule
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
-from sempre.images import check_percentiles, find_micrographs
+from sempre.images import find_micrographs, percentile_range
 
 
 @dataclass
@@ -54,10 +54,10 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     folder, store = Path(options.images), Path(options.store)
-    percentiles = check_percentiles(options.percentiles)
+    percentiles = percentile_range(options.percentiles)
     if not 0 < options.scale <= 16:
         raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
-    label_of = label_rule(options)
+    label_of = label_rule(options.labels_from, options.labels_csv)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]
     if options.shard:
@@ -108,24 +108,6 @@ def part_of(paths: list[str], shard: str) -> list[str]:
     if not part:
         raise InputError(f"shard={shard} would be empty, there are {len(paths)} files: make fewer shards")
     return part
-
-
-def label_rule(options: Options) -> Callable[[str], str | None]:
-    """What gives a file's label from its path relative to the folder."""
-    if options.labels_from == "none":
-        return lambda path: None
-    if options.labels_from == "prefix":
-        return lambda path: Path(path).stem.split("_")[0] if "_" in Path(path).stem else None
-    if options.labels_from == "folder":
-        return lambda path: Path(path).parent.name or None
-    if options.labels_from != "csv":
-        raise InputError(f"labels_from={options.labels_from} is unknown: choose none, prefix, folder or csv")
-    try:
-        with Path(options.labels_csv).open(newline="", encoding="utf-8") as file:
-            labels = {name.strip(): label.strip() for name, label in (row for row in csv.reader(file) if row)}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"labels_csv={options.labels_csv} is no file of rows file,label: {error}") from error
-    return lambda path: labels.get(path, labels.get(Path(path).name))
 
 
 def unchanged(file: Path, stored: tuple[int, int, str] | None) -> bool:

@@ -33,13 +33,13 @@ from sempre.data.volumes import VolumeSource, open_slices
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.points import Clicks, read_clicks
 from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import MICROGRAPH_SUFFIXES, check_percentiles, read_labels, write_labels
+from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
 from sempre.images.linking import link_slices
 from sempre.images.solids import Solids, measure_solids
 from sempre.images.volume import Volume
@@ -77,12 +77,13 @@ def main() -> None:
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
-    percentiles = check_percentiles(options.percentiles)
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    percentiles = file_percentiles(options, encoder)
     source = open_slices(options.images, options.slices, options.channel, percentiles, options.skip)
     stems = output_stems(source, options)
     clicked = clicked_positions(clicks, source, options)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
-    settings = {"encoder_checksum": encoder.checksum} | {name: getattr(options, name) for name in SIZES}
+    settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
+    settings |= {name: getattr(options, name) for name in SIZES}
     support = None if clicks else load_support(options.prototypes, settings)
     with extract(source, encoder, options) as embeddings:
         if support is None:

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from sempre.data.samples import seeded_subset
 from sempre.embeddings.attention import class_attention
 from sempre.embeddings.clusters import RULES, best_iou, cluster_image, foreground
 from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.extract import ExtractionOptions
+from sempre.embeddings.extract import ExtractionOptions, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.grid import Grid
 from sempre.embeddings.pixel_features import grey_features, token_features
@@ -38,7 +39,6 @@ from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.tiles import TileSource
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
-from sempre.images import check_percentiles
 from sempre.images.watershed import split_touching
 from sempre.metrics import dice, hd95, iou
 from sempre.report.backbone_table import print_table
@@ -85,7 +85,7 @@ class Arm:
 def main() -> None:
     options = read_options(Options)
     check(options)
-    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
+    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, None))
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -98,12 +98,19 @@ def main() -> None:
     save_options(options, folder / "config.yaml")
 
     # Clusters of grey values, then of grey values and each backbone's cells.
-    tiles = TileSource(labelled_source(labelled, validation), options, options.tile)
+    # Each backbone sees grey values normalised as in its pretraining.
+    @cache
+    def tiles_of(percentiles: tuple[float, float]) -> TileSource:
+        seen = LabelledSet(options.data, percentiles=percentiles)
+        return TileSource(labelled_source(seen, validation), options, options.tile)
+
+    tiles = tiles_of(labelled.percentiles)
     grey = [grey_features(tiles.micrograph(index), options.smoothing) for index in range(len(validation))]
     arms = [cluster_arm(GREY, grey, true, options)]
     attention = []
     for name in options.backbones:
         encoder = open_encoder(name, layer=options.layer, seed=options.seed)
+        tiles = tiles_of(file_percentiles(options, encoder))
         with tiles.extract(encoder) as embeddings:
             features = (
                 token_features(tiles, embeddings, index, options.components, options.grey_weight, options.smoothing)

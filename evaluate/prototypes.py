@@ -26,7 +26,7 @@ from sempre.config import read_options, save_options
 from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract
+from sempre.embeddings.extract import extract, file_percentiles
 from sempre.embeddings.prototype_study import (
     Micrographs,
     PrototypeOptions,
@@ -44,7 +44,7 @@ from sempre.embeddings.thresholds import RULES
 from sempre.embeddings.token_planes import token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
-from sempre.images import check_percentiles, read_labels
+from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced
 from sempre.images.watershed import split_touching
 from sempre.metrics import summarise_repeats
@@ -72,12 +72,12 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     folder = Path("runs") / options.name
-    labelled = open_labelled(options.data, folder / "slices", options, check_percentiles(options.percentiles))
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
     train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
     used = np.union1d(train, validation)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
     with extract(labelled_source(labelled, used), encoder, options) as embeddings:

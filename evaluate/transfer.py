@@ -23,7 +23,7 @@ from sempre.config import read_options, save_options
 from sempre.data.samples import by_sample
 from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract
+from sempre.embeddings.extract import extract, file_percentiles
 from sempre.embeddings.points import Clicks
 from sempre.embeddings.prototype_protocols import (
     own_model,
@@ -39,7 +39,6 @@ from sempre.embeddings.thresholds import RULES
 from sempre.embeddings.token_planes import Tokens, token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
-from sempre.images import check_percentiles
 from sempre.report.transfer import TransferExample, spread_text, write_transfer_report
 
 
@@ -57,7 +56,7 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     folder = Path("runs") / options.name
-    labelled = open_labelled(options.data, folder / "slices", options, check_percentiles(options.percentiles))
+    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, None))
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
 

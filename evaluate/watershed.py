@@ -12,7 +12,7 @@ from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
 from sempre.errors import run_command
-from sempre.images import check_percentiles
+from sempre.images import percentile_range
 from sempre.images.watershed import otsu_watershed
 
 
@@ -31,7 +31,7 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
+    labelled = LabelledSet(options.data, percentiles=percentile_range(options.percentiles))
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     summary = score_untrained(
         labelled,

@@ -37,10 +37,10 @@ from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.images import check_percentiles
+from sempre.images import percentile_range
 from sempre.metrics import aji_plus, summarise_repeats, with_spread
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
@@ -71,7 +71,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
@@ -112,7 +112,7 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -230,6 +230,15 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     else:
         load_backbone_weights(body, options.backbone, options.architecture)
     return network
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    if options.percentiles:
+        return percentile_range(options.percentiles)
+    if options.start:
+        return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
+    return percentiles_of(options.backbone)
 
 
 def dense_options(options: Options) -> DenseOptions:

@@ -25,10 +25,10 @@ from sempre.data.predictions import predict_and_score
 from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.images import check_percentiles
+from sempre.images import percentile_range
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import summarise_repeats, with_spread
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.parameter_groups import parameter_groups
@@ -50,7 +50,7 @@ class Options:
     split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
@@ -95,7 +95,7 @@ class DetectionLoss(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
     training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(validation):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -132,6 +132,11 @@ def main() -> int | None:
         write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
         print(f"AJI+ {with_spread(scores['aji_plus'])} on {len(validation)} micrographs")
     return None
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.backbone` were normalised by."""
+    return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
 
 
 def sides(options: Options, seed: int, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

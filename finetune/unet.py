@@ -30,7 +30,7 @@ from sempre.data.samplers import EpochSampler
 from sempre.data.sources import FolderSource
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles, input_shape
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
 from sempre.embeddings.tasks import labelled_source
@@ -114,15 +114,17 @@ def main() -> int | None:
     options = read_options(Options)
     check(options)
     stop = StopSignal()
-    labelled = LabelledSet(options.data)
+    encoder = None
+    if options.input != "raw":
+        encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder))
     folds = make_folds(labelled, options)
     folder = open_run(Path("runs") / options.name, options, ("workers", "batch", "embeddings"), labelled.fingerprint)
     lock_run(folder)
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.
     embeddings = None
-    if options.input != "raw":
-        encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    if encoder is not None:
         used = sorted({index for fold in folds for index in (*fold.fitted, *fold.stopping, *fold.held_out)})
         embeddings = extract(labelled_source(labelled, np.array(used)), encoder, options)
 

@@ -37,7 +37,8 @@ class Encoder:
     """A frozen network, read out after one of its layers.
 
     `layer` counts a convolutional network's stages or a vision transformer's blocks, negative ones from the last. Grey
-    values in [0, 1] become (x - mean) / std, channel by channel.
+    values in [0, 1] become (x - mean) / std, channel by channel. `percentiles` are those that became 0 and 1 in the
+    micrographs that the network was pretrained on, None where nothing says so.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class Encoder:
     layer: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    percentiles: tuple[float, float] | None = None
 
     @property
     def layers(self) -> int:
@@ -55,6 +57,20 @@ class Encoder:
     def cell(self) -> int:
         """Side in px of the square that one cell stands for."""
         return self.network.feature_info[self.layer]["reduction"]
+
+    @property
+    def read_out(self) -> str:
+        """The layer and its cells, in words."""
+        return f"layer {self.layer % self.layers + 1} of {self.layers}, {self.cell} px"
+
+    def deepest(self, cell: int) -> int:
+        """The last layer whose cells are at most `cell` px, counted from the end; where there is none, the first.
+
+        Of a vision transformer, whose blocks have cells of one size, that is the last block; of a convolutional network
+        the stage that has not yet become too coarse.
+        """
+        fine = [layer for layer, info in enumerate(self.network.feature_info) if info["reduction"] <= cell]
+        return (fine[-1] if fine else 0) - self.layers
 
     @property
     def width(self) -> int:
@@ -125,7 +141,7 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     Args:
         backbone: a `backbone/` folder; an official DINO or DINOv2 file (`dinov2_vitb14_pretrain.pth`), whose name
             tells the architecture; a timm name, with timm's own weights; `random:<timm name>`; or `intensity`, the
-            grey levels alone.
+            grey levels alone. `@<layer>` behind any of these goes before `layer`.
         weights: an official file for the architecture that `backbone` names.
         layer: stage or block that is read out, negative ones count from the last.
         seed: of random weights.
@@ -133,6 +149,9 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     Raises:
         InputError: for what is none of these, weights that cannot be had, or a layer that the network does not have.
     """
+    name, percentiles = f"{backbone} {weights}".strip(), None
+    backbone, own_layer = split_layer(backbone)
+    layer = layer if own_layer is None else own_layer
     if weights or backbone.endswith(".pth"):
         file = Path(weights or backbone)
         architecture = backbone if weights else official_architecture(file)
@@ -141,7 +160,8 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     elif Path(backbone).is_dir():
         network, details = load_backbone(backbone)
         architecture = details.architecture
-        mean, std = ((float(details.normalisation[name]),) * details.input_channels for name in ("mean", "std"))
+        mean, std = ((float(details.normalisation[key]),) * details.input_channels for key in ("mean", "std"))
+        percentiles = details.percentiles
     elif backbone.startswith(RANDOM):
         architecture = backbone.removeprefix(RANDOM)
         with torch.random.fork_rng(devices=[]):
@@ -156,15 +176,21 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     else:
         raise InputError(
             f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's, "
-            "random:<name of timm's> nor intensity"
+            "random:<name of timm's> nor intensity, perhaps with @<layer> behind it"
         )
     network.eval().requires_grad_(False)
     if isinstance(network, ConvNeXt):
         network.to(memory_format=torch.channels_last)
-    encoder = Encoder(network, f"{backbone} {weights}".strip(), architecture, layer, mean, std)
+    encoder = Encoder(network, name, architecture, layer, mean, std, percentiles)
     if not -encoder.layers <= layer < encoder.layers:
         raise InputError(f"layer={layer} is none of the {encoder.layers} of {architecture}: count from 0, or from -1")
     return encoder
+
+
+def split_layer(backbone: str) -> tuple[str, int | None]:
+    """The name of a backbone without `@<layer>`, and that layer, None where none is given."""
+    found = None if Path(backbone).exists() else re.fullmatch(r"(.+)@(-?\d+)", backbone)
+    return (found[1], int(found[2])) if found else (backbone, None)
 
 
 def official_architecture(file: Path) -> str:

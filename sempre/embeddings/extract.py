@@ -18,6 +18,7 @@ from sempre.embeddings.embedding_file import Embedding, Embeddings, EmbeddingWri
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.images import percentile_range
 from sempre.images.resize import resize_to
 from sempre.training.allocator import keep_freed_memory
 
@@ -34,10 +35,10 @@ class ExtractionOptions:
     scale: float = 1.0  # micrographs are embedded at this many times their size; 1 keeps their own resolution
     size: int = 0  # or: the longer side that all are resized to, px
     pixel_size_nm: float = 0.0  # or: the pixel size that all are brought to, nm
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     batch: int = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
     workers: int = -1  # processes that read micrographs; -1: none on a CPU, which they would compete for, 8 on a GPU
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 
@@ -83,8 +84,12 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
     """The embeddings of all micrographs of `source`; only those that the file lacks are computed.
 
     Which micrographs share a batch depends on their order alone, so no number of workers changes a result.
+
+    Raises:
+        InputError: for options that cannot be, and as `check_percentiles`.
     """
     check(options)
+    check_percentiles(source, encoder, options)
     settings = {
         "encoder_checksum": encoder.checksum,
         "cell": encoder.cell,
@@ -158,6 +163,38 @@ def same_shape(
         elif sum(map(len, waiting.values())) >= WAITING:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
+
+
+def file_percentiles(options: ExtractionOptions, encoder: Encoder | None) -> tuple[float, float]:
+    """The percentiles to normalise files by: those given, else those of the backbone's pretraining, else 1 and 99.
+
+    Raises:
+        InputError: for those given that are no range.
+    """
+    return percentile_range(options.percentiles or (encoder and encoder.percentiles) or (1.0, 99.0))
+
+
+def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> None:
+    """Whether the source was normalised as was asked for, or as the micrographs of the backbone's pretraining.
+
+    A backbone that does not say how, such as DINOv2, takes every source.
+
+    Raises:
+        InputError: when not.
+    """
+    found = source.preparation["percentiles"]
+    low, high = (f"{value:g}" for value in found)
+    if options.percentiles and tuple(options.percentiles) != found:
+        raise InputError(
+            f"{source.path} was normalised by the percentiles {low} and {high}, which cannot be changed to "
+            f"percentiles={options.percentiles}: leave them away, or prepare the store anew"
+        )
+    if not options.percentiles and encoder.percentiles not in (None, found):
+        own = " and ".join(f"{value:g}" for value in encoder.percentiles)
+        raise InputError(
+            f"{source.path} was normalised by the percentiles {low} and {high}, and what {encoder.name} was pretrained "
+            f"on by {own}: prepare the store alike, or take it as it is with percentiles=[{low},{high}]"
+        )
 
 
 def write(writer: EmbeddingWriter, batches: list[list[Embedding]]) -> None:

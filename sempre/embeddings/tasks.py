@@ -12,17 +12,18 @@ from sempre.data.sources import FolderSource, open_source
 from sempre.data.split import split
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.pooling import pool
 from sempre.errors import InputError
-from sempre.images import check_percentiles
 
 
 @dataclass(kw_only=True)
 class TaskOptions(ExtractionOptions):
     backbones: list[str] = "???"  # backbone/ folders, .pth files, timm's names, random:<timm's name>, intensity
     data: str = ""  # labelled micrographs, to tell cells of particles from background
-    images: str = ""  # store or folder whose images have labels (a folder's: its subfolders), to tell those apart
+    images: str = ""  # store or folder whose images have labels, to tell those apart
+    labels_from: str = "auto"  # of images: none, prefix, folder or csv; auto: a store's own, a folder's subfolders
+    labels_csv: str = ""  # file of rows file,label for labels_from=csv
     pooling: str = "top-32"  # of an image's cells into its vector: top-<k>, mean or class
     patches: int = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
     micrographs: int = 0  # so many of data's micrographs on each side of the split; 0 takes all
@@ -43,14 +44,16 @@ class Task:
     query_labels: np.ndarray
 
 
-def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """What `score` says of each backbone's tasks: `{backbone: {"<task>: <figure>": value}}`.
+def score_backbones(
+    options: TaskOptions, score: Callable[[Task], Mapping[str, float]]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """What `score` says of each backbone's tasks, `{backbone: {"<task>: <figure>": value}}`, and where it is read out.
 
     Raises:
         InputError: when there are no tasks, or a side of the split has no cell or label to tell apart.
     """
     encoders = [open_encoder(backbone, layer=options.layer, seed=options.seed) for backbone in options.backbones]
-    return {
+    rows = {
         encoder.name: {
             f"{task.name}: {figure}": value
             for task in make_tasks(encoder, options)
@@ -58,6 +61,7 @@ def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, f
         }
         for encoder in encoders
     }
+    return rows, {encoder.name: encoder.read_out for encoder in encoders}
 
 
 def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
@@ -80,7 +84,7 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
-    labelled = LabelledSet(options.data, percentiles=check_percentiles(options.percentiles))
+    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder))
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     sides = [seeded_subset(side, options.micrographs, options.seed) for side in sides]
     source = labelled_source(labelled, np.concatenate(sides))
@@ -93,7 +97,8 @@ def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
 
 def image_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Labels of images, each a pooled vector; those without a label are left out."""
-    source = open_source(options.images, check_percentiles(options.percentiles))
+    percentiles = file_percentiles(options, encoder)
+    source = open_source(options.images, percentiles, options.labels_from, options.labels_csv)
     with extract(source, encoder, options) as embeddings:
         vectors = np.stack([pool(embeddings[sha256], options.pooling) for sha256 in source.sha256s])
     asked = split(source.sha256s, options.validation_fraction, options.split_seed)

@@ -9,10 +9,10 @@ from sempre.images.instances import (
 )
 from sempre.images.label_images import read_labels, write_label_png, write_labels
 from sempre.images.normalise import (
-    check_percentiles,
     is_blank,
     percentile_normalise,
     percentile_normalise_to_uint8,
+    percentile_range,
     to_uint8,
 )
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
@@ -20,7 +20,6 @@ from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs
 __all__ = [
     "MICROGRAPH_SUFFIXES",
     "Micrograph",
-    "check_percentiles",
     "crop_information_bar",
     "decode_rle",
     "encode_rle",
@@ -31,6 +30,7 @@ __all__ = [
     "paint_instances",
     "percentile_normalise",
     "percentile_normalise_to_uint8",
+    "percentile_range",
     "read_labels",
     "read_micrograph",
     "to_uint8",

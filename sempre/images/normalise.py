@@ -11,7 +11,7 @@ MEAN, STD = 0.5, 0.25
 PART = 1 << 22  # px counted at a time
 
 
-def check_percentiles(percentiles: Sequence[float]) -> tuple[float, float]:
+def percentile_range(percentiles: Sequence[float]) -> tuple[float, float]:
     """The percentiles of the grey values that become black and white, as a recipe's option gives them.
 
     Raises:

@@ -38,6 +38,12 @@ class BackboneDetails:
     normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
     code_version: str = sempre.__version__
 
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Grey values at these percentiles of a micrograph became 0 and 1 in what it was pretrained on."""
+        low, high = self.normalisation["percentiles"]
+        return float(low), float(high)
+
 
 def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetails) -> None:
     """Write the artefact; each file is whole or absent, the details come last."""
@@ -60,6 +66,17 @@ def read_backbone_details(folder: str | Path) -> BackboneDetails:
         return BackboneDetails(**json.loads((folder / DETAILS).read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise InputError(f"{folder / DETAILS} is damaged ({error}): copy the backbone again") from error
+
+
+def percentiles_of(backbone: str | Path) -> tuple[float, float]:
+    """The percentiles that micrographs have to be normalised by for a backbone: its own where it is such a folder.
+
+    Any other start, such as ImageNet's weights or random ones, knows none and takes 1 and 99.
+
+    Raises:
+        InputError: for a damaged backbone.
+    """
+    return read_backbone_details(backbone).percentiles if Path(backbone).is_dir() else (1.0, 99.0)
 
 
 def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:

@@ -4,7 +4,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sempre.embeddings.encoder import official_architecture, open_encoder, pad_to_cells
+from sempre.embeddings.encoder import official_architecture, open_encoder, pad_to_cells, split_layer
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from tests.models.test_official_vit import normalised, official_layout, save
@@ -87,6 +87,23 @@ def test_what_cannot_be_opened(tmp_path):
             open_encoder(name)
     with pytest.raises(InputError, match="layer=4 is none of the 4"):
         open_encoder(f"random:{ATTO}", layer=4)
+
+
+def test_the_layer_behind_a_name_goes_first(tmp_path):
+    assert open_encoder(f"random:{ATTO}@-2", layer=0).cell == 16
+    assert open_encoder(f"random:{ATTO}@1").read_out == "layer 2 of 4, 8 px"
+    assert split_layer("runs/dino/backbone@-3") == ("runs/dino/backbone", -3)
+    (tmp_path / "run@2").mkdir()
+    assert split_layer(str(tmp_path / "run@2")) == (str(tmp_path / "run@2"), None), "a folder's own name"
+    with pytest.raises(InputError, match="layer=9 is none of the 4"):
+        open_encoder(f"random:{ATTO}@9")
+
+
+def test_the_deepest_layer_of_fine_cells_is_chosen_by_family():
+    assert open_encoder(f"random:{ATTO}").deepest(16) == -2
+    assert open_encoder("random:vit_tiny_patch16_224").deepest(16) == -1
+    assert open_encoder("intensity").deepest(16) == -2
+    assert open_encoder(f"random:{ATTO}").deepest(2) == -4
 
 
 def test_names_of_official_files_tell_the_architecture(tmp_path):
