@@ -15,10 +15,8 @@ each other are one object; `volumes/<name>.csv` holds the objects' volumes and s
 sought is one structure, not many particles, and is measured as a whole. Slices are read one by one.
 """
 
-import csv
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +26,8 @@ from tqdm import tqdm
 
 from sempre.config import read_options, save_options
 from sempre.data.coco import write_coco
-from sempre.data.sources import FolderSource, StoreSource
+from sempre.data.label_volumes import label_volume
+from sempre.data.sources import FolderSource, StoreSource, output_stems
 from sempre.data.volumes import VolumeSource, open_slices
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
@@ -39,12 +38,9 @@ from sempre.embeddings.prototypes import SIZES, Support, load_support, prototype
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
-from sempre.images.linking import link_slices
-from sempre.images.solids import Solids, measure_solids
-from sempre.images.volume import Volume
+from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
-from sempre.images.write import write_label_volume, write_micrograph
+from sempre.images.write import write_micrograph
 from sempre.report.prototypes import draw_heat_map
 
 
@@ -80,7 +76,7 @@ def main() -> None:
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     percentiles = file_percentiles(options, encoder)
     source = open_slices(options.images, options.slices, options.channel, percentiles, options.skip)
-    stems = output_stems(source, options)
+    stems = output_stems(source.names)
     clicked = clicked_positions(clicks, source, options)
     settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
     settings |= {name: getattr(options, name) for name in SIZES}
@@ -112,7 +108,9 @@ def main() -> None:
     if isinstance(source, VolumeSource):
         for volume, indices in source.volumes():
             positions = [source.slice_of(index)[1] for index in indices]
-            label_volume(volume, positions, [stems[index] for index in indices], out, options)
+            files = [out / f"labels/{stems[index]}.tif" for index in indices]
+            distance_nm = (options.slice_distance_nm or volume.slice_distance_nm, options.skip)
+            print(label_volume(volume, positions, files, out / "volumes", *distance_nm, options.least_iou))
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
 
 
@@ -123,17 +121,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
-
-
-def output_stems(source: FolderSource | StoreSource | VolumeSource, options: Options) -> list[str]:
-    """Of each micrograph the name without suffix, folders joined: what its files in `out` are called."""
-    names = [Path(name) for name in source.names]
-    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
-    stems = ["_".join(file.parts) for file in files]
-    stem, times = Counter(stems).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} micrographs of {options.images} would be called {stem}: rename them")
-    return stems
 
 
 def clicked_positions(
@@ -160,51 +147,6 @@ def clicked_support(
         except InputError as error:
             raise InputError(f"{source.names[index]}: {error}") from None
     return Support(*(np.concatenate([getattr(one, side) for one in supports]) for side in ("positive", "negative")))
-
-
-def label_volume(volume: Volume, positions: list[int], stems: list[str], out: Path, options: Options) -> None:
-    """The label images of a volume's slices at `positions` as one label volume, and a table of its objects."""
-
-    def slices(describe: str) -> Iterator[np.ndarray]:
-        for stem in tqdm(stems, desc=describe, unit="slice"):
-            yield read_labels(out / f"labels/{stem}.tif")
-
-    linked = link_slices(slices("linking slices"), options.least_iou)
-    count = max(int(objects.max()) for objects in linked)
-    # Of a share of the slices, each stands for those between it and the next.
-    spacing = (volume.slices - 2 * options.skip) / len(positions)
-    distance_nm = options.slice_distance_nm or volume.slice_distance_nm
-    distance_nm = distance_nm * spacing if distance_nm else None
-    known = bool(volume.pixel_size_nm and distance_nm)
-    voxel_um = (distance_nm / 1e3, *[volume.pixel_size_nm / 1e3] * 2) if known else (1.0, 1.0, 1.0)
-
-    def relabelled(describe: str) -> Iterator[np.ndarray]:
-        return (objects[labels] for objects, labels in zip(linked, slices(describe), strict=True))
-
-    (out / "volumes").mkdir(exist_ok=True)
-    name = volume.path.stem.removesuffix(".ome")
-    sizes = (volume.pixel_size_nm, distance_nm)
-    shape = (len(positions), *volume.shape)
-    write_label_volume(out / f"volumes/{name}.ome.tif", relabelled("writing the volume"), shape, count, *sizes)
-    solids = measure_solids(relabelled("measuring"), count, voxel_um)
-    write_solids(out / f"volumes/{name}.csv", solids, positions, known)
-    share = solids.voxels.sum() / np.prod(shape, dtype=np.int64)
-    if known:
-        total = f"{solids.volume.sum():.4g} µm³ with {solids.surface.sum():.4g} µm² of surface"
-    else:
-        total = f"{solids.voxels.sum()} voxels (the file does not say how large they are: no volume or surface)"
-    print(f"{name}: {count} objects, {share:.1%} of the volume, {total}")
-
-
-def write_solids(path: Path, solids: Solids, positions: list[int], known: bool) -> None:
-    """The table of a volume's objects; volume and surface stay empty where the voxels' size is not known."""
-    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "voxels", "volume_um3", "surface_um2", "first_slice", "last_slice", "touches_border"])
-        for index in range(len(solids.voxels)):
-            sizes = [f"{values[index]:.6g}" if known else "" for values in (solids.volume, solids.surface)]
-            ends = [positions[values[index]] for values in (solids.first, solids.last)]
-            writer.writerow([index + 1, solids.voxels[index], *sizes, *ends, int(solids.touches[index])])
 
 
 def write_image(source: FolderSource | StoreSource | VolumeSource, index: int, folder: Path, stem: str) -> None:

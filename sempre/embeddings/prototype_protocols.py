@@ -78,15 +78,17 @@ def kind_of(same_sample: bool, itself: bool) -> str:
     return KINDS[0] if itself else KINDS[1] if same_sample else KINDS[2]
 
 
-def spread(rows: Sequence[dict]) -> dict[str, dict[str, float]] | None:
+def spread(
+    rows: Sequence[dict], of: Sequence[str] = ("name", "reference_sample")
+) -> dict[str, dict[str, float]] | None:
     """Of each score the mean, its deviation over micrographs and that over draws; None of no rows.
 
-    A micrograph's score is its mean over draws, for each sample that references are from; a draw's is its mean over
-    micrographs. Deviations are of the sample (n - 1), 0 of one.
+    A micrograph's score is its mean over the rows that agree in `of`, so over draws, for each sample that references
+    are from; a draw's is its mean over micrographs. Deviations are of the sample (n - 1), 0 of one.
     """
     if not rows:
         return None
-    over = {"micrographs": ("name", "reference_sample"), "draws": ("draw",)}
+    over = {"micrographs": of, "draws": ("draw",)}
     deviations = {}
     for unit, keys in over.items():
         groups: dict[tuple, list[dict]] = {}
