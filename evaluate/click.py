@@ -27,8 +27,8 @@ from tqdm import tqdm
 from sempre.config import read_options, save_options
 from sempre.data.coco import write_coco
 from sempre.data.label_volumes import label_volume
-from sempre.data.sources import FolderSource, StoreSource, output_stems
-from sempre.data.volumes import VolumeSource, open_slices
+from sempre.data.sources import FolderSource, StoreSource
+from sempre.data.volumes import VolumeSource, open_slices, output_stems
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
@@ -75,8 +75,8 @@ def main() -> None:
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     percentiles = file_percentiles(options, encoder)
-    source = open_slices(options.images, options.slices, options.channel, percentiles, options.skip)
-    stems = output_stems(source.names)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
+    stems = output_stems(source)
     clicked = clicked_positions(clicks, source, options)
     settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
     settings |= {name: getattr(options, name) for name in SIZES}

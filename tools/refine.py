@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from sempre.config import read_options, save_options
 from sempre.data.label_volumes import label_volume
-from sempre.data.sources import output_stems
-from sempre.data.volumes import VolumeSource, open_slices
+from sempre.data.volumes import VolumeSource, open_slices, output_stems
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.extract import extract, input_shape
 from sempre.embeddings.refiner import load_refiner
@@ -49,8 +48,8 @@ def main() -> None:
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
     refiner = load_refiner(options.model, options.backbone, options.weights)
     percentiles = percentile_range(refiner.details["percentiles"])
-    source = open_slices(options.images, options.slices, options.channel, percentiles, options.skip)
-    stems = output_stems(source.names)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
+    stems = output_stems(source)
     extraction = refiner.extraction(embeddings=options.embeddings)
     for folder in ("images", "labels", "overlays"):
         (out / folder).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Micrographs to embed, from a store or from a folder, one like the other."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from sempre.data.shards import open_store
 from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.files import file_sha256
-from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, read_micrograph
+from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_micrograph
 
 STORE_SUFFIXES = (".h5", ".hdf5")
 
@@ -149,18 +148,3 @@ def open_source(
 def _subfolder(name: str) -> str | None:
     parent = str(Path(name).parent)
     return None if parent == "." else parent
-
-
-def output_stems(names: Sequence[str]) -> list[str]:
-    """Of each micrograph the name without suffix, folders joined: what the files that are made of it are called.
-
-    Raises:
-        InputError: for two micrographs that would be called the same.
-    """
-    paths = [Path(name) for name in names]
-    files = [path.with_suffix("") if path.suffix.lower() in MICROGRAPH_SUFFIXES else path for path in paths]
-    stems = ["_".join(file.parts) for file in files]
-    stem, times = Counter(stems).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} micrographs would be called {stem}: rename them")
-    return stems

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from sempre.data.labelled import LABEL_FOLDERS, LabelledSet
 from sempre.data.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
 from sempre.errors import InputError
-from sempre.images import find_micrographs, percentile_normalise_to_uint8, write_labels
+from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
 from sempre.images.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
 
@@ -131,6 +132,21 @@ def open_slices(
             f"slices={slices} channel={channel} skip={skip} are of volumes: give a volume, or a folder with slices=N"
         )
     return source
+
+
+def output_stems(source: FolderSource | StoreSource | VolumeSource) -> list[str]:
+    """Of each micrograph the name without suffix, folders joined: what files that are made of it are called.
+
+    Raises:
+        InputError: where two would be called the same.
+    """
+    names = [Path(name) for name in source.names]
+    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
+    stems = ["_".join(file.parts) for file in files]
+    stem, times = Counter(stems).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{times} micrographs of {source.path} would be called {stem}: rename them")
+    return stems
 
 
 def open_labelled(
