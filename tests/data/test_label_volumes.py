@@ -36,9 +36,6 @@ def test_label_images_become_one_volume_with_a_table_of_its_objects(tmp_path):
         rows = list(csv.DictReader(file))
     found = [(row["voxels"], row["first_slice"], row["last_slice"]) for row in rows]
     assert found == [("400", "0", "3"), ("800", "0", "3")]
-        ("400", "0", "3"),
-        ("800", "0", "3"),
-    ]
     assert {row["touches_border"] for row in rows} == {"1"}, "the first and last slice cut them"
     assert {row["surface_um2"] for row in rows} == {""}, "px of no known size"
     assert said.startswith("a: 2 objects, 0.3% of the volume, no volume or surface")
