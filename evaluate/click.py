@@ -109,8 +109,9 @@ def main() -> None:
         for volume, indices in source.volumes():
             positions = [source.slice_of(index)[1] for index in indices]
             files = [out / f"labels/{stems[index]}.tif" for index in indices]
-            distance_nm = (options.slice_distance_nm or volume.slice_distance_nm, options.skip)
-            print(label_volume(volume, positions, files, out / "volumes", *distance_nm, options.least_iou))
+            distance_nm = options.slice_distance_nm or volume.slice_distance_nm
+            least_iou = options.least_iou if options.instances else None
+            print(label_volume(volume, positions, files, out / "volumes", distance_nm, options.skip, least_iou))
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
 
 

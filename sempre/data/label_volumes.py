@@ -22,16 +22,17 @@ def label_volume(
     out: str | Path,
     slice_distance_nm: float | None = None,
     skipped: int = 0,
-    least_iou: float = 0.25,
+    least_iou: float | None = None,
 ) -> str:
-    """Write `out/<volume>.ome.tif`, the label images of a volume's slices linked by `link_slices`, and the table
-    `out/<volume>.csv` of its objects. Label images are read one at a time, three times.
+    """Write `out/<volume>.ome.tif`, the label images of a volume's slices, and the table `out/<volume>.csv` of its
+    objects. Label images are read one at a time, three times.
 
     Args:
         positions: of the slices in the volume, from the first to the last.
         files: their label images.
         slice_distance_nm: from one slice of the volume to the next; None when unknown.
         skipped: slices at either end of the volume that none of these stands for.
+        least_iou: by which `link_slices` finds the objects; None: an id is one object in all slices.
 
     Returns:
         A line that says what there is.
@@ -41,14 +42,18 @@ def label_volume(
         for file in tqdm(files, desc=describe, unit="slice"):
             yield read_labels(file)
 
-    linked = link_slices(slices("linking slices"), least_iou)
+    if least_iou is None:
+        count = max(int(labels.max(initial=0)) for labels in slices("counting objects"))
+        linked = [np.arange(count + 1)] * len(files)
+    else:
+        linked = link_slices(slices("linking slices"), least_iou)
+        count = max(int(objects.max()) for objects in linked)
 
     def relabelled(describe: str) -> Iterator[np.ndarray]:
         return (objects[labels] for objects, labels in zip(linked, slices(describe), strict=True))
 
     out, name = Path(out), volume.path.stem.removesuffix(".ome")
     out.mkdir(parents=True, exist_ok=True)
-    count = max(int(objects.max()) for objects in linked)
     shape = (len(positions), *volume.shape)
     # Where not all slices are labelled, each stands for those between it and the next.
     distance_nm = slice_distance_nm and slice_distance_nm * (volume.slices - 2 * skipped) / len(positions)

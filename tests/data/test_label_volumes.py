@@ -26,7 +26,7 @@ def columns(folder, slices):
 
 def test_label_images_become_one_volume_with_a_table_of_its_objects(tmp_path):
     volume, files = columns(tmp_path, 4)
-    said = label_volume(volume, range(4), files, tmp_path / "out", slice_distance_nm=500.0)
+    said = label_volume(volume, range(4), files, tmp_path / "out", slice_distance_nm=500.0, least_iou=0.25)
     written = open_volume(tmp_path / "out/a.ome.tif")
     assert (written.slices, written.shape) == (4, SHAPE)
     for number in range(4):
@@ -41,6 +41,13 @@ def test_label_images_become_one_volume_with_a_table_of_its_objects(tmp_path):
     assert said.startswith("a: 2 objects, 0.3% of the volume, no volume or surface")
 
 
+def test_a_structure_that_parts_and_meets_again_is_one_where_ids_are_objects(tmp_path):
+    volume, files = columns(tmp_path, 4)
+    write_labels(files[1], np.zeros(SHAPE, np.int32))
+    assert label_volume(volume, range(4), files, tmp_path / "out").startswith("a: 2 objects")
+    assert label_volume(volume, range(4), files, tmp_path / "out", least_iou=0.25).startswith("a: 4 objects")
+
+
 def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
     peaks = []
     for slices in (6, 60):
@@ -48,7 +55,7 @@ def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
         folder.mkdir()
         arguments = columns(folder, slices)
         tracemalloc.start()
-        label_volume(arguments[0], range(slices), arguments[1], folder / "out")
+        label_volume(arguments[0], range(slices), arguments[1], folder / "out", least_iou=0.25)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2 * 4 * SHAPE[0] * SHAPE[1], "54 slices more take less than two"

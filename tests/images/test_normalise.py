@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.images import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.errors import InputError
+from sempre.images import (
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    percentile_range,
+    to_uint8,
+)
 from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
 
@@ -86,3 +93,10 @@ def test_an_image_with_values_is_not_blank():
     pixels[0, :2] = 1, 2
     assert not is_blank(pixels)
     assert not is_blank(np.array([[0, 1]], np.uint16))
+
+
+@pytest.mark.parametrize("numbers", [[99, 1], [1], [-1, 99], [5, 101]])
+def test_what_is_no_range_of_percentiles_is_refused(numbers):
+    with pytest.raises(InputError, match="are no range: give two rising numbers"):
+        percentile_range(numbers)
+    assert percentile_range([5, 95]) == (5.0, 95.0)
