@@ -26,7 +26,7 @@ from sempre.data.intake import Intake, Skipped
 from sempre.data.label_rule import label_rule
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
-from sempre.images import find_micrographs
+from sempre.images import find_micrographs, percentile_range
 from sempre.processes import in_order
 
 
@@ -49,8 +49,7 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     folder, store = Path(options.images), Path(options.store)
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
+    percentiles = percentile_range(options.percentiles)
     if not 0 < options.scale <= 16:
         raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
     label_of = label_rule(options.labels_from, options.labels_csv)
@@ -59,7 +58,7 @@ def main() -> None:
     if options.shard:
         paths = part_of(paths, options.shard)
     workers = options.workers or os.cpu_count()
-    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar, options.scale)
+    intake = Intake(folder, percentiles, options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(

@@ -9,10 +9,13 @@
 `out` is a labelled set: `images/` and `labels/`, label images that napari and ImageJ open. Correct them and fine-tune:
 python finetune/mask_rcnn.py data=clicked. `overlays/` and `heatmaps/` are for looking at; `cvat/annotations.json` is
 the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kept, and used again without `clicks=`.
+
+A volume is besides one label volume, `volumes/<name>.ome.tif`, in which instances of neighbouring slices that lie on
+each other are one object; `volumes/<name>.csv` holds the objects' volumes and surfaces. With `instances=false` what is
+sought is one structure, not many particles, and is measured as a whole. Slices are read one by one.
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +26,9 @@ from tqdm import tqdm
 
 from sempre.config import read_options, save_options
 from sempre.data.coco import write_coco
+from sempre.data.label_volumes import label_volume
 from sempre.data.sources import FolderSource, StoreSource
-from sempre.data.volumes import VolumeSource, open_slices
+from sempre.data.volumes import VolumeSource, open_slices, output_stems
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
@@ -34,7 +38,7 @@ from sempre.embeddings.prototypes import SIZES, Support, load_support, prototype
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
+from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
 from sempre.report.prototypes import draw_heat_map
@@ -52,10 +56,14 @@ class Options(ExtractionOptions):
     weight: float = 0.8  # of negative prototypes
     threshold: str = "otsu"  # top, otsu, mixture or clicks
     percent: float = 10.0  # of a micrograph that threshold=top takes
+    instances: bool = True  # touching ones are split; false: one structure, as bone is
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume
+    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: int = 0  # first slices of a volume that are left out, and as many of the last
+    least_iou: float = 0.25  # of instances of neighbouring slices that are one object
+    slice_distance_nm: float = 0.0  # from slice to slice of a volume; 0: as its file says
     seed: int = 0  # of several prototypes and of random weights
 
 
@@ -67,8 +75,8 @@ def main() -> None:
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     percentiles = file_percentiles(options, encoder)
-    source = open_slices(options.images, options.slices, options.channel, percentiles)
-    stems = output_stems(source, options)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
+    stems = output_stems(source)
     clicked = clicked_positions(clicks, source, options)
     settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
     settings |= {name: getattr(options, name) for name in SIZES}
@@ -86,7 +94,7 @@ def main() -> None:
         for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
             heat_map = model.heat_map(embeddings[source.sha256s[index]])
             mask = model.mask(heat_map, options.threshold, options.percent)
-            labels = split_touching(mask, options.distance, options.smallest)
+            labels = split_touching(mask, options.distance, options.smallest) if options.instances else mask.astype(int)
             pixels, pixel_size_nm = source.read(index)
             write_image(source, index, out / "images", stem)
             write_labels(out / f"labels/{stem}.tif", labels)
@@ -97,6 +105,13 @@ def main() -> None:
     names = {file.stem: file.name for file in (out / "images").iterdir()}
     labelled = ((names[stem], read_labels(out / f"labels/{stem}.tif")) for stem in stems)
     write_coco(out / "cvat/annotations.json", labelled)
+    if isinstance(source, VolumeSource):
+        for volume, indices in source.volumes():
+            positions = [source.slice_of(index)[1] for index in indices]
+            files = [out / f"labels/{stems[index]}.tif" for index in indices]
+            distance_nm = options.slice_distance_nm or volume.slice_distance_nm
+            least_iou = options.least_iou if options.instances else None
+            print(label_volume(volume, positions, files, out / "volumes", distance_nm, options.skip, least_iou))
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
 
 
@@ -107,17 +122,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
-
-
-def output_stems(source: FolderSource | StoreSource | VolumeSource, options: Options) -> list[str]:
-    """Of each micrograph the name without suffix, folders joined: what its files in `out` are called."""
-    names = [Path(name) for name in source.names]
-    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
-    stems = ["_".join(file.parts) for file in files]
-    stem, times = Counter(stems).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} micrographs of {options.images} would be called {stem}: rename them")
-    return stems
 
 
 def clicked_positions(

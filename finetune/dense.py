@@ -40,6 +40,7 @@ from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.images import percentile_range
 from sempre.metrics import aji_plus, with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
@@ -78,6 +79,7 @@ class Options:
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
@@ -282,7 +284,9 @@ def weights_source(options: Options) -> str:
 
 
 def percentiles(options: Options) -> tuple[float, float]:
-    """Those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    """Those given, else those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    if options.percentiles:
+        return percentile_range(options.percentiles)
     if options.start:
         return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
     return percentiles_of(options.backbone)

@@ -28,6 +28,7 @@ from sempre.data.samplers import EpochSampler
 from sempre.data.sides import Sides
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.images import percentile_range
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import with_spread
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
@@ -55,6 +56,7 @@ class Options:
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
@@ -100,7 +102,7 @@ class DetectionLoss(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data, percentiles=percentiles_of(options.backbone))
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
     sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
@@ -139,6 +141,11 @@ def main() -> int | None:
         write_json(folder / "summary.json", whole)
         print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
     return None
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.backbone` were normalised by."""
+    return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
 
 
 def fitted_and_choosing(options: Options, seed: int, sides: Sides) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from sempre.embeddings.embedding_file import Embedding, Embeddings, EmbeddingWri
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.images import percentile_range
 from sempre.images.resize import resize_to
 from sempre.processes import batches_of
 from sempre.training.allocator import keep_freed_memory
@@ -26,7 +27,9 @@ LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as f
 # At a time: what a CPU's caches hold (a batch of 16 at 224 px takes half as long again as four of 4), or fills a GPU.
 CPU_PIXELS, GPU_PIXELS = 1 << 18, 1 << 24
 WAITING = 128  # micrographs that wait for others of their shape, at most
-COMMIT_CELLS = 1 << 24  # values written at a time
+# Values, and px of micrographs, between two writes: cells that wait lie between the memory that freed images leave, so
+# that it does not serve for the next ones (253 slices of 1026x775 px in 16 channels took 4 GB).
+COMMIT_CELLS = COMMIT_PIXELS = 1 << 24
 
 
 @dataclass(kw_only=True)
@@ -116,15 +119,16 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
             num_workers=min(workers, len(missing)),
             pin_memory=gpu,
         )
-        waiting, values = [], 0
+        waiting, values, seen = [], 0, 0
         with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
             pixels = GPU_PIXELS if gpu else CPU_PIXELS
             for batch in same_shape(batches_of(loader), options.batch, pixels):
                 waiting.append(embed(batch, source, encoder, options.precision))
                 values += sum(embedding.cells.size for embedding in waiting[-1])
-                if values >= COMMIT_CELLS:
+                seen += sum(image.numel() for *_, image in batch)
+                if values >= COMMIT_CELLS or seen >= COMMIT_PIXELS:
                     write(writer, waiting)
-                    waiting, values = [], 0
+                    waiting, values, seen = [], 0, 0
                 bar.update(len(batch))
             write(writer, waiting)
     return Embeddings(path)
@@ -171,11 +175,7 @@ def file_percentiles(options: ExtractionOptions, encoder: Encoder | None) -> tup
     Raises:
         InputError: for those given that are no range.
     """
-    given = options.percentiles
-    if given and not (len(given) == 2 and 0 <= given[0] < given[1] <= 100):
-        raise InputError(f"percentiles={given} are no range: give for example percentiles=[1,99]")
-    low, high = given or (encoder and encoder.percentiles) or (1.0, 99.0)
-    return float(low), float(high)
+    return percentile_range(options.percentiles or (encoder and encoder.percentiles) or (1.0, 99.0))
 
 
 def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> None:

@@ -9,7 +9,13 @@ from sempre.images.instances import (
     paint_instances,
 )
 from sempre.images.label_images import read_labels, write_label_png, write_labels
-from sempre.images.normalise import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.images.normalise import (
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    percentile_range,
+    to_uint8,
+)
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
@@ -26,6 +32,7 @@ __all__ = [
     "paint_instances",
     "percentile_normalise",
     "percentile_normalise_to_uint8",
+    "percentile_range",
     "read_labels",
     "read_micrograph",
     "to_uint8",

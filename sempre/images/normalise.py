@@ -1,6 +1,10 @@
 """Grey values to a common range."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from sempre.errors import InputError
 
 # Grey values in [0, 1] become (x - MEAN) / STD wherever micrographs enter a network.
 MEAN, STD = 0.5, 0.25
@@ -9,6 +13,18 @@ SPECKS = 0.02  # per cent of the blocks of 3x3 px that are too few to be particl
 # What lies beyond the percentiles by more than this share of their range stands out from all the rest: particles of a
 # sparse field. At most as much as the range is added, or a bar of 16-bit white would leave a micrograph no levels.
 STANDS_OUT, MOST_ADDED = 0.5, 1.0
+
+
+def percentile_range(percentiles: Sequence[float]) -> tuple[float, float]:
+    """The percentiles of the grey values that become black and white, as a recipe's option gives them.
+
+    Raises:
+        InputError: for what are not two rising numbers from 0 to 100.
+    """
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise InputError(f"percentiles={list(percentiles)} are no range: give two rising numbers, as in [1,99]")
+    low, high = map(float, percentiles)
+    return low, high
 
 
 def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:

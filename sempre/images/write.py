@@ -1,11 +1,12 @@
-"""Micrographs as files that every microscopist's program opens."""
+"""Micrographs and label volumes as files that every microscopist's program opens."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from sempre.files import whole_or_absent
+from sempre.files import ORIGIN, whole_or_absent
 
 
 def write_micrograph(path: str | Path, pixels: np.ndarray, pixel_size_nm: float | None = None) -> None:
@@ -15,3 +16,38 @@ def write_micrograph(path: str | Path, pixels: np.ndarray, pixel_size_nm: float 
         scale = {"resolution": (1 / pixel_size_nm, 1 / pixel_size_nm), "metadata": {"unit": "nm"}}
     with whole_or_absent(path) as partial:
         tifffile.imwrite(partial, pixels, imagej=True, **scale)
+
+
+def write_label_volume(
+    path: str | Path,
+    slices: Iterable[np.ndarray],
+    shape: tuple[int, int, int],
+    largest: int,
+    pixel_size_nm: float | None = None,
+    slice_distance_nm: float | None = None,
+) -> None:
+    """Write a label volume `[Z, H, W]` of `shape` as a compressed OME-TIFF, slice by slice. Whole or absent.
+
+    Args:
+        slices: its label images `[H, W]`, from the first to the last; one is in memory at a time.
+        largest: the highest id: uint16 holds up to 65,535, uint32 more.
+    """
+    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    metadata = {"axes": "ZYX", "Creator": ORIGIN}
+    for axes, size in (("XY", pixel_size_nm), ("Z", slice_distance_nm)):
+        if size is not None:
+            metadata |= {f"PhysicalSize{axis}": size / 1e3 for axis in axes}
+            metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in axes}
+    pages = (labels.astype(dtype) for labels in slices)
+    with whole_or_absent(path) as partial:
+        tifffile.imwrite(
+            partial,
+            pages,
+            shape=shape,
+            dtype=dtype,
+            ome=True,
+            bigtiff=int(np.prod(shape, dtype=np.int64)) * dtype().itemsize > 1 << 31,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=metadata,
+        )

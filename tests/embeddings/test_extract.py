@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -6,6 +8,8 @@ import torch
 
 from sempre.data.sources import FolderSource, open_source
 from sempre.data.store_writer import StoredImage, StoreWriter
+from sempre.embeddings import extract as extraction
+from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.errors import InputError
@@ -135,3 +139,24 @@ def test_percentiles_are_adopted_or_refused(folder, options, tmp_path, own):
     options.percentiles = [98.0, 2.0]
     with pytest.raises(InputError, match="are no range"):
         file_percentiles(options, encoder)
+
+
+def test_what_was_embedded_is_written_after_so_many_px(folder, options, monkeypatch):
+    """Cells that wait for the end would hold memory, and be lost with the process."""
+    options.batch = 1
+    monkeypatch.setattr(extraction, "COMMIT_PIXELS", 2 * 64 * 96)
+    embedded = []
+
+    def embed(batch, *others):
+        if len(embedded) == 3:
+            raise RuntimeError("the third is the last")
+        embedded.append(batch)
+        return embed_whole(batch, *others)
+
+    embed_whole = extraction.embed
+    monkeypatch.setattr(extraction, "embed", embed)
+    with pytest.raises(RuntimeError):
+        extract(open_source(folder), open_encoder(ATTO), options)
+    (file,) = Path(options.embeddings).glob("*.h5")
+    with Embeddings(file) as kept:
+        assert len(kept) == 2

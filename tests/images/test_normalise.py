@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.images import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.errors import InputError
+from sempre.images import (
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    percentile_range,
+    to_uint8,
+)
 from sempre.images.synthetic import FieldOptions, render_field
 from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
@@ -111,3 +118,10 @@ def test_a_dense_field_is_normalised_by_its_percentiles_alone():
     field = render_field(4, (256, 256), FieldOptions(magnification="medium", arrangement="packed", count=200)).pixels
     low, high = np.percentile(field, (1, 99))
     np.testing.assert_allclose(percentile_normalise(field), np.clip((field - low) / (high - low), 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [[99, 1], [1], [-1, 99], [5, 101]])
+def test_what_is_no_range_of_percentiles_is_refused(numbers):
+    with pytest.raises(InputError, match="are no range: give two rising numbers"):
+        percentile_range(numbers)
+    assert percentile_range([5, 95]) == (5.0, 95.0)

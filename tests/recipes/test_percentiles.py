@@ -37,15 +37,14 @@ def backbone(tmp_path):
     [
         (finetune.mask_rcnn, "LabelledSet", [f"architecture={ATTO}"]),
         (finetune.dense, "LabelledSet", [f"architecture={ATTO}"]),
-        (finetune.unet, "LabelledSet", []),
-        (evaluate.prototypes, "LabelledSet", []),
-        (evaluate.prototypes, "labelled_slices", ["slices=2"]),
+        (finetune.unet, "open_labelled", []),
+        (evaluate.prototypes, "open_labelled", []),
         (evaluate.click, "open_slices", ["out=out", "prototypes=clicked"]),
     ],
-    ids=["mask_rcnn", "dense", "unet", "prototypes", "prototypes of slices", "click"],
+    ids=["mask_rcnn", "dense", "unet", "prototypes", "click"],
 )
 def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbone, monkeypatch, tmp_path):
-    def opens(*positional, percentiles=None):
+    def opens(*positional, percentiles=None, **_):
         raise InputError(f"opened with {percentiles or positional[-1]}")
 
     monkeypatch.setattr(recipe, opened, opens)
@@ -54,6 +53,13 @@ def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbo
     monkeypatch.setattr(sys, "argv", ["recipe", f"{key}=my_set", f"backbone={backbone}", *arguments])
     with pytest.raises(InputError, match=r"opened with \(2\.0, 98\.0\)"):
         recipe.main()
+
+
+@pytest.mark.parametrize("recipe", [finetune.dense, finetune.mask_rcnn])
+def test_those_given_to_fine_tuning_go_before_the_backbones(recipe, backbone):
+    own = recipe.percentiles(recipe.Options(data="", backbone=str(backbone)))
+    assert own != (5.0, 95.0)
+    assert recipe.percentiles(recipe.Options(data="", backbone=str(backbone), percentiles=[5, 95])) == (5.0, 95.0)
 
 
 def test_a_dense_segmenter_adopts_those_of_the_model_that_it_starts_from(monkeypatch):
