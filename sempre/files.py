@@ -51,3 +51,25 @@ def file_sha256(path: str | Path) -> str:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def read_json(path: str | Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: as `parse_json` does.
+    """
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> object:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: when it is no JSON, or nested deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

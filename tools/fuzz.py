@@ -10,7 +10,6 @@ plain and know each format's structure (`sempre.fuzzing.mutations`): coverage gu
 decoders, and checksums stop those that do not know them.
 """
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.fuzzing import model_formats, picture_formats
 from sempre.fuzzing.cases import Format, case_content, watched_cases
 
@@ -66,7 +65,7 @@ def campaign(module: str, name: str, options: Options) -> dict:
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {"done": 0, "counts": {}, "failures": [], "peak_mb": 0, "seconds": 0.0}
     if file.is_file():
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = read_json(file)
     counts, seconds, start, saved = Counter(state["counts"]), state["seconds"], time.monotonic(), time.monotonic()
     for outcome in watched_cases(module, name, options.seed, state["done"], options.cases):
         counts[outcome.kind] += 1

@@ -10,14 +10,14 @@ reports of other predictions and tells how much of their error, 1 - AJI+, is rem
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 from sempre.errors import InputError, run_command
-from sempre.files import write_json
-from sempre.images import decode_rle, encode_rle, read_labels
+from sempre.files import read_json, write_json
+from sempre.images import encode_rle
+from sempre.images.instance_files import read_instances
 from sempre.metrics import average_precision, error_reduction_rate, label_overlap, mask_overlap, score_sample, summarise
 
 SUFFIXES = (".tif", ".tiff", ".png", ".json")
@@ -69,20 +69,6 @@ def instance_files(folder: Path) -> dict[str, Path]:
     return by_stem
 
 
-def read_instances(file: Path) -> tuple[np.ndarray | list[np.ndarray], list[float] | None]:
-    """A label image, or bool masks and, where all have one, their scores."""
-    if file.suffix.lower() != ".json":
-        return read_labels(file), None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        instances = content["instances"]
-        masks = [decode_rle({"size": content["size"], "counts": instance["counts"]}) for instance in instances]
-        scored = all("score" in instance for instance in instances)
-        return masks, [float(instance["score"]) for instance in instances] if scored else None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{file} holds no run lengths ({error!r}): it takes size and instances with counts") from error
-
-
 def as_masks(instances: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
     if isinstance(instances, list):
         return instances
@@ -92,9 +78,9 @@ def as_masks(instances: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
 def read_aji_plus(file: Path) -> float:
     """Mean AJI+ of another report, or of a fine-tuned run's `summary.json`."""
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = read_json(file)
         return report["summary"]["aji_plus"] if "summary" in report else report["scores"]["aji_plus"]["mean"]
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no report of tools/score.py or of finetune/: {error!r}") from error
 
 

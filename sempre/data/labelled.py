@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from sempre.data.coco import coco_layers, read_coco
 from sempre.data.split import split
 from sempre.errors import InputError
-from sempre.files import file_sha256
+from sempre.files import file_sha256, read_json
 from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
 
 LABEL_FOLDERS = ("labels", "segmaps")
@@ -156,8 +155,9 @@ class LabelledSet:
         return train, validation
 
     def _find_image(self, file_name: str) -> Path:
+        leads_out = Path(file_name).is_absolute() or ".." in Path(file_name).parts or "\0" in file_name
         for candidate in (self.folder / "images" / file_name, self.folder / file_name):
-            if candidate.is_file():
+            if not leads_out and candidate.is_file():
                 return candidate
         raise InputError(f"{self._source} lists {file_name}, which is neither in {self.folder}/images nor beside it")
 
@@ -195,12 +195,12 @@ def _contiguous(layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _read_split_file(path: Path) -> dict[str, list[str]]:
     try:
         if path.suffix.lower() == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             return {side: [str(name) for name in content[side]] for side in SIDES}
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
         sides = {side: [name.strip() for name, row_side in rows if row_side.strip() == side] for side in SIDES}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no split: it must be JSON with train and validation, or rows name,side") from error
     if not any(sides.values()):
         raise InputError(f"{path} has no rows name,train or name,validation")

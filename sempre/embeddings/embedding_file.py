@@ -19,6 +19,7 @@ import numpy as np
 from sempre.data.journal import JournaledFile, append_rows, interrupts_wait
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.files import parse_json
 
 FORMAT = 1
 LARGEST = float(np.finfo(np.float16).max)
@@ -49,8 +50,8 @@ class Embeddings:
         self.path = Path(path)
         try:
             self._file = h5py.File(path, "r", locking="best-effort")
-            self.settings = json.loads(self._file.attrs["settings"])
-        except (OSError, KeyError, json.JSONDecodeError) as error:
+            self.settings = parse_json(self._file.attrs["settings"])
+        except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path} holds no embeddings: give a file that evaluate/ wrote") from error
         index = {name: self._file["index"][name][:] for name in _COLUMNS}
         self._entries = {sha256.decode(): position for position, sha256 in enumerate(index.pop("sha256"))}

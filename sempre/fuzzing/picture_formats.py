@@ -19,6 +19,7 @@ from sempre.fuzzing import picture_seeds
 from sempre.fuzzing.cases import Format
 from sempre.fuzzing.mutations import mutate_bytes, mutate_head, mutate_json, mutate_png, mutate_tiff
 from sempre.images import crop_information_bar, percentile_normalise_to_uint8, read_labels, read_micrograph
+from sempre.images.instance_files import read_instances
 from sempre.images.volume import open_volume
 from sempre.metrics import label_overlap, mask_overlap, score_sample
 
@@ -55,6 +56,12 @@ def enter_coco(path: Path) -> None:
     labelled = LabelledSet(folder, coco=path)
     for index in range(len(labelled)):
         labelled.read(index)
+
+
+def enter_run_lengths(path: Path) -> None:
+    """As tools/score.py reads it."""
+    masks, _ = read_instances(path)
+    score_sample(mask_overlap(masks, masks))
 
 
 def enter_sidecar(path: Path) -> None:
@@ -96,6 +103,7 @@ def _formats() -> list[Format]:
         Format("label_tiff", ".tif", seeds.label_tiffs, mutate_tiff, enter_labels),
         Format("label_png", ".png", seeds.label_pngs, mutate_png, enter_labels),
         Format("coco", ".json", seeds.cocos, mutate_json, enter_coco),
+        Format("run_lengths", ".json", seeds.run_lengths, mutate_json, enter_run_lengths),
     ]
 
 

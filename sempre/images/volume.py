@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
+from sempre.images.claims import check_packing, plane_bytes
 from sempre.images.pixel_size import ims_pixel_size_nm, tiff_pixel_size_nm
 from sempre.images.read import (
     IMS_CHANNELS,
@@ -16,6 +17,7 @@ from sempre.images.read import (
     check_size,
     check_tiff_page,
     grey_of_page,
+    ims_channel,
     ims_shape,
     one_error,
     read_micrograph,
@@ -49,7 +51,9 @@ class Volume:
             if suffix == ".ims":
                 height, width = self.shape
                 with h5py.File(self.path) as file:
-                    return to_grey(file[IMS_CHANNELS][f"Channel {channel}/Data"][slice, :height, :width])
+                    dataset = ims_channel(file, channel)
+                    check_packing(self.path, plane_bytes(dataset))
+                    return to_grey(dataset[slice, :height, :width])
             if suffix in TIFF_SUFFIXES:
                 with tifffile.TiffFile(self.path) as file:
                     return _read_tiff_slice(self.path, file.series[0], slice, channel)

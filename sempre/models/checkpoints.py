@@ -6,7 +6,6 @@ into our own `UNetEncoder(architecture, channels)` for the names in its `WIDTHS`
 the method, the data's fingerprint and the options.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weights import load_weights, save_weights
@@ -57,8 +56,8 @@ def read_backbone_details(folder: str | Path) -> BackboneDetails:
     if not (folder / DETAILS).is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} is no backbone: it has no {WEIGHTS} and {DETAILS}, as pretrain/ writes them")
     try:
-        return BackboneDetails(**json.loads((folder / DETAILS).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        return BackboneDetails(**read_json(folder / DETAILS))
+    except (ValueError, TypeError) as error:
         raise InputError(f"{folder / DETAILS} is damaged ({error}): copy the backbone again") from error
 
 

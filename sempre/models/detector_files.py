@@ -1,13 +1,12 @@
 """A fine-tuned detector on disk: its weights and what is needed to use them."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 
 from torchvision.models.detection import MaskRCNN
 
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.weights import load_weights, save_weights
 
@@ -39,7 +38,7 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/mask_rcnn/repeat-0")
     try:
-        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        details = read_json(folder / DETAILS)
         known = {field.name for field in fields(DetectorOptions)}
         options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
