@@ -43,6 +43,8 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
         missing = [name for name in known if OmegaConf.is_missing(config, name)]
         example = " ".join(f"{name}=…" for name in missing)
         raise InputError(f"{', '.join(missing)} must be given: add {example} (see --help)") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"the options cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def help_text(options_class: type) -> str:

@@ -53,7 +53,7 @@ def main() -> int:
 
 def run_one(format: Format, options: Options) -> None:
     """Write a case and put it through its entrances; what goes wrong is raised."""
-    path = Path(options.out or f"case_{options.case}{format.suffix}").absolute()
+    path = Path(options.out or format.file_name).absolute()
     path.write_bytes(case_content(format, format.seeds(), options.seed, options.case))
     print(f"{format.name} case {options.case}: {path}")
     format.enter(path)

@@ -5,8 +5,10 @@ import importlib
 import logging
 import multiprocessing
 import os
+import re
 import resource
 import tempfile
+import time
 import traceback
 import warnings
 import zlib
@@ -16,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from sempre.errors import InputError
 
@@ -37,6 +40,11 @@ class Format:
     seeds: Callable[[], Sequence[bytes]]
     mutate: Callable[[bytes, np.random.Generator], bytes]
     enter: Callable[[Path], None]
+
+    @property
+    def file_name(self) -> str:
+        """Of a case: readers go by suffixes, and some files have names."""
+        return f"case{self.suffix}" if self.suffix[0] in "._" else self.suffix
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def watched_cases(module: str, name: str, seed: int, first: int, end: int) -> It
             try:
                 yielded = 0
                 while number < end:
-                    if not ours.poll(LONGEST if yielded else STARTING):
+                    if not _answers(ours, process.pid, LONGEST if yielded else STARTING):
                         yield Outcome(number, "hang", _stack(folder))
                         number += 1
                         break
@@ -115,6 +123,19 @@ def watched_cases(module: str, name: str, seed: int, first: int, end: int) -> It
                 ours.close()
 
 
+def _answers(results: Connection, process: int, seconds: float) -> bool:
+    """Whether a process sends something before it has computed for so many seconds, or waited for ten times as long.
+
+    On a busy machine a clock on the wall would take what waits for its turn for a hang.
+    """
+    watched = psutil.Process(process)
+    computed, deadline = sum(watched.cpu_times()[:2]), time.monotonic() + 10 * seconds
+    while not results.poll(1.0):
+        if sum(watched.cpu_times()[:2]) - computed > seconds or time.monotonic() > deadline:
+            return False
+    return True
+
+
 def _work(results: Connection, module: str, name: str, seed: int, first: int, end: int, folder: str) -> None:
     format = importlib.import_module(module).FORMATS[name]
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -123,7 +144,7 @@ def _work(results: Connection, module: str, name: str, seed: int, first: int, en
     warnings.simplefilter("ignore")
     logging.disable()
     seeds = format.seeds()
-    path = Path(folder) / f"case{format.suffix}"
+    path = Path(folder) / format.file_name
     path.write_bytes(seeds[0])
     run_case(format, path)  # what is imported late is imported now
     with Path("/proc/self/statm").open() as file:
@@ -173,4 +194,6 @@ def _stack(folder: str) -> str:
     """Where a process was that did not answer."""
     path = Path(folder) / "stack.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
-    return " > ".join(line.strip() for line in lines if line.strip().startswith("File"))[:600]
+    starts = [number for number, line in enumerate(lines) if "most recent call first" in line]
+    places = re.findall(r'/([^/"]+)", line (\d+) in (\w+)', "\n".join(lines[starts[-1] if starts else 0 :]))
+    return " > ".join(f"{file}:{line} {function}" for file, line, function in places[:12])

@@ -55,6 +55,20 @@ def mutate_head(content: bytes, random: np.random.Generator, share: float = 0.8,
     return mutate_bytes(content[:size], random) + content[size:]
 
 
+def mutate_filled(content: bytes, random: np.random.Generator) -> bytes:
+    """Changes in place where a large and mostly empty file says something: among bytes that are not 0."""
+    if random.random() < 0.02:
+        return content[: int(random.integers(len(content)))]
+    filled = np.flatnonzero(np.frombuffer(content, np.uint8))
+    changed = bytearray(content)
+    for _ in range(_steps(random)):
+        at = int(filled[random.integers(len(filled))])
+        width = int(random.choice((1, 1, 2, 4, 8)))
+        value = int(random.choice(EDGES)) if random.integers(2) else int(random.integers(256))
+        changed[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+    return bytes(changed[: len(content)])
+
+
 def mutate_png(content: bytes, random: np.random.Generator) -> bytes:
     """As `mutate_bytes`, but mostly inside a chunk whose checksum is made good, so that the decoder looks at it.
 

@@ -24,6 +24,8 @@ from sempre.images.read import (
     to_grey,
 )
 
+MOST_SUBIFDS = 100  # smaller copies of a page; a damaged list would be walked for minutes
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -92,6 +94,9 @@ def open_volume(path: str | Path) -> Volume:
                 size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
         elif suffix in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as file:
+                if len(file.pages.first.subifds or ()) > MOST_SUBIFDS:
+                    raise ValueError(f"its first page lists {len(file.pages.first.subifds)} smaller copies of itself")
+                len(file.pages)  # walks the chain of pages at once: a ring, walked page by page, is not found to be one
                 series = file.series[0]
                 lengths = _stack_axes(series)
                 slices, channels = lengths.get(_slice_axis(lengths), 1), lengths.get("C", 1)

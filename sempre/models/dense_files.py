@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import timm
+
 from sempre.deploy.decode import Decoding
 from sempre.deploy.dense import DenseSettings
 from sempre.errors import InputError
 from sempre.files import read_json, write_json
 from sempre.models.dense import DenseOptions, DenseSegmenter
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.unet_encoder import WIDTHS
+from sempre.models.weights import build_fitting, save_weights
 
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -39,10 +42,11 @@ def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
     try:
         details = read_json(folder / DETAILS)
         options = DenseOptions(**details["network"])
+        if options.architecture not in WIDTHS and not timm.is_model(options.architecture):
+            raise ValueError(f"'architecture' is {options.architecture!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} describes no dense segmenter ({error}): fine-tune it again") from error
-    model = DenseSegmenter(options)
-    load_weights(model, folder / WEIGHTS)
+    model = build_fitting(lambda: DenseSegmenter(options), folder / WEIGHTS)
     return model.eval(), details
 
 

@@ -1,6 +1,6 @@
 """A fine-tuned detector on disk: its weights and what is needed to use them."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from torchvision.models.detection import MaskRCNN
@@ -8,7 +8,7 @@ from torchvision.models.detection import MaskRCNN
 from sempre.errors import InputError
 from sempre.files import read_json, write_json
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.weights import build_fitting, check_numbers, save_weights
 
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -43,6 +43,6 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
         options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} does not describe a detector ({error}): fine-tune it again") from error
-    model = build_mask_rcnn(options)
-    load_weights(model, folder / WEIGHTS)
+    check_numbers(asdict(options), folder / DETAILS)
+    model = build_fitting(lambda: build_mask_rcnn(options), folder / WEIGHTS)
     return model.eval(), details
