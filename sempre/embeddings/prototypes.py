@@ -133,10 +133,13 @@ def load_support(path: str | Path, settings: dict) -> Support:
     """
     try:
         with safe_open(path, "numpy") as file:
-            saved = parse_json(file.metadata()["settings"])
+            saved = dict(parse_json(file.metadata()["settings"]))
             support = Support(file.get_tensor("positive"), file.get_tensor("negative"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} holds no prototypes: give clicks= to make them") from error
+            widths = {cells.shape[1] for cells in (support.positive, support.negative)}
+            if len(widths) > 1 or not all(np.isfinite(cells).all() for cells in (support.positive, support.negative)):
+                raise ValueError("the cells of both sorts do not agree, or are not finite")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{path} holds no prototypes ({error}): give clicks= to make them") from error
     if saved.get("encoder_checksum") != settings["encoder_checksum"]:
         raise InputError(f"{path} holds prototypes of another backbone or layer: give clicks= to make new ones")
     for name in SIZES:

@@ -8,8 +8,9 @@ import h5py
 
 from sempre.errors import InputError
 
-# A picture may take so many times the bytes of its file. Deflate packs to 1/1032 at most, LZW to 1/2700.
-PACKED, SMALL = 4096, 1 << 26  # and up to `SMALL` bytes need no such reason
+# A picture may take so many times the bytes of its file: deflate packs to 1/1032 at most, LZW to 1/2700, and Zstandard
+# an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
+PACKED, SMALL = 1 << 14, 1 << 24
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
 
 
@@ -37,21 +38,20 @@ def check_within(file: h5py.File, name: str) -> None:
             raise InputError(f"{file.filename} has a link at {at}: copy the data to the place itself")
 
 
-def check_no_way_out(path: Path) -> None:
-    """Refuse an HDF5 file of which any part lies in another file: for readers that are not ours.
+def check_no_way_out(file: h5py.File) -> None:
+    """Refuse an HDF5 file of which any part lies in another file.
 
     Raises:
         InputError: for an external link, a virtual dataset, and one of external storage.
     """
-    with h5py.File(path) as file:
 
-        def check(name: str, link: object) -> None:
-            if isinstance(link, h5py.ExternalLink):
-                raise InputError(f"{path} has a link to another file at {name}: copy the data into this one")
-            if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
-                check_inside(file[name])
+    def check(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(f"{file.filename} has a link to another file at {name}: copy the data into this one")
+        if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
+            check_inside(file[name])
 
-        file.visititems_links(check)
+    file.visititems_links(check)
 
 
 def check_inside(dataset: h5py.Dataset) -> None:

@@ -260,7 +260,8 @@ def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
     if plugin == "mrc":
         check_mrc(path)
     if h5py.is_hdf5(path):  # an EMD
-        check_no_way_out(path)
+        with h5py.File(path) as file:
+            check_no_way_out(file)
     signals = reader.file_reader(str(path), lazy=True)
     signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
     if signal is None:
