@@ -40,8 +40,10 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with whole_or_absent(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        # Names of files may hold what is no UTF-8; a backslash and its number is JSON's way to say it.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def file_sha256(path: str | Path) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sempre.config import read_options
+from sempre.config import changed_keys, read_options
 from sempre.errors import InputError, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -107,3 +107,24 @@ def test_every_option_of_every_recipe_is_explained(script):
     body = source.split("class Options:")[1].split("\n\n\n")[0] if "class Options:" in source else ""
     for name in re.findall(r"^ {4}(\w+): ", body, re.MULTILINE):
         assert re.search(rf"^ {{4}}{name}: .*  # \S", body, re.MULTILINE), f"{script}: {name} has no comment"
+
+
+@pytest.mark.parametrize("pair", ["epochs=[", "epochs=\x13", "epochs=${oc.env:HOME}", "epochs={a: 1}: b", "epochs=${"])
+def test_values_that_are_no_yaml_are_named(pair):
+    @dataclass
+    class Epochs:
+        epochs: int = 1
+
+    with pytest.raises(InputError):
+        read_options(Epochs, [pair])
+
+
+def test_saved_options_that_are_damaged_are_named(tmp_path):
+    @dataclass
+    class Epochs:
+        epochs: int = 1
+
+    for content in ("- a\n- b\n", "a: [", "7"):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(InputError, match=r"config\.yaml"):
+            changed_keys(Epochs(), tmp_path / "config.yaml")

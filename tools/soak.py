@@ -38,7 +38,7 @@ class Options:
     fields: int = 50  # of them are rendered, the others are these with other noise
     large: int = 3  # large ones
     large_side: int = 20_000  # of them, px
-    kills: int = 20
+    kills: int = 20  # of each batch
     model: str = ""  # bundle; the released one by default
     seed: int = 0
 
