@@ -18,7 +18,6 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
-from sempre.fuzzing import model_formats, picture_formats
 from sempre.fuzzing.cases import Format, case_content, watched_cases
 
 SAVED_EVERY = 10.0  # s
@@ -36,6 +35,9 @@ class Options:
 
 
 def main() -> int:
+    # Here, for the watched processes import this file too, and those of pictures need no PyTorch.
+    from sempre.fuzzing import model_formats, picture_formats
+
     options = read_options(Options)
     modules = {name: module for module in (picture_formats, model_formats) for name in module.FORMATS}
     names = options.formats or list(modules)

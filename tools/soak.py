@@ -1,6 +1,6 @@
 """A long batch of `sempre segment`, left alone and killed again and again: no file may be lost, no result may differ.
 
-    python tools/soak.py out=runs/soak                                    5,000 small micrographs, 3 of 20,000 px, 20 kills
+    python tools/soak.py out=runs/soak    5,000 small micrographs, 3 of 20,000 px, 20 kills
     python tools/soak.py out=runs/soak micrographs=200 large=1 large_side=4000 kills=5
 
 Micrographs are rendered, in turn as TIFF, PNG and JPEG; the large ones are memory-mapped TIFFs. One run is left alone:
@@ -59,8 +59,8 @@ def main() -> int:
         kills = run_killed(folder, killed, options, starting, computed)
         differing = differences(alone, killed)
         print(
-            f"{folder.name}: {len(list(folder.iterdir()))} micrographs in {computed:.0f} s of one thread, memory at most "
-            f"{memory.max() / 2**20:.0f} MB, grown by {grown:+.1%} since the first fifth; killed {kills} times, "
+            f"{folder.name}: {len(list(folder.iterdir()))} micrographs in {computed:.0f} s of one thread, memory at "
+            f"most {memory.max() / 2**20:.0f} MB, grown by {grown:+.1%} since the first fifth; killed {kills} times, "
             f"{len(differing)} files differ"
         )
         failures += differing
@@ -105,7 +105,17 @@ def render_large(folder: Path, options: Options) -> None:
 
 def start(folder: Path, out: Path, options: Options) -> psutil.Popen:
     model = ["--model", options.model] if options.model else []
-    command = [sys.executable, "-m", "sempre.deploy.command", "segment", str(folder), "--out", str(out), "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "sempre.deploy.command",
+        "segment",
+        str(folder),
+        "--out",
+        str(out),
+        "--threads",
+        "1",
+    ]
     return psutil.Popen([*command, *model, "--format", "tif,csv,rois"], stdout=subprocess.DEVNULL)
 
 

@@ -156,4 +156,3 @@ def _store(count: int, **settings: object) -> bytes:
                 writer.append(StoredImage(f"a/{number}.tif", digest, 1000, 10**18, pixels, 2.5, label))
             writer.finish()
         return path.read_bytes()
-

@@ -108,8 +108,10 @@ def mutate_tiff(content: bytes, random: np.random.Generator) -> bytes:
     first = directory + struct.calcsize(head)
     for _ in range(_steps(random)):
         entry = first + width * int(random.integers(entries))
-        field, size = ((0, 2), (2, 2), (4, 8), (12, 8))[random.integers(4)] if big else (
-            ((0, 2), (2, 2), (4, 4), (8, 4))[random.integers(4)]
+        field, size = (
+            ((0, 2), (2, 2), (4, 8), (12, 8))[random.integers(4)]
+            if big
+            else (((0, 2), (2, 2), (4, 4), (8, 4))[random.integers(4)])
         )
         value = int(random.choice(EDGES)) if random.integers(2) else int(random.integers(1 << 9))
         changed[entry + field : entry + field + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")

@@ -5,7 +5,6 @@ import zlib
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from sempre.data.labelled import LabelledSet
@@ -14,7 +13,6 @@ from sempre.deploy.formats import SUFFIXES
 from sempre.deploy.inputs import Source, is_result
 from sempre.deploy.released import find_bundle
 from sempre.deploy.segmenter import Segmenter
-from sempre.errors import InputError
 from sempre.fuzzing import picture_seeds
 from sempre.fuzzing.cases import Format
 from sempre.fuzzing.mutations import mutate_bytes, mutate_head, mutate_json, mutate_png, mutate_tiff

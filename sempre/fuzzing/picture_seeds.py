@@ -194,7 +194,11 @@ def dm3s() -> list[bytes]:
 def cocos() -> list[bytes]:
     """Polygons, run lengths of both kinds, a crowd, an image without instances."""
     counts = [100, 50, HEIGHT * WIDTH - 150]
-    shapes = ([[2, 2, 20, 2, 20, 15]], {"size": [HEIGHT, WIDTH], "counts": counts}, [[1.5, 1, 9, 1, 9, 9], [0, 0, 3, 3]])
+    shapes = (
+        [[2, 2, 20, 2, 20, 15]],
+        {"size": [HEIGHT, WIDTH], "counts": counts},
+        [[1.5, 1, 9, 1, 9, 9], [0, 0, 3, 3]],
+    )
     annotations = [
         {"id": n, "image_id": 1, "category_id": 1, "iscrowd": int(n == 3), "segmentation": shape}
         for n, shape in enumerate((*shapes, {"size": [HEIGHT, WIDTH], "counts": "S3m0"}))

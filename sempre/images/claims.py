@@ -22,7 +22,9 @@ def check_packing(path: Path, claimed: int) -> None:
     """
     held = path.stat().st_size
     if claimed > max(SMALL, PACKED * held):
-        raise InputError(f"{path} claims {claimed:,} bytes of pixels in a file of {held:,}: it is damaged, copy it again")
+        raise InputError(
+            f"{path} claims {claimed:,} bytes of pixels in a file of {held:,}: it is damaged, copy it again"
+        )
 
 
 def check_within(file: h5py.File, name: str) -> None:

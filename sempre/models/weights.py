@@ -49,7 +49,9 @@ def build_fitting(build: Callable[[], nn.Module], path: str | Path) -> nn.Module
     except InputError:
         raise
     except Exception as error:  # what cannot be built fails in every way there is
-        raise InputError(f"what {path} are the weights of cannot be built ({_first_line(error)}): copy it again") from error
+        raise InputError(
+            f"what {path} are the weights of cannot be built ({_first_line(error)}): copy it again"
+        ) from error
     if stored != described:
         other = min(name for name in stored.keys() | described.keys() if stored.get(name) != described.get(name))
         raise InputError(f"{path} is damaged or another network's ({other} differs): make or copy it again")
@@ -67,7 +69,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged or another network's ({_first_line(error)}): make or copy it again") from error
+        raise InputError(
+            f"{path} is damaged or another network's ({_first_line(error)}): make or copy it again"
+        ) from error
 
 
 def read_pth(path: Path, code: str) -> object:
@@ -83,7 +87,9 @@ def read_pth(path: Path, code: str) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged archive or pickle raises errors of many kinds
-        raise InputError(f"{path} is damaged or holds more than weights ({_first_line(error)}): copy it again") from error
+        raise InputError(
+            f"{path} is damaged or holds more than weights ({_first_line(error)}): copy it again"
+        ) from error
 
 
 def only_tensors(content: object, path: Path, code: str) -> dict[str, Tensor]:

@@ -303,7 +303,7 @@ def test_a_damaged_store_is_refused_in_one_sentence(tmp_path, name, change):
                 file[name] = np.zeros(values.shape, "f4") - 7
             case _:
                 file[name] = h5py.ExternalLink("elsewhere.h5", "/image")
-    with pytest.raises(InputError, match=r"store\.h5"):  # noqa: PT012
+    with pytest.raises(InputError, match=r"store\.h5"):
         store = Store(path)
         for index in range(len(store)):
             store.read(index)

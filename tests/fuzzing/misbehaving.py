@@ -8,6 +8,7 @@ import numpy as np
 from sempre.errors import InputError
 from sempre.fuzzing.cases import Format
 
+
 def enter(path: Path) -> None:
     match path.read_text():
         case "f":
