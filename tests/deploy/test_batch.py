@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -198,3 +199,15 @@ def test_a_plot_that_cannot_be_made_is_a_failure_of_its_own(segment, tmp_path, l
     like_windows.held.add(tmp_path / "out/size_distribution.png")
     assert segment() == 1
     assert not any(errors(tmp_path / "out").values())
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_name_that_is_no_utf_8_is_segmented_and_listed(segmenter, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    write_square(folder / os.fsdecode(b"caf\xe9.tif"))
+    write_square(folder / "plain.tif")
+    out = tmp_path / "odd_out"
+    for _ in range(2):
+        assert segment_batch(find_inputs([folder], out), segmenter, BatchOptions(out)) == 0
+    assert len((out / "summary.csv").read_bytes().splitlines()) == 3
