@@ -58,7 +58,7 @@ class Volume:
                     return to_grey(dataset[slice, :height, :width])
             if suffix in TIFF_SUFFIXES:
                 with tifffile.TiffFile(self.path) as file:
-                    return _read_tiff_slice(self.path, file.series[0], slice, channel)
+                    return _read_tiff_slice(self.path, _first_series(file), slice, channel)
         return read_micrograph(self.path).pixels
 
     def check_channel(self, channel: int) -> None:
@@ -94,10 +94,7 @@ def open_volume(path: str | Path) -> Volume:
                 size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
         elif suffix in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as file:
-                if len(file.pages.first.subifds or ()) > MOST_SUBIFDS:
-                    raise ValueError(f"its first page lists {len(file.pages.first.subifds)} smaller copies of itself")
-                len(file.pages)  # walks the chain of pages at once: a ring, walked page by page, is not found to be one
-                series = file.series[0]
+                series = _first_series(file)
                 lengths = _stack_axes(series)
                 slices, channels = lengths.get(_slice_axis(lengths), 1), lengths.get("C", 1)
                 height, width = (series.keyframe.axes.index(axis) for axis in "YX")
@@ -123,6 +120,14 @@ def evenly_spaced(slices: int, count: int) -> list[int]:
         there = "is one slice" if slices == 1 else f"are {slices} slices"
         raise InputError(f"slices={count} are more than there are: there {there}, take slices={slices} or less")
     return [(2 * part + 1) * slices // (2 * count) for part in range(count)]
+
+
+def _first_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    copies = len(file.pages.first.subifds or ())
+    if copies > MOST_SUBIFDS:
+        raise ValueError(f"its first page lists {copies} smaller copies of itself")
+    len(file.pages)  # walks the chain of pages at once: a ring, walked page by page, is not found to be one
+    return file.series[0]
 
 
 def _stack_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:

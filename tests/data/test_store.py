@@ -288,7 +288,7 @@ def test_a_store_that_is_being_written_is_neither_read_nor_written_by_others(tmp
             StoreWriter(tmp_path / "store.h5")
 
 
-@pytest.mark.parametrize("name", ["index/label", "index/sha256", "images/200x330", "labels", "chunks/200x330"])
+@pytest.mark.parametrize("name", ["index/label", "index/sha256", "images/200x330", "labels"])
 @pytest.mark.parametrize("change", ["shorter", "another type", "another file's"])
 def test_a_damaged_store_is_refused_in_one_sentence(tmp_path, name, change):
     path = tmp_path / "store.h5"
