@@ -93,6 +93,12 @@ def test_a_ring_of_pages_is_not_walked_for_ever(tmp_path):
     assert volume.read(0).shape == volume.shape == GREY.shape
 
 
+def test_ids_below_zero_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY.astype(np.int16) - 1)
+    with pytest.raises(InputError, match="has the id -1"):
+        read_labels(tmp_path / "a.tif")
+
+
 def test_labels_have_two_axes(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["labels"] = np.zeros((0, 4), np.uint8)
