@@ -40,7 +40,7 @@ class Options:
     large_side: int = 20_000  # of them, px
     kills: int = 20  # of each batch
     model: str = ""  # bundle; the released one by default
-    seed: int = 0
+    seed: int = 0  # of renders, noise and the moments of the kills
 
 
 def main() -> int:
