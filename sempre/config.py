@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sempre.errors import InputError
@@ -36,13 +36,15 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
     for path in (argument for argument in arguments if "=" not in argument):
         config = _merge(config, _read_yaml(Path(path)), known, path)
     for pair in pairs:
-        config = _merge(config, OmegaConf.from_dotlist([pair]), known, pair)
+        config = _merge(config, _read_pair(pair), known, pair)
     try:
         return OmegaConf.to_object(config)
     except MissingMandatoryValue as error:
         missing = [name for name in known if OmegaConf.is_missing(config, name)]
         example = " ".join(f"{name}=…" for name in missing)
         raise InputError(f"{', '.join(missing)} must be given: add {example} (see --help)") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"the options cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def help_text(options_class: type) -> str:
@@ -64,10 +66,17 @@ def save_options(options: object, path: str | Path) -> None:
 
 
 def changed_keys(options: object, saved: str | Path) -> list[str]:
-    """Names of the options whose values differ from those saved with `save_options`, as `key: saved -> now`."""
+    """Names of the options whose values differ from those saved with `save_options`, as `key: saved -> now`.
+
+    Raises:
+        InputError: for a saved file that is damaged.
+    """
     now = OmegaConf.to_container(OmegaConf.structured(options))
-    before = OmegaConf.to_container(OmegaConf.load(saved))
-    keys = sorted(set(now) | set(before))
+    before = _read_yaml(Path(saved))
+    if not isinstance(before, DictConfig):
+        raise InputError(f"{saved} holds no options: it is damaged, remove it or give another name=")
+    before = OmegaConf.to_container(before)
+    keys = sorted(set(now) | set(before), key=str)
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 
@@ -78,6 +87,13 @@ def _read_yaml(path: Path):
         return OmegaConf.load(path)
     except Exception as error:  # the YAML parser's own exceptions are many
         raise InputError(f"{path} is not valid YAML: {error}") from error
+
+
+def _read_pair(pair: str):
+    try:
+        return OmegaConf.from_dotlist([pair])
+    except Exception as error:  # values are YAML too
+        raise InputError(f"{pair} is not key=value with a value of YAML: {' '.join(str(error).split())}") from error
 
 
 def _merge(config, update, known: list[str], source: str):

@@ -40,8 +40,10 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, value: object) -> None:
     """Write `value` as indented JSON."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     with whole_or_absent(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        # Names of files may hold what is no UTF-8; a backslash and its number is JSON's way to say it.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def file_sha256(path: str | Path) -> str:
@@ -51,3 +53,25 @@ def file_sha256(path: str | Path) -> str:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def read_json(path: str | Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: as `parse_json` does.
+    """
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> object:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: when it is no JSON, or nested deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -24,6 +24,7 @@ ROOMS = [
     "training",
     "embeddings",
     "report",
+    "fuzzing",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))

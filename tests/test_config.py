@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sempre.config import read_options
+from sempre.config import changed_keys, read_options
 from sempre.errors import InputError, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +117,24 @@ def test_one_preset_of_prototypes_is_for_both_evaluations(recipe):
     read = read_options(options, [str(ROOT / "configs/papers/prototypes.yaml"), *given])
     assert (read.points, read.percent, read.threshold, read.weight, read.size) == (25, 10.0, "top", 0.8, 980)
     assert (read.slices, read.skip, read.channel, read.label_channel) == (100, 40, -2, -1)
+
+
+@pytest.mark.parametrize("pair", ["epochs=[", "epochs=\x13", "epochs=${oc.env:HOME}", "epochs={a: 1}: b", "epochs=${"])
+def test_values_that_are_no_yaml_are_named(pair):
+    @dataclass
+    class Epochs:
+        epochs: int = 1
+
+    with pytest.raises(InputError):
+        read_options(Epochs, [pair])
+
+
+def test_saved_options_that_are_damaged_are_named(tmp_path):
+    @dataclass
+    class Epochs:
+        epochs: int = 1
+
+    for content in ("- a\n- b\n", "a: [", "7"):
+        (tmp_path / "config.yaml").write_text(content)
+        with pytest.raises(InputError, match=r"config\.yaml"):
+            changed_keys(Epochs(), tmp_path / "config.yaml")

@@ -13,15 +13,15 @@ with `--images DIR` of the micrographs, by their magnification (low: a field of 
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 from sempre.data.groups import read_groups
 from sempre.errors import InputError, run_command
-from sempre.files import write_json
-from sempre.images import decode_rle, encode_rle, find_micrographs, read_labels
+from sempre.files import read_json, write_json
+from sempre.images import encode_rle, find_micrographs
+from sempre.images.instance_files import read_instances
 from sempre.metrics import (
     average_precision,
     by_group,
@@ -100,20 +100,6 @@ def instance_files(folder: Path) -> dict[str, Path]:
     return by_stem
 
 
-def read_instances(file: Path) -> tuple[np.ndarray | list[np.ndarray], list[float] | None]:
-    """A label image, or bool masks and, where all have one, their scores."""
-    if file.suffix.lower() != ".json":
-        return read_labels(file), None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        instances = content["instances"]
-        masks = [decode_rle({"size": content["size"], "counts": instance["counts"]}) for instance in instances]
-        scored = all("score" in instance for instance in instances)
-        return masks, [float(instance["score"]) for instance in instances] if scored else None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{file} holds no run lengths ({error!r}): it takes size and instances with counts") from error
-
-
 def as_masks(instances: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
     if isinstance(instances, list):
         return instances
@@ -135,13 +121,13 @@ def groups_of(by: str, true_files: dict[str, Path], images: Path | None) -> dict
 def read_report(file: Path) -> dict[str, float]:
     """Mean AJI+ over all and by group, of another report or of a fine-tuned run's `summary.json`."""
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = read_json(file)
         groups = report.get("groups", {})
         if "summary" in report:
             return {ALL: report["summary"]["aji_plus"]} | {group: of_it["aji_plus"] for group, of_it in groups.items()}
         scores = {ALL: report["scores"]} | groups
         return {group: of_it["aji_plus"]["mean"] for group, of_it in scores.items()}
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file} is no report of tools/score.py or of finetune/: {error!r}") from error
 
 

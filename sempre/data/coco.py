@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sempre.errors import InputError
-from sempre.files import whole_or_absent
+from sempre.files import read_json, whole_or_absent
 from sempre.images import encode_rle, instance_boxes
 
 
@@ -21,16 +21,16 @@ def read_coco(path: str | Path) -> dict[str, dict]:
         InputError: when the file is no COCO instance file.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
         images = {
-            image["id"]: {"height": image["height"], "width": image["width"], "segmentations": []}
+            image["id"]: {"height": int(image["height"]), "width": int(image["width"]), "segmentations": []}
             for image in content["images"]
         }
         for annotation in content["annotations"]:
             if not annotation.get("iscrowd", 0):
                 images[annotation["image_id"]]["segmentations"].append(annotation["segmentation"])
-        return {image["file_name"]: images[image["id"]] for image in content["images"]}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        return {str(image["file_name"]): images[image["id"]] for image in content["images"]}
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no COCO instance file: {type(error).__name__} {error}") from error
 
 
@@ -40,27 +40,25 @@ def coco_layers(annotated: dict, path: str | Path) -> np.ndarray:
     Ids run from 1 in the order of the annotations, over all layers. Instances without a pixel are left out.
 
     Raises:
-        InputError: for a segmentation that pycocotools cannot read; `path` is named as its origin.
+        InputError: for a segmentation that is none or lies far outside of the image; `path` is named as its origin.
     """
     height, width = annotated["height"], annotated["width"]
     layers = [np.zeros((height, width), dtype=np.int32)]
     instances = 0
     for segmentation in annotated["segmentations"]:
         try:
-            encoded = segmentation
             if isinstance(segmentation, list):
-                polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+                polygons = [_polygon(corners, height, width) for corners in segmentation if len(corners) >= 6]
                 if not polygons:
                     continue
                 encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-            elif isinstance(segmentation["counts"], list):
-                encoded = coco_mask.frPyObjects(segmentation, height, width)
-            if list(encoded["size"]) != [height, width]:
-                raise ValueError(f"its size is {encoded['size']}, the image's {[height, width]}")
+            else:
+                counts = _run_lengths_of(segmentation, height, width)
+                encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
             x, y, box_width, box_height = (int(side) for side in coco_mask.toBbox(encoded))
             box = np.s_[y : y + box_height, x : x + box_width]
             mask = coco_mask.decode(encoded)[box].astype(bool)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path} has a segmentation that cannot be read: {error}") from error
         if not mask.any():
             continue
@@ -71,6 +69,56 @@ def coco_layers(annotated: dict, path: str | Path) -> np.ndarray:
             layers.append(free)
         free[box][mask] = instances
     return np.stack(layers)
+
+
+def _polygon(corners: object, height: int, width: int) -> list[float]:
+    """A polygon x0, y0, x1, y1, …, checked: pycocotools takes memory by its length, and trusts it to be numbers."""
+    polygon = np.asarray(corners, dtype=np.float64)
+    if polygon.ndim != 1 or len(polygon) % 2:
+        raise ValueError("a polygon is no list of x, y, x, y, …")
+    side = np.tile([width, height], len(polygon) // 2)
+    if not ((polygon >= -side) & (polygon <= 2 * side)).all():
+        raise ValueError("a polygon lies far outside of the image")
+    return polygon.tolist()
+
+
+def _run_lengths_of(segmentation: dict, height: int, width: int) -> list[int]:
+    """The run lengths of a segmentation, checked: pycocotools writes as many pixels as they say."""
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(f"its size is {segmentation['size']}, the image's {[height, width]}")
+    counts = segmentation["counts"]
+    counts = decompress_counts(counts) if isinstance(counts, str) else [int(count) for count in counts]
+    if min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"its run lengths sum to {sum(counts)}, not to {height}x{width}")
+    return counts
+
+
+def decompress_counts(text: str) -> list[int]:
+    """The run lengths that COCO's letters stand for.
+
+    Five bits a letter, the lowest first, the sixth where more follow; from the fourth on each is told by its difference
+    to the one before the last (pycocotools, common/maskApi.c, rleFrString).
+
+    Raises:
+        ValueError: for letters that are none of COCO's, and for an end amid a number.
+    """
+    counts: list[int] = []
+    number, bits = 0, 0
+    for letter in text:
+        value = ord(letter) - 48
+        if not 0 <= value < 64:
+            raise ValueError(f"its run lengths have the letter {letter!r}")
+        number |= (value & 31) << bits
+        bits += 5
+        if value & 32:
+            continue
+        if value & 16:
+            number -= 1 << bits
+        counts.append(number + counts[-2] if len(counts) > 2 else number)
+        number, bits = 0, 0
+    if bits:
+        raise ValueError("its run lengths end amid a number")
+    return counts
 
 
 def write_coco(path: str | Path, labelled: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -183,8 +183,9 @@ class LabelledSet:
         return sides.training, sides.held_out
 
     def _find_image(self, file_name: str) -> Path:
+        leads_out = Path(file_name).is_absolute() or ".." in Path(file_name).parts or "\0" in file_name
         for candidate in (self.folder / "images" / file_name, self.folder / file_name):
-            if candidate.is_file():
+            if not leads_out and candidate.is_file():
                 return candidate
         raise InputError(f"{self._source} lists {file_name}, which is neither in {self.folder}/images nor beside it")
 

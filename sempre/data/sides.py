@@ -1,7 +1,6 @@
 """The sides of a labelled set: what is fitted to, what choices are made on, and what is scored."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sempre.errors import InputError
+from sempre.files import read_json
 
 SIDES = ("train", "validation", "test")
 WANTED = "it must be JSON with train and validation, or with train, validation and test, or rows name,side"
@@ -45,7 +45,7 @@ def read_split_file(path: str | Path) -> dict[str, list[str]]:
     path = Path(path)
     try:
         if path.suffix.lower() == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             sides = {side: [str(name) for name in content[side]] for side in SIDES if side in content}
         else:
             with path.open(newline="", encoding="utf-8") as file:
@@ -55,7 +55,7 @@ def read_split_file(path: str | Path) -> dict[str, list[str]]:
             sides = {
                 side: [name for name, of_row in rows if of_row == side] for side in {*SIDES, *(s for _, s in rows)}
             }
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no split: {WANTED}") from error
     if "train" not in sides or len(sides) < 2:
         raise InputError(f"{path} is no split: {WANTED}")

@@ -12,6 +12,9 @@ Written once by data/prepare.py, read by many processes. `sempre.data.store_writ
 
 import hashlib
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +26,7 @@ from sempre.data.chunks import ChunkReader, map_file
 from sempre.data.journal import journal_path
 from sempre.data.split import split
 from sempre.errors import InputError
+from sempre.images.claims import check_no_way_out, check_packing, plane_bytes
 
 FORMAT = 1
 PART = 1 << 16  # rows hashed at a time
@@ -69,7 +73,8 @@ class Store:
         partial: accept a store whose preparation was interrupted between two batches.
 
     Raises:
-        InputError: when there is no such file, it is no store of this format, or its preparation has not finished.
+        InputError: when there is no such file, it is no store of this format, or its preparation has not finished;
+            from here and all that reads it, when it is damaged.
     """
 
     def __init__(self, path: str | Path, partial: bool = False):
@@ -81,9 +86,28 @@ class Store:
         self._file = None
         self._process = None
         try:
-            attributes = dict(self._open().attrs)
+            self._open()
         except OSError as error:
             raise InputError(f"{path} cannot be opened as an HDF5 file: {error}") from error
+        with self._undamaged():
+            self._read_attributes(partial)
+            self._length = len(self._open()["index/row"])
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Whatever HDF5 and a damaged file raise in the block is one `InputError`: it is of every kind there is."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{self.path} is damaged ({reason}): copy it again, or make it anew") from error
+
+    def _read_attributes(self, partial: bool) -> None:
+        path, file = self.path, self._open()
+        check_no_way_out(file)
+        attributes = dict(file.attrs)
         if attributes.get("format") != FORMAT:
             raise InputError(f"{path} is not a store of format {FORMAT}: make it again with data/prepare.py")
         if not (attributes["complete"] or partial):
@@ -98,7 +122,8 @@ class Store:
             "crop_information_bar": bool(attributes.get("crop_information_bar", True)),
         }
         self.shard = str(attributes.get("shard", ""))
-        self._length = len(self._open()["index/row"])
+        if not re.fullmatch(r"(\d{1,6}/\d{1,6})?", self.shard):
+            raise ValueError(f"it says that it is the shard {self.shard!r}")
 
     def __len__(self) -> int:
         return self._length
@@ -106,13 +131,24 @@ class Store:
     @cached_property
     def entries(self) -> Entries:
         """The index."""
-        index = self._open()["index"]
-        return Entries(**{column.name: index[column.name][:] for column in fields(Entries)})
+        with self._undamaged():
+            columns = {column.name: self._open()[f"index/{column.name}"] for column in fields(Entries)}
+            for name, column in columns.items():
+                check_packing(self.path, column.nbytes)
+                if column.shape != (self._length,):
+                    raise ValueError(f"index/{name} has the shape {column.shape}, not {(self._length,)}")
+            entries = Entries(**{name: column[:] for name, column in columns.items()})
+            labels = entries.label if len(entries) else np.zeros(1, int)
+            ascii_digests = entries.sha256.dtype == "S64" and entries.sha256.view(np.uint8).max(initial=0) < 128
+            if not ascii_digests or labels.min() < -1 or labels.max() >= len(self.labels):
+                raise ValueError("index/sha256 or index/label holds what it cannot")
+            return entries
 
     @cached_property
     def labels(self) -> list[str]:
         """Names of the labels that `entries.label` counts into."""
-        return [name.decode() for name in self._open()["labels"][:]]
+        with self._undamaged():
+            return [name.decode() for name in self._open()["labels"][:]]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -130,11 +166,14 @@ class Store:
 
     def file_of(self, index: int) -> str:
         """The micrograph's path, relative to the folder that was prepared."""
-        return self._open()["index/path"][index].decode()
+        with self._undamaged():
+            return self._open()["index/path"][index].decode()
 
     def read(self, index: int) -> np.ndarray:
         """A whole micrograph, uint8 `[H, W]`."""
-        return self._stack(index)[self.entries.row[index]]
+        row = self.entries.row[index]
+        with self._undamaged():
+            return self._stack(index)[row]
 
     def crop(self, index: int, y: int, x: int, height: int, width: int) -> np.ndarray:
         """The part of a micrograph with corner (y, x), uint8 `[height, width]`; reads only the chunks it touches.
@@ -145,11 +184,12 @@ class Store:
         inside = y + height <= self.entries.height[index] and x + width <= self.entries.width[index]
         if min(y, x, height, width) < 0 or not inside:
             raise ValueError(f"a {height}x{width} px crop at ({y}, {x}) reaches outside {self.file_of(index)}")
-        stack, row = self._stack(index), int(self.entries.row[index])
-        reader = self._readers[stack.shape[1:]]
-        if reader is not None:
-            return reader.crop(row, y, x, height, width)
-        return stack[row, y : y + height, x : x + width]
+        with self._undamaged():
+            stack, row = self._stack(index), int(self.entries.row[index])
+            reader = self._readers[stack.shape[1:]]
+            if reader is not None:
+                return reader.crop(row, y, x, height, width)
+            return stack[row, y : y + height, x : x + width]
 
     @cached_property
     def patch_entries(self) -> PatchEntries:
@@ -171,7 +211,11 @@ class Store:
         size = int(self.entries.height[index]), int(self.entries.width[index])
         self._open()
         if size not in self._stacks:
-            self._stacks[size] = self._file[f"images/{size[0]}x{size[1]}"]
+            stack = self._file[f"images/{size[0]}x{size[1]}"]
+            if stack.shape[1:] != size or stack.dtype != np.uint8:
+                raise ValueError(f"{stack.name} has the shape {stack.shape} of {stack.dtype}")
+            check_packing(self.path, plane_bytes(stack))
+            self._stacks[size] = stack
             self._readers[size] = self._reader(self._stacks[size])
         return self._stacks[size]
 

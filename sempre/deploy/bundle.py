@@ -1,12 +1,11 @@
 """A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.deploy.decode import Decoding
 from sempre.errors import InputError
-from sempre.files import file_sha256
+from sempre.files import file_sha256, read_json
 
 FORMAT = 1
 NAMES = ("model.onnx", "model.json")
@@ -69,7 +68,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         if not path.is_file():
             raise InputError(f"the bundle {folder} has no {path.name}: copy the whole folder, or export it again")
     try:
-        fields = json.loads(description.read_text(encoding="utf-8"))
+        fields = read_json(description)
     except ValueError as error:
         raise InputError(f"{description} is no valid JSON ({error}): copy or export the bundle again") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:

@@ -21,6 +21,7 @@ MULTIPLE = 32  # px, the network's total stride
 
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
 LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
+ROWS = 512  # of a micrograph that are decoded at once where more would take more memory than the rest
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 # A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
 MOST_PIXELS, WIDE = 4 << 20, 60
@@ -176,14 +177,27 @@ def enlarge(
     fine = resize_to(probability.astype(np.float32), shape)
     large = vote(grown, shape)
     large[fine <= decoding.foreground] = 0
-    areas = np.bincount(large.ravel(), minlength=int(labels.max(initial=0)) + 1)
+    areas, sums = areas_and_sums(large, fine, int(labels.max(initial=0)) + 1)
+    del fine
     kept = areas >= decoding.smallest
     kept[0] = False
-    sums = np.bincount(large.ravel(), weights=fine.ravel(), minlength=len(areas))
     scores = (sums[kept] / areas[kept]).astype(np.float32)
     numbers = np.zeros(len(areas), np.int32)
     numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
     return numbers[large], scores
+
+
+def areas_and_sums(labels: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the labels 0 to `count` - 1 of `[H, W]` the px, int64 `[count]`, and the sum of their values, float64.
+
+    A few rows at a time, for counting takes copies of 16 bytes a px.
+    """
+    areas, sums = np.zeros(count, np.int64), np.zeros(count)
+    for start in range(0, len(labels), ROWS):
+        part = labels[start : start + ROWS].ravel()
+        areas += np.bincount(part, minlength=count)
+        sums += np.bincount(part, weights=values[start : start + ROWS].ravel(), minlength=count)
+    return areas, sums
 
 
 def vote(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -195,13 +209,15 @@ def vote(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     # Most pixels lie amid four of one label, which the coarse labels tell.
     last = np.pad(labels, [(0, 1), (0, 1)], mode="edge")
     mixed = (last[:-1, :-1] != last[1:, :-1]) | (last[:-1, :-1] != last[:-1, 1:]) | (last[:-1, :-1] != last[1:, 1:])
-    y, x = np.nonzero(mixed[top[:, None], left[None]])
-    names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
-    below, beside = down[y], across[x]
-    weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
-    weights[names == 0] = 0  # where the ground begins is the probability's to say
-    votes = [(weights * (names == name)).sum(0) for name in names]
-    large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
+    for start in range(0, len(large), ROWS):  # a few rows at a time, for a mixed pixel takes some 150 bytes
+        y, x = np.nonzero(mixed[top[start : start + ROWS, None], left[None]])
+        y += start
+        names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
+        below, beside = down[y], across[x]
+        weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
+        weights[names == 0] = 0  # where the ground begins is the probability's to say
+        votes = [(weights * (names == name)).sum(0) for name in names]
+        large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
     return large
 
 

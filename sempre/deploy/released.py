@@ -1,12 +1,12 @@
 """The bundles that come with sempre: folders of `sempre/released/`."""
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from sempre.deploy.bundle import NAMES, Bundle, read_bundle
 from sempre.errors import InputError
+from sempre.files import read_json
 
 DEFAULT = "particles"
 
@@ -60,7 +60,7 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     try:
         return {
             str(name): {key: float(scores[key]) for key in ("aji_plus", "std", "micrographs")}
-            for name, scores in json.loads(path.read_text(encoding="utf-8")).items()
+            for name, scores in read_json(path).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} holds no scores ({error}): install sempre again, or remove the file") from error

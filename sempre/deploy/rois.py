@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from sempre.files import whole_or_absent
 
+READABLE = 0o644 << 16
 MOVE_TO, LINE_TO, CLOSE = 0.0, 1.0, 4.0  # java.awt.geom.PathIterator's segments, of which ImageJ's composites consist
 
 
@@ -23,7 +24,9 @@ def write_rois(path: str | Path, labels: np.ndarray) -> None:
                 name = f"{index + 1:05d}"
                 corner = np.array([found[1].start, found[0].start])
                 loops = [corner + loop for loop in boundary_loops(labels[found] == index + 1)]
-                archive.writestr(f"{name}.roi", roi(loops, name).tobytes())
+                entry = zipfile.ZipInfo(f"{name}.roi")  # of no date, so that the same particles give the same bytes
+                entry.external_attr = READABLE
+                archive.writestr(entry, roi(loops, name).tobytes(), zipfile.ZIP_DEFLATED)
 
 
 def roi(loops: list[np.ndarray], name: str) -> ImagejRoi:

@@ -27,6 +27,7 @@ COLUMNS = (
     "file",  # the micrograph's absolute path
     "made_from",  # tells whether the micrograph, the model or an option that matters has changed since
 )
+NAMES = "surrogateescape"  # Linux allows names of files that are no UTF-8: they are kept byte for byte
 
 
 class Summary:
@@ -59,7 +60,7 @@ class Summary:
         self.rows[row["results"].casefold()] = row
         try:
             if self.written:
-                with self.path.open("a", newline="", encoding="utf-8") as file:
+                with self.path.open("a", newline="", encoding="utf-8", errors=NAMES) as file:
                     csv.DictWriter(file, COLUMNS).writerow(row)
                     file.flush()
                     os.fsync(file.fileno())
@@ -88,7 +89,7 @@ class Summary:
         return None
 
     def _write(self, path: Path) -> None:
-        with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8", errors=NAMES) as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows[results] for results in sorted(self.rows))
@@ -97,7 +98,7 @@ class Summary:
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The whole rows of a summary; none of a file that is missing, of another make, or changed by a spreadsheet."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors=NAMES) as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []

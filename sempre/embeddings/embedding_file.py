@@ -9,7 +9,8 @@ or absent.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import numpy as np
 from sempre.data.journal import JournaledFile, append_rows
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.files import parse_json
+from sempre.images.claims import check_no_way_out, check_packing, plane_bytes
 from sempre.processes import interrupts_wait
 
 FORMAT = 1
@@ -48,17 +51,20 @@ class Embeddings:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        try:
+        with self._undamaged():
             self._file = h5py.File(path, "r", locking="best-effort")
-            self.settings = json.loads(self._file.attrs["settings"])
-        except (OSError, KeyError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} holds no embeddings: give a file that evaluate/ wrote") from error
-        index = {name: self._file["index"][name][:] for name in _COLUMNS}
-        self._entries = {sha256.decode(): position for position, sha256 in enumerate(index.pop("sha256"))}
-        self._index = index
-        self.checksum: str = self.settings["encoder_checksum"]
-        self.cell: int = self.settings["cell"]
-        self.width: int = self.settings["width"]
+            check_no_way_out(self._file)
+            self.settings = parse_json(self._file.attrs["settings"])
+            for name in _COLUMNS:
+                check_packing(self.path, self._file["index"][name].nbytes)
+            index = {name: self._file["index"][name][:] for name in _COLUMNS}
+            self._entries = {sha256.decode(): position for position, sha256 in enumerate(index.pop("sha256"))}
+            self._index = index
+            self.checksum: str = self.settings["encoder_checksum"]
+            self.cell: int = int(self.settings["cell"])
+            self.width: int = int(self.settings["width"])
+            if min(self.cell, self.width) < 1 or any(len(column) < len(self._entries) for column in index.values()):
+                raise ValueError("its index is cut short")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -83,9 +89,24 @@ class Embeddings:
         """
         position, grid = self._entries[sha256], self.grid(sha256)
         row = int(self._index["row"][position])
-        cells = self._file[f"cells/{grid.rows}x{grid.columns}"][row].astype(np.float32)
-        token = self._file["class_tokens"][position] if "class_tokens" in self._file else None
+        with self._undamaged():
+            stack = self._file[f"cells/{grid.rows}x{grid.columns}"]
+            if stack.shape[1:] != (grid.rows, grid.columns, self.width):
+                raise ValueError(f"{stack.name} has the shape {stack.shape}")
+            check_packing(self.path, plane_bytes(stack, axes=3))
+            cells = stack[row].astype(np.float32)
+            token = self._file["class_tokens"][position] if "class_tokens" in self._file else None
         return Embedding(sha256, grid, cells, token)
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Whatever HDF5 and a damaged file raise in the block is one `InputError`: it is of every kind there is."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self.path} holds no embeddings: give a file that evaluate/ wrote") from error
 
     def close(self) -> None:
         self._file.close()

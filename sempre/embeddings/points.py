@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from sempre.errors import InputError
+from sempre.files import read_json
 
 SIDES = ("positive", "negative")
 
@@ -34,10 +35,10 @@ def read_clicks(path: str | Path, need_negative: bool = True) -> dict[str, Click
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give the JSON file of clicks") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}): save the clicks again") from error
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
         raise InputError(f'{path} holds no clicks: it must be {{"<file name>": {{"positive": [[y, x], ...]}}, ...}}')

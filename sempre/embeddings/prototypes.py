@@ -13,7 +13,7 @@ from sempre.embeddings.embedding_file import Embedding
 from sempre.embeddings.points import Clicks
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError
-from sempre.files import whole_or_absent
+from sempre.files import parse_json, whole_or_absent
 
 SIZES = ("scale", "size", "pixel_size_nm")  # options of an extraction that change what a cell shows
 
@@ -136,10 +136,13 @@ def load_support(path: str | Path, settings: dict) -> Support:
     """
     try:
         with safe_open(path, "numpy") as file:
-            saved = json.loads(file.metadata()["settings"])
+            saved = dict(parse_json(file.metadata()["settings"]))
             support = Support(file.get_tensor("positive"), file.get_tensor("negative"))
-    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} holds no prototypes: give clicks= to make them") from error
+            widths = {cells.shape[1] for cells in (support.positive, support.negative)}
+            if len(widths) > 1 or not all(np.isfinite(cells).all() for cells in (support.positive, support.negative)):
+                raise ValueError("the cells of both sorts do not agree, or are not finite")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{path} holds no prototypes ({error}): give clicks= to make them") from error
     if saved.get("encoder_checksum") != settings["encoder_checksum"]:
         raise InputError(f"{path} holds prototypes of another backbone or layer: give clicks= to make new ones")
     for name in ("percentiles", *SIZES):

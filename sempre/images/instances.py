@@ -33,7 +33,8 @@ def decode_rle(rle: dict) -> np.ndarray:
     """
     height, width = rle["size"]
     counts = np.asarray(rle["counts"], dtype=np.int64)
-    if counts.sum() != height * width or (counts < 0).any():
+    possible = counts.ndim == 1 and ((counts >= 0) & (counts <= height * width)).all()
+    if not possible or counts.sum() != height * width:
         raise InputError(f"run lengths sum to {counts.sum()}, not to {height}x{width}: the file is damaged")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape((height, width), order="F")

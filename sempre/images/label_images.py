@@ -50,6 +50,10 @@ def read_labels(path: str | Path) -> np.ndarray:
             labels = _ids_of_colours(path, labels)
     if labels.dtype.kind not in "iub" or labels.max(initial=0) > np.iinfo(np.int32).max:
         raise InputError(f"{path} holds {labels.dtype} pixels: a label image has integer ids, 0 for background")
+    if labels.min(initial=0) < 0:
+        raise InputError(f"{path} has the id {labels.min()}: ids are above 0, and 0 is background")
+    if labels.ndim != 2 or labels.size == 0:
+        raise InputError(f"{path} has the shape {labels.shape}: a label image has [height, width]")
     labels = labels.astype(np.int32)
     _refuse_shades(path, labels)
     return labels

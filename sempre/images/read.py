@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
+from sempre.images.claims import check_inside, check_mrc, check_no_way_out, check_packing, check_within, plane_bytes
 from sempre.images.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
 from sempre.images.sidecar import sidecar_pixel_size_nm
 
@@ -134,9 +135,10 @@ def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, ma
     """Check the header of a page before its pixels are read.
 
     Raises:
-        InputError: for a page of more than `max_pixels` px, or one that reaches past the end of the file.
+        InputError: for a page of more than `max_pixels` px, or one that claims more than the file can hold.
     """
-    check_size(path, page.shape, max_pixels)
+    check_size(path, (page.keyframe.imagelength, page.keyframe.imagewidth), max_pixels)
+    check_packing(path, page.keyframe.nbytes)
     # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
     if end > path.stat().st_size:
@@ -175,6 +177,7 @@ def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Ima
     try:
         with Image.open(path) as image:
             check_size(path, (image.height, image.width), max_pixels)
+            check_packing(path, image.height * image.width * len(image.getbands()))
             yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit
@@ -203,6 +206,8 @@ def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:
         colour = dataset.ndim >= 3 and dataset.shape[-1] in (3, 4)
         planes = dataset.ndim - (3 if colour else 2)
         check_size(path, dataset.shape[planes:], max_pixels)
+        check_packing(path, plane_bytes(dataset, axes=dataset.ndim - planes))
+        check_inside(dataset)
         return Micrograph(to_grey(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
 
 
@@ -210,7 +215,9 @@ def _read_ims(path: Path, max_pixels: int) -> Micrograph:
     with h5py.File(path) as file:
         depth, height, width = ims_shape(file)
         check_size(path, (height, width), max_pixels)
-        pixels = file[IMS_CHANNELS]["Channel 0/Data"][depth // 2, :height, :width]
+        dataset = ims_channel(file, 0)
+        check_packing(path, plane_bytes(dataset))
+        pixels = dataset[depth // 2, :height, :width]
         size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
         return Micrograph(to_grey(pixels), size, {"format": "Imaris", "slices": depth})
 
@@ -220,9 +227,22 @@ def ims_shape(file: h5py.File) -> tuple[int, int, int]:
 
     Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
     """
-    padded, information = file[IMS_CHANNELS]["Channel 0/Data"].shape, file[IMS_INFORMATION].attrs
+    check_within(file, IMS_INFORMATION)
+    padded, information = ims_channel(file, 0).shape, file[IMS_INFORMATION].attrs
     slices, height, width = (_ims_number(information, axis, size) for axis, size in zip("ZYX", padded, strict=True))
     return slices, height, width
+
+
+def ims_channel(file: h5py.File, channel: int) -> h5py.Dataset:
+    """The voxels `[Z, Y, X]` of a channel of an Imaris file.
+
+    Raises:
+        InputError: when they lie in another file.
+    """
+    name = f"{IMS_CHANNELS}/Channel {channel}/Data"
+    check_within(file, name)
+    check_inside(file[name])
+    return file[name]
 
 
 def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
@@ -237,12 +257,18 @@ def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
         reader = import_module(f"rsciio.{plugin}")
     except ImportError:
         raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
+    if plugin == "mrc":
+        check_mrc(path)
+    if h5py.is_hdf5(path):  # an EMD
+        with h5py.File(path) as file:
+            check_no_way_out(file)
     signals = reader.file_reader(str(path), lazy=True)
     signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
     if signal is None:
         raise InputError(f"{path} holds no image")
     data = signal["data"]
     check_size(path, data.shape[-2:], max_pixels)
+    check_packing(path, plane_bytes(data))
     pixels = np.asarray(data[(0,) * (data.ndim - 2)])
     return Micrograph(to_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
 

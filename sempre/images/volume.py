@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
+from sempre.images.claims import check_packing, plane_bytes
 from sempre.images.pixel_size import (
     ims_pixel_size_nm,
     ims_slice_distance_nm,
@@ -21,11 +22,14 @@ from sempre.images.read import (
     check_size,
     check_tiff_page,
     grey_of_page,
+    ims_channel,
     ims_shape,
     one_error,
     read_micrograph,
     to_grey,
 )
+
+MOST_SUBIFDS = 100  # smaller copies of a page; a damaged list would be walked for minutes
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,12 @@ class Volume:
             if suffix == ".ims":
                 height, width = self.shape
                 with h5py.File(self.path) as file:
-                    return to_grey(file[IMS_CHANNELS][f"Channel {channel}/Data"][slice, :height, :width])
+                    dataset = ims_channel(file, channel)
+                    check_packing(self.path, plane_bytes(dataset))
+                    return to_grey(dataset[slice, :height, :width])
             if suffix in TIFF_SUFFIXES:
                 with tifffile.TiffFile(self.path) as file:
-                    return _read_tiff_slice(self.path, file.series[0], slice, channel)
+                    return _read_tiff_slice(self.path, _first_series(file), slice, channel)
         return read_micrograph(self.path).pixels
 
     def check_channel(self, channel: int) -> int:
@@ -101,7 +107,7 @@ def open_volume(path: str | Path) -> Volume:
                 distance = ims_slice_distance_nm(file[IMS_INFORMATION].attrs, slices)
         elif suffix in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as file:
-                series = file.series[0]
+                series = _first_series(file)
                 lengths = _stack_axes(series)
                 slices, channels = lengths.get(_slice_axis(lengths), 1), lengths.get("C", 1)
                 height, width = (series.keyframe.axes.index(axis) for axis in "YX")
@@ -127,6 +133,14 @@ def evenly_spaced(slices: int, count: int) -> list[int]:
         there = "is one slice" if slices == 1 else f"are {slices} slices"
         raise InputError(f"slices={count} are more than there are: there {there}, take slices={slices} or less")
     return [(2 * part + 1) * slices // (2 * count) for part in range(count)]
+
+
+def _first_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    copies = len(file.pages.first.subifds or ())
+    if copies > MOST_SUBIFDS:
+        raise ValueError(f"its first page lists {copies} smaller copies of itself")
+    len(file.pages)  # walks the chain of pages at once: a ring, walked page by page, is not found to be one
+    return file.series[0]
 
 
 def _stack_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:

@@ -6,7 +6,7 @@ into our own `UNetEncoder(architecture, channels)` for the names in its `WIDTHS`
 the method, the data's fingerprint and the options. A `.pth` file of the original ConvNeXtV2 code is read in its place.
 """
 
-import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import file_sha256, write_json
+from sempre.files import file_sha256, read_json, write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.models.one_channel import to_one_channel
 from sempre.models.original_fcmae import open_original_weights
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.weights import build_fitting, check_numbers, load_weights, save_weights
 
 WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
+ARGUMENTS = {"img_size": int, "dynamic_img_size": bool}  # that a backbone may name, see `sempre.models.backbones`
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,30 @@ def read_backbone_details(folder: str | Path) -> BackboneDetails:
     folder = Path(folder)
     if not (folder / DETAILS).is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder} is no backbone: it has no {WEIGHTS} and {DETAILS}, as pretrain/ writes them")
+    path = folder / DETAILS
     try:
-        return BackboneDetails(**json.loads((folder / DETAILS).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise InputError(f"{folder / DETAILS} is damaged ({error}): copy the backbone again") from error
+        details = BackboneDetails(**read_json(path))
+        _check(details)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): copy the backbone again") from error
+    check_numbers({"input_channels": details.input_channels, **details.arguments}, path)
+    return details
+
+
+def _check(details: BackboneDetails) -> None:
+    """Whether details are what `save_backbone` writes: timm would load further files, or fetch some, for others."""
+    name, arguments, normalisation = details.architecture, details.arguments, details.normalisation
+    possible = {
+        "architecture": isinstance(name, str) and (name in WIDTHS or timm.is_model(name)),
+        "input_channels": type(details.input_channels) is int,
+        "arguments": all(ARGUMENTS.get(key) is type(value) for key, value in arguments.items()),
+        "normalisation": all(math.isfinite(float(normalisation[key])) for key in ("mean", "std"))
+        and float(normalisation["std"]) > 0
+        and 0 <= details.percentiles[0] < details.percentiles[1] <= 100,
+    }
+    for field_name, holds in possible.items():
+        if not holds:
+            raise ValueError(f"'{field_name}' is {getattr(details, field_name)!r}")
 
 
 def percentiles_of(backbone: str | Path) -> tuple[float, float]:
@@ -98,12 +119,13 @@ def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
         )
     details = read_backbone_details(folder)
     name, channels = details.architecture, details.input_channels
-    if name in WIDTHS:
-        network = UNetEncoder(name, channels)
-    else:
-        network = timm.create_model(name, in_chans=channels, num_classes=0, **details.arguments)
-    load_weights(network, Path(folder) / WEIGHTS)
-    return network, details
+
+    def build() -> nn.Module:
+        if name in WIDTHS:
+            return UNetEncoder(name, channels)
+        return timm.create_model(name, in_chans=channels, num_classes=0, **details.arguments)
+
+    return build_fitting(build, Path(folder) / WEIGHTS), details
 
 
 def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:

@@ -1,14 +1,16 @@
 """A fine-tuned dense segmenter on disk: its weights and what is needed to use them."""
 
-import json
 from pathlib import Path
+
+import timm
 
 from sempre.deploy.decode import Decoding
 from sempre.deploy.dense import DenseSettings
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.models.dense import DenseOptions, DenseSegmenter
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.unet_encoder import WIDTHS
+from sempre.models.weights import build_fitting, save_weights
 
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -38,12 +40,13 @@ def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/dense/repeat-0")
     try:
-        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        details = read_json(folder / DETAILS)
         options = DenseOptions(**details["network"])
+        if options.architecture not in WIDTHS and not timm.is_model(options.architecture):
+            raise ValueError(f"'architecture' is {options.architecture!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} describes no dense segmenter ({error}): fine-tune it again") from error
-    model = DenseSegmenter(options)
-    load_weights(model, folder / WEIGHTS)
+    model = build_fitting(lambda: DenseSegmenter(options), folder / WEIGHTS)
     return model.eval(), details
 
 

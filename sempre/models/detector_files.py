@@ -1,15 +1,14 @@
 """A fine-tuned detector on disk: its weights and what is needed to use them."""
 
-import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from torchvision.models.detection import MaskRCNN
 
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.weights import build_fitting, check_numbers, save_weights
 
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -39,11 +38,11 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
         if not (folder / name).is_file():
             raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/mask_rcnn/repeat-0")
     try:
-        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
+        details = read_json(folder / DETAILS)
         known = {field.name for field in fields(DetectorOptions)}
         options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} does not describe a detector ({error}): fine-tune it again") from error
-    model = build_mask_rcnn(options)
-    load_weights(model, folder / WEIGHTS)
+    check_numbers(asdict(options), folder / DETAILS)
+    model = build_fitting(lambda: build_mask_rcnn(options), folder / WEIGHTS)
     return model.eval(), details

@@ -2,16 +2,18 @@
 
 import argparse
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
+
+LARGEST_SIZE = 1 << 14  # channels, layers, px of an image that a network is for
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -28,6 +30,36 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         raise InputError(f"cannot save {path} ({error}): free some space, then start the same command again") from error
 
 
+def build_fitting(build: Callable[[], nn.Module], path: str | Path) -> nn.Module:
+    """A network with the weights in a file of ours; none of its memory is taken before the two are seen to agree.
+
+    Args:
+        build: makes the network that the file beside the weights describes.
+
+    Raises:
+        InputError: when what is described cannot be built, and as `load_weights` does.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        with torch.device("meta"):
+            described = {name: tuple(weight.shape) for name, weight in build().state_dict().items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged ({_first_line(error)}): make or copy it again") from error
+    except InputError:
+        raise
+    except Exception as error:  # what cannot be built fails in every way there is
+        raise InputError(
+            f"what {path} are the weights of cannot be built ({_first_line(error)}): copy it again"
+        ) from error
+    if stored != described:
+        other = min(name for name in stored.keys() | described.keys() if stored.get(name) != described.get(name))
+        raise InputError(f"{path} is damaged or another network's ({other} differs): make or copy it again")
+    network = build()
+    load_weights(network, path)
+    return network
+
+
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load the state dict; every parameter must be there, with its shape.
 
@@ -37,8 +69,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is damaged or another network's ({reason}): make or copy it again") from error
+        raise InputError(
+            f"{path} is damaged or another network's ({_first_line(error)}): make or copy it again"
+        ) from error
 
 
 def read_pth(path: Path, code: str) -> object:
@@ -54,8 +87,9 @@ def read_pth(path: Path, code: str) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged archive or pickle raises errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged or holds more than weights ({reason}): copy it again") from error
+        raise InputError(
+            f"{path} is damaged or holds more than weights ({_first_line(error)}): copy it again"
+        ) from error
 
 
 def only_tensors(content: object, path: Path, code: str) -> dict[str, Tensor]:
@@ -87,3 +121,18 @@ def check_parameters(
     surplus = weights.keys() - expected.keys() - set(unused)
     if surplus:
         raise InputError(f"{path} is another network's, it also has {min(surplus)}: {advice}")
+
+
+def check_numbers(values: Mapping[str, object], path: Path) -> None:
+    """Refuse sizes of a network that no network has, for building one of so many layers would never end.
+
+    Raises:
+        InputError: for an integer below 0 or above `LARGEST_SIZE`.
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and not 0 <= value <= LARGEST_SIZE:
+            raise InputError(f"{path} says {name}={value}, which no network has: copy it again")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

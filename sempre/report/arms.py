@@ -1,6 +1,5 @@
 """Arms of a comparison: finished runs that were scored on the same held-out micrographs of a labelled set."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
 from sempre.errors import InputError
+from sempre.files import read_json
 from sempre.images import read_labels
 from sempre.metrics import SIZE_EDGES, add_by_size, compare_arms, count_by_size, with_spread
 from sempre.report.html import table
@@ -96,12 +96,12 @@ def error_reduction_table(arms: Sequence[Arm], group: str = "") -> str:
 
 def _read_arm(name: str, run: Path, labelled: LabelledSet) -> Arm:
     try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(run / "summary.json")
         scores, repeats = summary["scores"], summary["repeats"]
         by_repeat = [{n: sample["aji_plus"] for n, sample in repeat["samples"].items()} for repeat in repeats]
     except FileNotFoundError as error:
         raise InputError(f"{run} has no summary.json: give the folder of a run that has finished") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{run}/summary.json holds no scored repeats ({error!r}): give a run of instances") from error
     if lacking := sorted(set(by_repeat[0]) - set(labelled.names)):
         raise InputError(f"{run} was scored on {lacking[0]}, which is not in {labelled.folder}: give data= of the run")

@@ -286,3 +286,26 @@ def test_a_store_that_is_being_written_is_neither_read_nor_written_by_others(tmp
             Store(tmp_path / "store.h5")
         with pytest.raises(InputError, match="in use"):
             StoreWriter(tmp_path / "store.h5")
+
+
+@pytest.mark.parametrize("name", ["index/label", "index/sha256", "images/200x330", "labels"])
+@pytest.mark.parametrize("change", ["shorter", "another type", "another file's"])
+def test_a_damaged_store_is_refused_in_one_sentence(tmp_path, name, change):
+    path = tmp_path / "store.h5"
+    make(path).close()
+    with h5py.File(path, "r+") as file:
+        values = file[name][:]
+        del file[name]
+        match change:
+            case "shorter":
+                file[name] = values[:0]
+            case "another type":
+                file[name] = np.zeros(values.shape, "f4") - 7
+            case _:
+                file[name] = h5py.ExternalLink("elsewhere.h5", "/image")
+    with pytest.raises(InputError, match=r"store\.h5"):
+        store = Store(path)
+        for index in range(len(store)):
+            store.read(index)
+            store.crop(index, 0, 0, 10, 10)
+            _ = store.split(), [store.labels[label] for label in store.entries.label]

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -208,3 +209,15 @@ def test_a_corrected_scale_beside_the_micrograph_is_heard(segment, segmenter, mi
     assert segment() == 0 and segmenter.calls == 5
     sizes = {row["micrograph"]: row["pixel_size_nm"] for row in read_rows(tmp_path / "out/summary.csv")}
     assert float(sizes["a.tif"]) == 3.5 and float(sizes["b.tif"]) == 4.0 and not sizes["c.tif"]
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_name_that_is_no_utf_8_is_segmented_and_listed(segmenter, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    write_square(folder / os.fsdecode(b"caf\xe9.tif"))
+    write_square(folder / "plain.tif")
+    out = tmp_path / "odd_out"
+    for _ in range(2):
+        assert segment_batch(find_inputs([folder], out), segmenter, BatchOptions(out)) == 0
+    assert len((out / "summary.csv").read_bytes().splitlines()) == 3

@@ -199,3 +199,15 @@ def test_what_is_improbable_or_shallow_is_no_particle():
     assert found(least_score=0.63) == 1
     assert found(least_depth=0.7) == 1
     assert found(least_depth=1.0) == 0
+
+
+def test_decoding_a_few_rows_at_a_time_changes_nothing(monkeypatch):
+    random = np.random.default_rng(0)
+    labels = np.kron(random.integers(0, 5, (9, 12)), np.ones((4, 4), int)).astype(np.int32)
+    values = random.random((70, 95), dtype=np.float32)
+    large = module.vote(labels, values.shape)
+    whole = np.bincount(large.ravel(), minlength=7), np.bincount(large.ravel(), weights=values.ravel(), minlength=7)
+    monkeypatch.setattr(module, "ROWS", 8)
+    np.testing.assert_array_equal(module.vote(labels, values.shape), large)
+    for parts, expected in zip(module.areas_and_sums(large, values, 7), whole, strict=True):
+        np.testing.assert_array_equal(parts, expected)

@@ -63,3 +63,13 @@ def test_areas_in_imagej_are_those_of_the_labels(tmp_path):
 def test_no_particles_give_an_empty_archive(tmp_path):
     write_rois(tmp_path / "none.zip", np.zeros((5, 5), np.int32))
     assert ImagejRoi.fromfile(tmp_path / "none.zip") == []
+
+
+def test_the_same_particles_give_the_same_bytes(tmp_path, monkeypatch):
+    labels = np.kron(np.array([[1, 0], [0, 2]]), np.ones((4, 4), int))
+    files = []
+    for moment in (1.5e9, 1.6e9):
+        monkeypatch.setattr("time.time", lambda moment=moment: moment)
+        write_rois(tmp_path / "a.zip", labels)
+        files.append((tmp_path / "a.zip").read_bytes())
+    assert files[0] == files[1]

@@ -140,3 +140,12 @@ def test_a_point_outside_the_micrograph(folder, tmp_path):
         clicks = Clicks(np.array([[64.0, 160.0]]), np.empty((0, 2)))
         with pytest.raises(InputError, match="y=64 x=160 is outside the micrograph of 128x160 px"):
             support_of(embeddings[source.sha256s[0]], clicks)
+
+
+@pytest.mark.parametrize(
+    "cells", [np.ones((2, 3), np.float32), np.full((1, 4), np.nan, np.float32), np.ones(4, np.float32)]
+)
+def test_prototypes_that_do_not_agree_or_are_no_numbers_are_refused(tmp_path, cells):
+    save_support(tmp_path / "a", Support(np.ones((2, 4), np.float32), cells), SETTINGS)
+    with pytest.raises(InputError, match="holds no prototypes"):
+        load_support(tmp_path / "a", SETTINGS)

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import pytest
 import timm
@@ -126,3 +127,36 @@ def test_it_is_told_which_of_timms_weights_are_taken(tmp_path):
 def test_a_missing_file_of_weights_is_named(tmp_path, network):
     with pytest.raises(InputError, match=r"nothing\.pth does not exist"):
         load_timm_weights(network, ARCHITECTURE, tmp_path / "nothing.pth")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": {"checkpoint_path": "another.pth"}},
+        {"arguments": {"pretrained_cfg": {"url": "https://example.org/a.pth"}}},
+        {"arguments": {"depths": [10**9]}},
+        {"arguments": {"img_size": 10**12}},
+        {"arguments": {"img_size": "large"}},
+        {"architecture": "hf-hub:somebody/something"},
+        {"architecture": ["convnextv2_atto"]},
+        {"input_channels": 10**12},
+        {"input_channels": None},
+        {"normalisation": {"mean": 0.5, "std": 0}},
+        {"normalisation": {}},
+    ],
+)
+def test_details_that_no_backbone_has_are_refused_and_nothing_is_fetched_or_built(backbone, changes):
+    path = backbone / "backbone.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=r"backbone\.json"):
+        load_backbone(backbone)
+
+
+def test_nothing_large_is_built_before_the_weights_are_seen_to_fit(backbone):
+    """A giant takes 8 GB; the file beside the details holds 14 MB."""
+    path = backbone / "backbone.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architecture": "vit_giant_patch14_dinov2"}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="is damaged or another network's"):
+        load_backbone(backbone)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KB

@@ -1,0 +1,268 @@
+"""Small whole files of the formats that micrographs come in, a few of each: one for every way that is read apart."""
+
+import io
+import json
+import struct
+from collections.abc import Callable
+
+import h5py
+import numpy as np
+import tifffile
+from PIL import Image
+
+HEIGHT, WIDTH = 24, 36
+GREY = (np.add.outer(np.arange(HEIGHT), 3 * np.arange(WIDTH)) + 40 * np.eye(HEIGHT, WIDTH)).astype(np.uint8)
+COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+LABELS = np.zeros((HEIGHT, WIDTH), np.uint16)
+LABELS[3:9, 4:12], LABELS[12:20, 15:30] = 1, 2
+
+
+def tiffs() -> list[bytes]:
+    """Types, compressions, tiles, planes, palettes, stacks, and the vendors' tags."""
+    palette = np.stack([np.arange(256, dtype=np.uint16) * 257] * 3)
+    fei = "[User]\r\nDate=1\r\n[Scan]\r\nPixelWidth=2.5e-09\r\nPixelHeight=2.5e-09\r\n[EBeam]\r\nHV=5000\r\n"
+    zeiss = "\r\n0\r\n0\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 5.000 nm\r\n"
+    tescan = b"\x01\x02[MAIN]\r\nPixelSizeX=1.5e-9\r\n"
+    phenom = '<FeiImage><pixelWidth unit="nm">3.5</pixelWidth></FeiImage>'
+    return [
+        _tiff(GREY),
+        _tiff(GREY.astype(">u2"), byteorder="<"),
+        _tiff(GREY.astype(np.float32) - 7, compression="lzw", predictor=True),
+        _tiff(np.pad(GREY, 20).astype(np.uint16) << 4, tile=(16, 16), compression="zlib"),
+        _tiff(GREY, rowsperstrip=4, compression="packbits"),
+        _tiff(COLOUR, photometric="rgb", compression="jpeg"),
+        _tiff(COLOUR.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+        _tiff(GREY, photometric="palette", colormap=palette),
+        _tiff(GREY.astype(np.int32) - 99, photometric="miniswhite"),
+        _tiff(GREY, bigtiff=True, compression="zstd"),
+        _tiff(np.stack([GREY, GREY]), imagej=True, resolution=(0.2, 0.2), metadata={"unit": "nm", "axes": "ZYX"}),
+        _tiff(np.stack([GREY] * 4).reshape(2, 2, HEIGHT, WIDTH), ome=True, metadata={"axes": "CZYX", **_OME}),
+        _tiff(GREY, extratags=[(34682, 2, 0, fei, True)]),
+        _tiff(GREY, extratags=[(34118, 2, 0, zeiss, True)]),
+        _tiff(GREY, extratags=[(50431, 7, len(tescan), tescan, True)]),
+        _tiff(GREY, extratags=[(34683, 2, 0, phenom, True)]),
+    ]
+
+
+def label_tiffs() -> list[bytes]:
+    """Label images: ids, a palette's indices, flat colours, stacks of masks."""
+    palette = np.stack([np.arange(256, dtype=np.uint16) * 257] * 3)
+    return [
+        _tiff(LABELS, compression="zlib"),
+        _tiff(LABELS.astype(np.uint32) * 70_000),
+        _tiff(LABELS.astype(np.uint8), photometric="palette", colormap=palette),
+        _tiff(_coloured(), photometric="rgb"),
+        _tiff(np.stack([LABELS == 1, LABELS == 2]).astype(np.uint8) * 255, photometric="minisblack"),
+        _tiff(LABELS.astype(np.int16), tile=(16, 16)),
+    ]
+
+
+def pngs() -> list[bytes]:
+    """Every mode, and the text that sempre's own results carry."""
+    palette = Image.fromarray(COLOUR).quantize(16)
+    alpha = np.dstack([COLOUR, GREY])
+    return [
+        _picture(Image.fromarray(GREY)),
+        _picture(Image.fromarray(GREY.astype(np.uint16) << 6)),
+        _picture(Image.fromarray(COLOUR)),
+        _picture(Image.fromarray(alpha)),
+        _picture(Image.fromarray(alpha[..., 2:])),
+        _picture(palette, transparency=3),
+        _picture(Image.fromarray(GREY > 50)),
+        _picture(Image.fromarray(GREY), dpi=(300, 300), icc_profile=bytes(200)),
+    ]
+
+
+def label_pngs() -> list[bytes]:
+    """Label images as PNG: ids of 8 and 16 bits, a palette's indices, flat colours."""
+    indices = Image.fromarray(LABELS.astype(np.uint8), mode="P")
+    indices.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    return [
+        _picture(Image.fromarray(LABELS)),
+        _picture(Image.fromarray(LABELS.astype(np.uint8))),
+        _picture(indices),
+        _picture(Image.fromarray(_coloured())),
+    ]
+
+
+def jpegs() -> list[bytes]:
+    """Grey, colour, CMYK, progressive, and Phenom's text behind the picture."""
+    phenom = b'<pixelWidth unit="nm">3.5</pixelWidth>'
+    return [
+        _picture(Image.fromarray(GREY), "JPEG"),
+        _picture(Image.fromarray(COLOUR), "JPEG", progressive=True),
+        _picture(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"),
+        _picture(Image.fromarray(GREY), "JPEG", restart_marker_rows=1) + phenom,
+    ]
+
+
+def bmps() -> list[bytes]:
+    """Grey, colour, palette, one bit."""
+    images = (Image.fromarray(GREY), Image.fromarray(COLOUR), Image.fromarray(COLOUR).quantize(16))
+    return [_picture(image, "BMP") for image in (*images, Image.fromarray(GREY > 50))]
+
+
+def hdf5s() -> list[bytes]:
+    """Plain, packed, coloured and deep datasets, and what leads out of the file: links, external and virtual data."""
+
+    def links(file: h5py.File) -> None:
+        file["group/image"] = GREY
+        file["soft"] = h5py.SoftLink("/group/image")
+        file["outside"] = h5py.ExternalLink("elsewhere.h5", "/image")
+
+    def virtual(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout(GREY.shape, "u1")
+        layout[...] = h5py.VirtualSource("elsewhere.h5", "image", GREY.shape)
+        file.create_virtual_dataset("virtual", layout)
+
+    def external(file: h5py.File) -> None:
+        file.create_dataset("external", GREY.shape, "u1", external=[("elsewhere.raw", 0, GREY.size)])
+
+    def packed(file: h5py.File) -> None:
+        file.create_dataset("image", data=GREY, chunks=(8, 8), compression="gzip", shuffle=True, fletcher32=True)
+
+    def odd(file: h5py.File) -> None:
+        file["text"] = "text"
+        file["table"] = np.zeros((3, 2), [("a", "f4"), ("b", "i8")])
+        file["image"] = np.stack([GREY.astype(np.float16)] * 2)
+        file["zero"] = np.zeros((0, 4))
+
+    def plain(file: h5py.File) -> None:
+        file["image"] = COLOUR
+
+    return [_hdf5(fill) for fill in (plain, packed, links, virtual, external, odd)]
+
+
+def imaris() -> list[bytes]:
+    """A volume of two channels, padded to whole chunks as Imaris does; one whose data are a link to another file."""
+
+    def volume(file: h5py.File) -> None:
+        for channel in range(2):
+            padded = np.pad(np.stack([GREY, GREY]), ((0, 2), (0, 8), (0, 4)))
+            file[f"DataSet/ResolutionLevel 0/TimePoint 0/Channel {channel}/Data"] = padded
+        _describe(file)
+
+    def linked(file: h5py.File) -> None:
+        file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"] = h5py.ExternalLink("elsewhere.h5", "/image")
+        _describe(file)
+
+    return [_hdf5(volume), _hdf5(linked)]
+
+
+def emds() -> list[bytes]:
+    """Berkeley's EMD: a group of data and the axes that it has."""
+
+    def berkeley(file: h5py.File) -> None:
+        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+        group = file.create_group("data/image")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = GREY
+        for number, size in enumerate(GREY.shape, start=1):
+            axis = group.create_dataset(f"dim{number}", data=np.arange(size) * 2.5)
+            axis.attrs["name"], axis.attrs["units"] = f"axis {number}", "[n_m]"
+
+    return [_hdf5(berkeley)]
+
+
+def mrcs() -> list[bytes]:
+    """A float32 and a uint8 image."""
+    files = []
+    for mode, pixels in ((2, GREY.astype("<f4")), (6, GREY.astype("<u2"))):
+        header = bytearray(1024)
+        struct.pack_into("<10i", header, 0, WIDTH, HEIGHT, 1, mode, 0, 0, 0, WIDTH, HEIGHT, 1)
+        struct.pack_into("<6f3i", header, 40, 360.0, 240.0, 1.0, 90.0, 90.0, 90.0, 1, 2, 3)
+        header[208:216] = b"MAP \x44\x44\0\0"
+        files.append(bytes(header) + pixels.tobytes())
+    return files
+
+
+def dm3s() -> list[bytes]:
+    """DigitalMicrograph 3: a tree of tags, in it one image with its calibration."""
+    scale = [("Scale", _dm_simple(6, "<f", 0.5)), ("Origin", _dm_simple(6, "<f", 0.0)), ("Units", _dm_text("nm"))]
+    data = [
+        ("Calibrations", [("Dimension", [("", scale), ("", scale)])]),
+        ("Data", struct.pack(">4i", 3, 20, 10, GREY.size) + GREY.tobytes()),
+        ("DataType", _dm_simple(5, "<I", 6)),
+        ("Dimensions", [("", _dm_simple(5, "<I", WIDTH)), ("", _dm_simple(5, "<I", HEIGHT))]),
+        ("PixelDepth", _dm_simple(5, "<I", 1)),
+    ]
+    image = [("ImageData", data), ("ImageTags", []), ("Name", _dm_text("field"))]
+    group = _dm_group([("ImageList", [("", image), ("", image)])])
+    return [struct.pack(">3i", 3, len(group) + 4, 1) + group + bytes(8)]
+
+
+def cocos() -> list[bytes]:
+    """Polygons, run lengths of both kinds, a crowd, an image without instances."""
+    counts = [100, 50, HEIGHT * WIDTH - 150]
+    shapes = (
+        [[2, 2, 20, 2, 20, 15]],
+        {"size": [HEIGHT, WIDTH], "counts": counts},
+        [[1.5, 1, 9, 1, 9, 9], [0, 0, 3, 3]],
+    )
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": 1, "iscrowd": int(n == 3), "segmentation": shape}
+        for n, shape in enumerate((*shapes, {"size": [HEIGHT, WIDTH], "counts": "S3m0"}))
+    ]
+    images = [{"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in (1, 2)]
+    return [json.dumps({"images": images, "annotations": annotations, "categories": []}).encode()]
+
+
+def run_lengths() -> list[bytes]:
+    """Overlapping instances with scores, as tools/score.py reads them."""
+    instances = [{"counts": [10, 20, HEIGHT * WIDTH - 30], "score": 0.5}, {"counts": [0, 5, HEIGHT * WIDTH - 5]}]
+    return [json.dumps({"size": [HEIGHT, WIDTH], "instances": instances}).encode()]
+
+
+def sidecars() -> list[bytes]:
+    """What JEOL's and Hitachi's microscopes write beside a picture."""
+    jeol = f"$CM_FORMAT JEOL\r\n$CM_FULL_SIZE {WIDTH} {HEIGHT}\r\n$$SM_MICRON_BAR 20\r\n$$SM_MICRON_MARKER 1um\r\n"
+    hitachi = f"[SemImageFile]\r\nDataSize={WIDTH}x{HEIGHT}\r\nPixelSize=2.5\r\n"
+    return [jeol.encode(), hitachi.encode("utf-16")]
+
+
+_OME = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm"}
+
+
+def _tiff(pixels: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def _picture(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def _hdf5(fill: Callable[[h5py.File], None]) -> bytes:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        fill(file)
+    return content.getvalue()
+
+
+def _describe(file: h5py.File) -> None:
+    information = file.create_group("DataSetInfo/Image").attrs
+    for name, value in {"X": WIDTH, "Y": HEIGHT, "Z": 2, "ExtMin0": 0.0, "ExtMax0": 1.8}.items():
+        information[name] = np.frombuffer(str(value).encode(), "S1")
+
+
+def _coloured() -> np.ndarray:
+    return np.array([(0, 0, 0), (200, 30, 30), (30, 200, 30)], np.uint8)[LABELS]
+
+
+def _dm_group(tags: list[tuple[str, object]]) -> bytes:
+    entries = []
+    for name, value in tags:
+        kind, body = (20, _dm_group(value)) if isinstance(value, list) else (21, b"%%%%" + value)
+        entries.append(struct.pack(">BH", kind, len(name)) + name.encode() + body)
+    return struct.pack(">BBi", 0, 0, len(tags)) + b"".join(entries)
+
+
+def _dm_simple(kind: int, layout: str, value: float) -> bytes:
+    return struct.pack(">2i", 1, kind) + struct.pack(layout, value)
+
+
+def _dm_text(text: str) -> bytes:
+    return struct.pack(">4i", 3, 20, 4, len(text)) + text.encode("utf-16-le")

@@ -1,0 +1,89 @@
+"""What a file claims of itself, checked before anything is allocated or followed: sizes, links to other files."""
+
+import math
+import struct
+from pathlib import Path
+
+import h5py
+
+from sempre.errors import InputError
+
+# A picture may take so many times the bytes of its file: deflate packs to 1/1032 at most, LZW to 1/2700, and Zstandard
+# an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
+PACKED, SMALL = 1 << 14, 1 << 24
+MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
+
+
+def check_packing(path: Path, claimed: int) -> None:
+    """Refuse a file that claims far more bytes of pixels than can be packed into its own: a decompression bomb.
+
+    Raises:
+        InputError: for more than `SMALL` bytes and more than `PACKED` times those of the file.
+    """
+    held = path.stat().st_size
+    if claimed > max(SMALL, PACKED * held):
+        raise InputError(
+            f"{path} claims {claimed:,} bytes of pixels in a file of {held:,}: it is damaged, copy it again"
+        )
+
+
+def check_within(file: h5py.File, name: str) -> None:
+    """Refuse an object of an HDF5 file whose name is not its own place: links may lead to any other file.
+
+    Raises:
+        InputError: when any part of `name` is a soft or an external link.
+    """
+    at = ""
+    for part in name.split("/"):
+        at = f"{at}/{part}"
+        if isinstance(file.get(at, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+            raise InputError(f"{file.filename} has a link at {at}: copy the data to the place itself")
+
+
+def check_no_way_out(file: h5py.File) -> None:
+    """Refuse an HDF5 file of which any part lies in another file.
+
+    Raises:
+        InputError: for an external link, a virtual dataset, and one of external storage.
+    """
+
+    def check(name: str, link: object) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(f"{file.filename} has a link to another file at {name}: copy the data into this one")
+        if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
+            check_inside(file[name])
+
+    file.visititems_links(check)
+
+
+def check_inside(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset whose values lie in other files.
+
+    Raises:
+        InputError: for a virtual dataset, and for one of external storage.
+    """
+    if dataset.is_virtual or dataset.external:
+        name = dataset.file.filename
+        raise InputError(f"{name} keeps {dataset.name} in other files: copy the data into this one")
+
+
+def plane_bytes(array: h5py.Dataset, axes: int = 2) -> int:
+    """The bytes of an array's last `axes` axes."""
+    return math.prod(map(int, array.shape[-axes:])) * array.dtype.itemsize
+
+
+def check_mrc(path: Path) -> None:
+    """Refuse an MRC file whose header claims more than the file holds.
+
+    Raises:
+        InputError: for such a header, and one that is cut off.
+    """
+    with path.open("rb") as file:
+        header = file.read(MRC_HEADER)
+    if len(header) < MRC_HEADER:
+        raise InputError(f"{path} is truncated: it ends within its header")
+    columns, rows, sections, mode = struct.unpack_from("<4I", header)
+    (extended,) = struct.unpack_from("<I", header, 92)
+    end = MRC_HEADER + extended + columns * rows * sections * MRC_BYTES.get(mode, 1)
+    if end > path.stat().st_size:
+        raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
