@@ -21,7 +21,7 @@ from sempre.models.checkpoints import BackboneDetails
 from sempre.models.dense import DenseOptions, DenseSegmenter
 
 BACKBONES = {"test_convnext": {}, "test_vit": {"img_size": 32, "dynamic_img_size": True}, "unet_small": {}}
-SETTINGS = {"encoder_checksum": "0" * 64, "scale": 1.0, "size": 0, "pixel_size_nm": 0.0}
+SETTINGS = {"percentiles": [1.0, 99.0], "encoder_checksum": "0" * 64, "scale": 1.0, "size": 0, "pixel_size_nm": 0.0}
 NETWORK = {"architecture": "unet_small"}
 
 
