@@ -12,7 +12,6 @@ the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kep
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,17 +23,17 @@ from tqdm import tqdm
 from sempre.config import read_options, save_options
 from sempre.data.coco import write_coco
 from sempre.data.sources import FolderSource, StoreSource
-from sempre.data.volumes import VolumeSource, open_slices
+from sempre.data.volumes import VolumeSource, open_slices, output_stems
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract
-from sempre.embeddings.points import Clicks, read_clicks
+from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
 from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.images import MICROGRAPH_SUFFIXES, read_labels, write_labels
+from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
 from sempre.report.prototypes import draw_heat_map
@@ -67,8 +66,8 @@ def main() -> None:
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
     source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles))
-    stems = output_stems(source, options)
-    clicked = clicked_positions(clicks, source, options)
+    stems = output_stems(source)
+    clicked = clicked_positions(clicks, source.names, options.clicks)
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     settings = {"encoder_checksum": encoder.checksum} | {name: getattr(options, name) for name in SIZES}
     support = None if clicks else load_support(options.prototypes, settings)
@@ -108,30 +107,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
-
-
-def output_stems(source: FolderSource | StoreSource | VolumeSource, options: Options) -> list[str]:
-    """Of each micrograph the name without suffix, folders joined: what its files in `out` are called."""
-    names = [Path(name) for name in source.names]
-    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
-    stems = ["_".join(file.parts) for file in files]
-    stem, times = Counter(stems).most_common(1)[0]
-    if times > 1:
-        raise InputError(f"{times} micrographs of {options.images} would be called {stem}: rename them")
-    return stems
-
-
-def clicked_positions(
-    clicks: Mapping[str, Clicks], source: FolderSource | StoreSource | VolumeSource, options: Options
-) -> dict[int, Clicks]:
-    """The clicks by position of their micrograph, which they name by its path in the folder or its file name."""
-    position = {Path(name).name: index for index, name in enumerate(source.names)}
-    position |= {name: index for index, name in enumerate(source.names)}
-    for name in clicks:
-        if name not in position:
-            known = f"{source.names[0]} … {source.names[-1]}" if len(source) > 1 else source.names[0]
-            raise InputError(f"{options.clicks} names {name}, which is not in {options.images}: there is {known}")
-    return {position[name]: points for name, points in clicks.items()}
 
 
 def clicked_support(

@@ -16,7 +16,7 @@ STORE_SUFFIXES = (".h5", ".hdf5")
 
 
 class FolderSource:
-    """The micrographs of a folder, or those of `files` alone, in the order of their paths.
+    """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
     `names` are paths relative to the folder; `labels` the subfolders that they lie in, -1 for none, counted into
     `label_names`. `preparation` says what was done to the grey values that `read` gives.
@@ -30,11 +30,12 @@ class FolderSource:
         folder: str | Path,
         percentiles: tuple[float, float] = (1.0, 99.0),
         files: Sequence[Path] | None = None,
+        colour: bool = False,
     ):
-        self.path = Path(folder)
+        self.path, self.colour = Path(folder), colour
         self.files = find_micrographs(folder) if files is None else list(files)
         self.names = [str(file.relative_to(self.path)) for file in self.files]
-        self.preparation = {"percentiles": tuple(map(float, percentiles))}
+        self.preparation = {"percentiles": tuple(map(float, percentiles))} | ({"colour": True} if colour else {})
         parents = [str(Path(name).parent) for name in self.names]
         self.label_names = sorted(set(parents) - {"."})
         self.labels = np.array([-1 if parent == "." else self.label_names.index(parent) for parent in parents])
@@ -48,8 +49,11 @@ class FolderSource:
         return [file_sha256(file) for file in self.files]
 
     def read(self, index: int) -> tuple[np.ndarray, float | None]:
-        """A micrograph, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
-        micrograph = read_micrograph(self.files[index])
+        """A micrograph, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown.
+
+        Of colours, uint8 `[H, W, 3]`, the percentiles are those of all three channels together, which keeps the hues.
+        """
+        micrograph = read_micrograph(self.files[index], colour=self.colour)
         grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
         return grey, micrograph.pixel_size_nm
 
@@ -77,17 +81,22 @@ class StoreSource:
         return self.store.read(index), pixel_size_nm if pixel_size_nm > 0 else None
 
 
-def open_source(path: str | Path, percentiles: tuple[float, float] = (1.0, 99.0)) -> FolderSource | StoreSource:
+def open_source(
+    path: str | Path, percentiles: tuple[float, float] = (1.0, 99.0), colour: bool = False
+) -> FolderSource | StoreSource:
     """The micrographs at `path`: a store, shards of one, or a folder of files (its `images/` where it has labels too).
 
     `percentiles` hold for files; a store has its own.
 
     Raises:
-        InputError: when there are none.
+        InputError: when there are none, and for the colours of a store, which keeps luminance.
     """
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.h5")):
-        return FolderSource(folder / "images" if (folder / "images").is_dir() else folder, percentiles)
+        folder = folder / "images" if (folder / "images").is_dir() else folder
+        return FolderSource(folder, percentiles, colour=colour)
+    if colour:
+        raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if folder.is_file() and folder.suffix.lower() not in STORE_SUFFIXES:
         raise InputError(f"{path} is neither a store (.h5) nor a folder of micrographs")
     return StoreSource(open_store(path))

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from sempre.data.labelled import LABEL_FOLDERS, LabelledSet
 from sempre.data.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
 from sempre.errors import InputError
-from sempre.images import find_micrographs, percentile_normalise_to_uint8, write_labels
+from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
 from sempre.images.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
 
@@ -82,24 +83,46 @@ class VolumeSource:
 
 
 def open_slices(
-    path: str | Path, slices: int = 0, channel: int = 0, percentiles: tuple[float, float] = (1.0, 99.0)
+    path: str | Path,
+    slices: int = 0,
+    channel: int = 0,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+    colour: bool = False,
 ) -> FolderSource | StoreSource | VolumeSource:
     """The micrographs at `path`: as `open_source`, and slices of volumes.
 
     A single file that is no store is a volume. With `slices` every file of a folder is one.
 
     Raises:
-        InputError: as `open_source` and `VolumeSource` do, for slices of a store, and a channel of plain micrographs.
+        InputError: as `open_source` and `VolumeSource` do, for slices of a store, a channel of plain micrographs, and
+            the colours of volumes.
     """
     path = Path(path)
+    if colour and (slices or path.is_file()):
+        raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if path.is_file() and path.suffix.lower() not in STORE_SUFFIXES:
         return VolumeSource([path], slices, channel, percentiles)
-    source = open_source(path, percentiles)
+    source = open_source(path, percentiles, colour)
     if slices and isinstance(source, FolderSource):
         return VolumeSource(source.files, slices, channel, percentiles)
     if slices or channel:
         raise InputError(f"slices={slices} channel={channel} are of volumes: give a volume, or a folder with slices=N")
     return source
+
+
+def output_stems(source: FolderSource | StoreSource | VolumeSource) -> list[str]:
+    """Of each micrograph the name without suffix, folders joined: what files that are made of it are called.
+
+    Raises:
+        InputError: where two would be called the same.
+    """
+    names = [Path(name) for name in source.names]
+    files = [name.with_suffix("") if name.suffix.lower() in MICROGRAPH_SUFFIXES else name for name in names]
+    stems = ["_".join(file.parts) for file in files]
+    stem, times = Counter(stems).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{times} micrographs of {source.path} would be called {stem}: rename them")
+    return stems
 
 
 def labelled_slices(folder: str | Path, out: str | Path, slices: int, channel: int = 0) -> LabelledSet:

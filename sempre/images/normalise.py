@@ -13,10 +13,11 @@ def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.
     Robust to hot pixels, charging and burnt-in text; (1, 99), (2, 98) and (5, 95) are common choices.
 
     Args:
-        pixels: `[H, W]`, any real type; values that are not finite count as the nearest finite ones or 0.
+        pixels: `[H, W]`, or colours `[H, W, 3]`, which have common percentiles; any real type. Values that are not
+            finite count as the nearest finite ones or 0.
 
     Returns:
-        float32 `[H, W]` in [0, 1]; zeros for a constant image.
+        float32 in [0, 1] of the same shape; zeros for a constant image.
     """
     pixels = np.asarray(pixels)
     if _has_few_levels(pixels):

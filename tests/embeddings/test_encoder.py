@@ -4,7 +4,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sempre.embeddings.encoder import official_architecture, open_encoder, pad_to_cells
+from sempre.embeddings.encoder import Encoder, _timm_network, official_architecture, open_encoder, pad_to_cells
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from tests.models.test_official_vit import normalised, official_layout, save
@@ -62,6 +62,18 @@ def test_intensity_is_the_histogram_of_each_cell():
     counts = np.histogram(levels[8:16, 16:24], np.linspace(0, 1, 16 + 1))[0] / 64
     np.testing.assert_allclose(cells[1, 2], counts, atol=1e-5)
     np.testing.assert_allclose(cells.sum(-1), 1, atol=1e-5)
+
+
+def test_a_network_for_colours_sees_them_and_one_for_grey_values_their_luminance():
+    images = torch.rand(1, 3, 32, 32)
+    network, mean, std = _timm_network("vit_tiny_patch16_224")
+    coloured = Encoder(network.eval(), "coloured", "vit_tiny_patch16_224", -1, mean, std)
+    levels = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(coloured.normalise(images), (images - levels[0]) / levels[1])
+    grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    encoder = open_encoder("random:convnextv2_atto")
+    torch.testing.assert_close(encoder(images).cells, encoder(grey).cells, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(coloured(images).cells, coloured(grey).cells, atol=1e-3)
 
 
 def test_images_are_continued_by_their_mirror_image():
