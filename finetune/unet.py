@@ -2,6 +2,7 @@
 
     python finetune/unet.py data=my_set backbone=runs/fcmae/backbone layer=-2 name=refined
     python finetune/unet.py data=my_set input=raw label_share=0.2 name=unet_20
+    python finetune/unet.py data=my_set input=colour levels=6 loss=cross_entropy name=deep
 
 `data` is a labelled set; foreground is what any instance covers. A heat map says how much each place is like particles
 and unlike background to a frozen backbone, judged by prototypes from points in the micrographs that the network is
@@ -30,7 +31,7 @@ from sempre.data.samplers import EpochSampler
 from sempre.data.sources import FolderSource
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
+from sempre.embeddings.extract import ExtractionOptions, as_channels, extract, input_shape
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
 from sempre.embeddings.tasks import labelled_source
@@ -40,7 +41,7 @@ from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
 from sempre.metrics import dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.unet import UNet, bce_dice
+from sempre.models.unet import LOSSES, UNet, mask_losses
 from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
@@ -48,7 +49,8 @@ from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
-CHANNELS = {"raw": 1, "heatmap": 1, "raw+heatmap": 2, "raw+heatmap+mask": 3}
+CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
+INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
 THRESHOLDS = np.linspace(0.2, 0.8, 13)
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
@@ -56,7 +58,7 @@ WEIGHTS, DETAILS = "model.safetensors", "model.json"
 @dataclass(kw_only=True)
 class Options(FoldOptions, ExtractionOptions):
     name: str = "unet"  # the run goes to runs/<name>
-    input: str = "raw+heatmap"  # raw, heatmap, raw+heatmap or raw+heatmap+mask (the heat map's own mask, by Otsu)
+    input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own, by Otsu); heatmap
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     size: int = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
@@ -65,6 +67,8 @@ class Options(FoldOptions, ExtractionOptions):
     prototypes: int = 4  # of particles, and of background
     negative_weight: float = 0.8  # of the likeness to background in the heat map
     width: int = 16  # channels of the U-Net's first level
+    levels: int = 2  # halvings of the resolution in the U-Net; the channels double with each
+    loss: str = "bce_dice"  # half cross-entropy, half Dice; or cross_entropy or l1 alone
     crop: int = 128  # side of the training crops, px
     crops_an_epoch: int = 128  # however many micrographs they come from
     crops_a_step: int = 8  # so many make one gradient
@@ -87,12 +91,14 @@ class Inputs:
     def image(self, index: int) -> np.ndarray:
         """The network's channels, float16 `[C, h, w]`: half of the memory, and finer than the 8 bits of the pixels."""
         pixels, pixel_size_nm = self.source.read(index)
-        shape = input_shape(self.source.names[index], pixels.shape, pixel_size_nm, self.options)
-        channels = {"raw": resize_to(pixels, shape) / np.float32(255)}
+        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
+        channels = {
+            "colour" if pixels.ndim == 3 else "raw": as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
+        }
         if self.embeddings is not None:
             heat = self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
-            channels |= {"heatmap": heat, "mask": heat > threshold(heat, "otsu")}
-        return np.stack([channels[name] for name in self.options.input.split("+")]).astype(np.float16)
+            channels |= {"heatmap": heat[None], "mask": heat[None] > threshold(heat, "otsu")}
+        return np.concatenate([channels[name] for name in self.options.input.split("+")]).astype(np.float16)
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """The true mask at the size of the network's input, bool `[h, w]`."""
@@ -102,12 +108,12 @@ class Inputs:
 class UNetLoss(nn.Module):
     """The network's losses on a batch."""
 
-    def __init__(self, network: UNet):
+    def __init__(self, network: UNet, loss: str):
         super().__init__()
-        self.network = network
+        self.network, self.loss = network, loss
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return bce_dice(self.network(image), mask)
+        return mask_losses(self.network(image), mask, self.loss)
 
 
 def main() -> int | None:
@@ -121,10 +127,10 @@ def main() -> int | None:
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.
     embeddings = None
-    if options.input != "raw":
+    if "heatmap" in options.input:
         encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
         used = sorted({index for fold in folds for index in (*fold.fitted, *fold.stopping, *fold.held_out)})
-        embeddings = extract(labelled_source(labelled, np.array(used)), encoder, options)
+        embeddings = extract(labelled_source(labelled, np.array(used), "colour" in options.input), encoder, options)
 
     scores = {}
     for number, fold in enumerate(folds):
@@ -149,11 +155,17 @@ def main() -> int | None:
 
 def check(options: Options) -> None:
     check_extraction(options)
-    if options.input not in CHANNELS:
-        raise InputError(f"input={options.input} is unknown: choose {', '.join(CHANNELS)}")
-    if options.input != "raw" and not options.backbone:
+    if options.input not in INPUTS:
+        raise InputError(f"input={options.input} is unknown: choose {', '.join(INPUTS)}")
+    if "heatmap" in options.input and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
-    counts = ("points", "width", "crop", "crops_an_epoch", "crops_a_step", "epochs")
+    if options.loss not in LOSSES:
+        raise InputError(f"loss={options.loss} is unknown: choose {', '.join(LOSSES)}")
+    if options.crop < 1 << options.levels:
+        raise InputError(
+            f"levels={options.levels} leave nothing of crop={options.crop}: take crop={1 << options.levels}"
+        )
+    counts = ("points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     for name in counts:
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
@@ -172,7 +184,7 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
             options.negative_weight,
             options.seed,
         )
-    source = labelled_source(labelled, np.arange(len(labelled)))
+    source = labelled_source(labelled, np.arange(len(labelled)), "colour" in options.input)
     return Inputs(labelled, source, embeddings, heat_maps, options)
 
 
@@ -190,7 +202,9 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
     fixed = torch.stack([crops[options.epochs, sample]["image"] for sample in range(len(crops))])
 
     torch.manual_seed(options.seed)
-    model = UNetLoss(UNet(CHANNELS[options.input], options.width)).to(memory_format=torch.channels_last)
+    channels = sum(CHANNELS[name] for name in options.input.split("+"))
+    model = UNetLoss(UNet(channels, options.width, options.levels), options.loss)
+    model = model.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def validate(model: UNetLoss, *_) -> dict[str, float]:
@@ -265,7 +279,7 @@ def score(network: UNet, cut: float, inputs: Inputs, fold: Fold, folder: Path) -
 
 def save_details(path: Path, inputs: Inputs, cut: float) -> None:
     """What else is needed to use the network: its shape, its threshold, and what makes its heat maps."""
-    details = {name: getattr(inputs.options, name) for name in ("input", "width", "size", "pixel_size_nm")}
+    details = {name: getattr(inputs.options, name) for name in ("input", "width", "levels", "size", "pixel_size_nm")}
     details |= {"threshold": cut, "percentiles": inputs.labelled.percentiles}
     if inputs.heat_maps is not None:
         maps, options = inputs.heat_maps, inputs.options

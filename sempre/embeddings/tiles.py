@@ -81,7 +81,8 @@ class TileSource:
 def stitch(cells: Sequence[np.ndarray], grids: Sequence[Grid], boxes: Sequence[Box]) -> np.ndarray:
     """Values of tiles' cells `[rows, columns, D]` at every px of their micrograph, float32 `[h, w, D]`.
 
-    `grids` say where in each tile its cells lie. Between cells they are interpolated; where tiles overlap, the mean is taken.
+    `grids` say where in each tile its cells lie. Between cells values are interpolated; where tiles overlap, the mean
+    is taken.
     """
     height, width = max(box[3] for box in boxes), max(box[2] for box in boxes)
     sums = np.zeros((height, width, cells[0].shape[-1]), np.float32)

@@ -138,7 +138,7 @@ def write_cluster_report(
         parts += [
             heading("Attention of the class token"),
             paragraph(
-                "Each head of the layer that is read out, tile by tile, in colours from its lowest to its highest value."
+                "Each head of the layer that is read out, tile by tile; colours from its lowest to its highest value."
             ),
         ]
     for shown in attention:
