@@ -92,9 +92,8 @@ class Inputs:
         """The network's channels, float16 `[C, h, w]`: half of the memory, and finer than the 8 bits of the pixels."""
         pixels, pixel_size_nm = self.source.read(index)
         shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
-        channels = {
-            "colour" if pixels.ndim == 3 else "raw": as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
-        }
+        levels = as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
+        channels = {"colour" if pixels.ndim == 3 else "raw": levels}
         if self.embeddings is not None:
             heat = self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
             channels |= {"heatmap": heat[None], "mask": heat[None] > threshold(heat, "otsu")}
@@ -161,14 +160,12 @@ def check(options: Options) -> None:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
     if options.loss not in LOSSES:
         raise InputError(f"loss={options.loss} is unknown: choose {', '.join(LOSSES)}")
-    if options.crop < 1 << options.levels:
-        raise InputError(
-            f"levels={options.levels} leave nothing of crop={options.crop}: take crop={1 << options.levels}"
-        )
     counts = ("points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     for name in counts:
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    if options.crop < (smallest := 1 << options.levels):
+        raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 
 
 def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options) -> Inputs:

@@ -54,8 +54,8 @@ class ReconstructionDecoder(nn.Module):
     """Three blocks that double the resolution, and a resize over what is left of the stride.
 
     A block is a `bilinear` upsampling, which leaves no chequerboard (Odena et al., "Deconvolution and checkerboard
-    artifacts", Distill 2016), and a 3x3 convolution; or a `transposed` convolution of stride 2, whose kernels of 2 px do
-    not overlap, and a 1x1 convolution (Zöngür, "Unsupervised segmentation of light microscopy images", TU München
+    artifacts", Distill 2016), and a 3x3 convolution; or a `transposed` convolution of stride 2, whose kernels of 2 px
+    do not overlap, and a 1x1 convolution (Zöngür, "Unsupervised segmentation of light microscopy images", TU München,
     2023). Batch normalisation and ReLU follow; each block has half the channels of the one before.
     `forward(features [B, C, h, w], (H, W))` gives images `[B, 1, H, W]`.
     """
@@ -66,12 +66,11 @@ class ReconstructionDecoder(nn.Module):
         layers = []
         for inputs, outputs in pairwise(widths):
             if upsampling == "bilinear":
-                layers += [
-                    nn.Upsample(scale_factor=2, mode="bilinear"),
-                    nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                ]
+                layers += [nn.Upsample(scale_factor=2, mode="bilinear")]
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
             else:
-                layers += [nn.ConvTranspose2d(inputs, outputs, 2, stride=2), nn.Conv2d(outputs, outputs, 1, bias=False)]
+                layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)]
+                layers += [nn.Conv2d(outputs, outputs, kernel_size=1, bias=False)]
             layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         self.blocks = nn.Sequential(*layers)
         self.prediction = nn.Conv2d(widths[-1], 1, kernel_size=1)
