@@ -24,16 +24,13 @@ def class_attention(encoder: Encoder, images: Tensor) -> Tensor:
         images: grey values `[B, 1, H, W]` or colours `[B, 3, H, W]`, uint8 or float32 in [0, 1].
 
     Raises:
-        InputError: for an encoder without a class token, or whose blocks do not keep their queries and keys together.
+        InputError: as `check_class_token` does.
     """
+    check_class_token(encoder)
     network = encoder.network
-    if not isinstance(network, VisionTransformer) or not encoder.has_class_token:
-        raise InputError(f"{encoder.name} has no class token: attention maps need a vision transformer")
     inputs = encoder.normalise(images)
     layer = encoder.layer % encoder.layers
     block = network.blocks[layer]
-    if not hasattr(getattr(block, "attn", None), "qkv"):
-        raise InputError(f"{encoder.architecture} is no plain vision transformer: its attention cannot be read")
     tokens = network.norm_pre(network._pos_embed(network.patch_embed(inputs)))
     for earlier in network.blocks[:layer]:
         tokens = earlier(tokens)
@@ -44,6 +41,17 @@ def class_attention(encoder: Encoder, images: Tensor) -> Tensor:
     similarity = torch.einsum("bhc,bnhc->bhn", queries[:, 0], keys) * attention.scale
     to_cells = similarity.float().softmax(-1)[..., network.num_prefix_tokens :]
     return to_cells.unflatten(-1, network.patch_embed.dynamic_feat_size(inputs.shape[2:]))
+
+
+def check_class_token(encoder: Encoder) -> None:
+    """
+    Raises:
+        InputError: for an encoder without a class token, or whose blocks do not keep their queries and keys together.
+    """
+    if not isinstance(encoder.network, VisionTransformer) or not encoder.has_class_token:
+        raise InputError(f"{encoder.name} has no class token: attention maps need a vision transformer")
+    if not hasattr(getattr(encoder.network.blocks[encoder.layer], "attn", None), "qkv"):
+        raise InputError(f"{encoder.architecture} is no plain vision transformer: its attention cannot be read")
 
 
 def head_maps(encoder: Encoder, tiles: TileSource, index: int) -> np.ndarray:

@@ -135,17 +135,22 @@ def write_cluster_report(
             drawn.append((draw_clusters(example.pixels, example.clusters[arm]), f"{arm}: clusters"))
         parts += rows_of_pictures(drawn)
     if attention:
-        parts += [
-            heading("Attention of the class token"),
-            paragraph(
-                "Each head of the layer that is read out, tile by tile; colours from its lowest to its highest value."
-            ),
-        ]
-    for shown in attention:
-        drawn = [(shown.pixels, f"{shown.name}, {shown.backbone}")]
-        drawn += [(draw_heat_map(shown.pixels, head), f"head {n}") for n, head in enumerate(shown.heads)]
-        parts += rows_of_pictures(drawn)
+        parts += [heading("Attention of the class token"), *attention_parts(attention)]
     write_page(path, f"Clusters: {Path(summary['data']).name}", parts)
+
+
+def attention_parts(examples: Sequence[AttentionExample]) -> list[str]:
+    """A page's parts: each image beside its heads."""
+    parts = [paragraph("Each head of the layer that is read out; colours from its lowest to its highest value.")]
+    for example in examples:
+        parts += rows_of_pictures(draw_attention(example))
+    return parts
+
+
+def draw_attention(example: AttentionExample) -> list[tuple[np.ndarray, str]]:
+    """The image, uint8 `[h, w]`, and each head's map over it, uint8 `[h, w, 3]`, with captions."""
+    heads = [(draw_heat_map(example.pixels, head), f"head {number}") for number, head in enumerate(example.heads)]
+    return [(example.pixels, f"{example.name}, {example.backbone}"), *heads]
 
 
 def columns(arms: Mapping[str, Mapping]) -> dict[str, str]:
