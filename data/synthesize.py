@@ -199,7 +199,7 @@ def write_preview(path: Path, tasks: list[Task]) -> None:
 
 
 def outlined(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Pixels `[H, W, 3]` and labels `[H, W]` as a tile uint8 `[TILE, TILE, 3]`, a coloured line inside each instance."""
+    """Pixels `[H, W, 3]`, labels `[H, W]` as a tile uint8 `[TILE, TILE, 3]`, a coloured line inside each instance."""
     shown = np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS))
     rows, columns = (np.arange(TILE) * side // TILE for side in labels.shape)
     labels = np.pad(labels[rows][:, columns], 1, mode="edge")

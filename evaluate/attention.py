@@ -46,7 +46,7 @@ class Options(ExtractionOptions):
     channel: int = 0  # of a volume
     percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     colour: bool = False  # images are read as red, green and blue, not as luminance
-    shown: int = 12  # images in the report
+    shown: int = 4  # images in the report
     seed: int = 0  # of random weights
 
 

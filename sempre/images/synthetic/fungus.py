@@ -19,7 +19,7 @@ LAMP = np.array([0.97, 0.95, 0.90], np.float32)
 TISSUE, WALL, VESSEL, DEBRIS = (
     np.array(colour, np.float32) for colour in ((0.10, 0.13, 0.24), (0.24, 0.30, 0.42), (0.75, 0.9, 1.1), (0.9, 0.9, 1))
 )
-STAIN = np.array([1.0, 0.72, 0.30], np.float32)  # ink: it takes red away and looks blue
+STAIN = np.array([1.15, 0.72, 0.18], np.float32)  # ink: it takes red away and looks blue
 TREE, ROOT, RECORDING, COLOURS = range(1, 5)  # what is drawn, each from its own stream
 
 
@@ -40,7 +40,7 @@ def render_fungus(seed: int, size: tuple[int, int] = (640, 640), infected: bool 
     if min(size) < 64:
         raise InputError(f"a field of {size[1]}x{size[0]} px is too small: give at least 64x64")
     random = np.random.default_rng([seed, ROOT])
-    unit = float(np.clip(min(size) / 640, 0.4, 1.4) * random.lognormal(0, 0.2))
+    unit = float(np.clip(min(size) / 640, 0.4, 2.5) * random.lognormal(0, 0.2))
     root = _Root(size, unit, random)
     random = np.random.default_rng([seed, TREE])
     fungi = _infection(root, unit, random) if infected else []
@@ -68,7 +68,7 @@ class _Root:
         height, width = size
         self.size, self.axis = size, random.uniform(-0.5, 0.5) + (np.pi / 2 if random.random() < 0.25 else 0)
         self.centre = np.array([width, height]) * random.uniform(0.4, 0.6, 2)
-        self.radius = min(size) * random.uniform(0.3, 0.62)
+        self.radius = min(size) * random.uniform(0.35, 0.8)
         y, x = np.mgrid[:height, :width].astype(np.float32)
         x, y = x - np.float32(self.centre[0]), y - np.float32(self.centre[1])
         cosine, sine = np.float32(np.cos(self.axis)), np.float32(np.sin(self.axis))
@@ -128,14 +128,14 @@ def _infection(root: _Root, unit: float, random) -> list[list[Organ]]:
     """Fungi that enter the root from its sides or run in from outside the field, few or many."""
     half = 0.5 * max(root.size)
     fungi = []
-    for _ in range(1 + int(random.poisson(random.uniform(1, 7)))):
+    for _ in range(1 + int(random.poisson(random.uniform(2, 10)))):
         side = random.choice([-1.0, 1.0])
         if random.random() < 0.6:
             start, inwards = root.place(random.uniform(-half, half), side * 1.05 * root.radius), -side * np.pi / 2
         else:
             start, inwards = root.place(side * half * 1.2, random.uniform(-0.8, 0.8) * root.radius), np.pi * (side > 0)
         heading = root.axis + inwards + random.normal(0, 0.4)
-        fungi.append(grow(start, heading, root.axis, unit, random.uniform(0.8, 4) * max(root.size), random))
+        fungi.append(grow(start, heading, root.axis, unit, random.uniform(1, 5) * max(root.size), random))
     return fungi
 
 
@@ -147,8 +147,8 @@ def _absorbed(root: _Root, fungi, unit, seed) -> tuple[np.ndarray, np.ndarray, l
         1 + 0.16 * correlated_noise(root.size, 1.2, 2, random) + 0.12 * correlated_noise(root.size, 2.0, 25, random)
     )
     tissue = root.inside * (0.35 + 0.65 * root.depth) * root.contents * texture.clip(0.2)
-    takes_up = stain * np.float32(random.uniform(0.04, 0.22))  # the plant takes up some of the ink, too
-    density = tissue[..., None] * (TISSUE * np.float32(random.uniform(0.7, 1.6)) + takes_up)
+    takes_up = stain * np.float32(random.uniform(0.02, 0.12))  # the plant takes up some of the ink, too
+    density = tissue[..., None] * (TISSUE * np.float32(random.uniform(0.3, 0.9)) + takes_up)
     density = density + root.walls[..., None] * (WALL * np.float32(random.uniform(0.5, 1.2)) + takes_up)
     density = density + root.vessels[..., None] * VESSEL * np.float32(random.uniform(0.5, 1.0))
     density = ndimage.gaussian_filter(density, (1.0 * unit, 1.0 * unit, 0), truncate=3)
@@ -166,7 +166,7 @@ def _absorbed(root: _Root, fungi, unit, seed) -> tuple[np.ndarray, np.ndarray, l
             amount[window] = np.maximum(amount[window], stained)
         amount *= (1 + 0.12 * correlated_noise(root.size, 1.0, 2, random)).clip(0.3)
         amount = ndimage.gaussian_filter(np.minimum(amount, 1.6), focus, truncate=3)
-        density = density + np.float32(0.8 * uptake) * amount[..., None] * stain
+        density = density + np.float32(uptake) * amount[..., None] * stain
     return density.astype(np.float32), owner, kinds
 
 
@@ -220,7 +220,7 @@ def _recorded(density: np.ndarray, random) -> np.ndarray:
         - random.uniform(0, 0.14) * (x**2 + y**2) / 2
         + random.uniform(0, 0.06) * (np.cos(azimuth) * x + np.sin(azimuth) * y)
     )
-    balance = LAMP * random.uniform(0.96, 1.04, 3)
+    balance = LAMP * random.uniform(0.82, 1.0) * random.uniform(0.97, 1.03, 3)
     light = lamp[..., None] * balance * np.exp(-np.log(10) * 0.75 * density)
     light = ndimage.gaussian_filter(light, (0.7, 0.7, 0), truncate=3)
     dose = random.uniform(700, 4000)  # electrons at white
