@@ -154,6 +154,13 @@ def test_a_folder_without_labels_becomes_masks(labelled_set, tmp_path, monkeypat
     assert "IoU" not in page
 
 
+def test_a_store_becomes_masks_in_grey_alone(store, tmp_path, monkeypatch):
+    folder, summary = clustered(monkeypatch, tmp_path, f"images={store}", "rule=bright")
+    assert len(summary["micrographs"]) == len(list((folder / "grey_value/masks").iterdir())) == 4
+    with pytest.raises(InputError, match="is read in grey: for colours give a folder of micrographs"):
+        clustered(monkeypatch, tmp_path, f"images={store}", "colour=true")
+
+
 def test_clicks_choose_the_clusters_of_all_slices_of_a_volume(labelled_set, tmp_path, monkeypatch):
     fields = [read_micrograph(file).pixels for file in sorted((labelled_set / "images").iterdir())]
     stack = np.stack([255 - field for field in fields])  # particles are dark now, and touch the border
