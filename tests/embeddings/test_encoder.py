@@ -4,7 +4,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sempre.embeddings.encoder import Encoder, _timm_network, official_architecture, open_encoder, pad_to_cells
+from sempre.embeddings.encoder import Encoder, official_architecture, open_encoder, pad_to_cells
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from tests.models.test_official_vit import normalised, official_layout, save
@@ -66,8 +66,9 @@ def test_intensity_is_the_histogram_of_each_cell():
 
 def test_a_network_for_colours_sees_them_and_one_for_grey_values_their_luminance():
     images = torch.rand(1, 3, 32, 32)
-    network, mean, std = _timm_network("vit_tiny_patch16_224")
-    coloured = Encoder(network.eval(), "coloured", "vit_tiny_patch16_224", -1, mean, std)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True).eval()
+    coloured = Encoder(network, "coloured", "vit_tiny_patch16_224", -1, mean, std)
     levels = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
     torch.testing.assert_close(coloured.normalise(images), (images - levels[0]) / levels[1])
     grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
