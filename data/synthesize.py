@@ -53,7 +53,7 @@ class Options:
     empty_share: float = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
     size: int = 512  # height and width, px
     variety: str = (
-        "plain"  # wide: TEM, STEM, aggregates, crowds, as papers print them, too; fungus: by light, in colour
+        "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: by light, in colour
     )
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
     kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
