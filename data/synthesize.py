@@ -52,9 +52,7 @@ class Options:
     unlabelled: int = 96  # micrographs without
     empty_share: float = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
     size: int = 512  # height and width, px
-    variety: str = (
-        "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: by light, in colour
-    )
+    variety: str = "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
     kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
