@@ -1,6 +1,6 @@
 # make demo             the whole chain on a synthetic set (12 minutes on two CPU cores after set-up)
 # make demo DATA=path   the same on labelled micrographs: images/ with labels/ or segmaps/
-# make release DATA=…   the model that comes with sempre, made anew (an hour and more on two CPU cores)
+# make release DATA=…   the model that comes with sempre, made anew (an hour and more on two CPU cores); BOXES=path: and on boxed particles
 # make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
@@ -9,6 +9,7 @@ PYTHON ?= python3
 DATA ?=
 MINUTES ?=
 NAME ?=
+BOXES ?=
 CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
@@ -20,7 +21,7 @@ demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
 
 release: .venv/train.installed
-	$(BIN)/python tools/release.py $(CHOSEN)
+	$(BIN)/python tools/release.py $(CHOSEN) $(if $(BOXES),boxes=$(BOXES))
 
 evaluate: .venv/train.installed
 	$(BIN)/python tools/evaluate.py $(CHOSEN)

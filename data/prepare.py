@@ -5,24 +5,17 @@
     python data/prepare.py images=FOLDER store=shards/2-of-8.h5 shard=2/8
 
 Every readable micrograph below FOLDER (TIFF, PNG, JPEG, DM, …) becomes grey values of 8 bit: its information bar is cut
-off and its 1st and 99th percentile become 0 and 255. Files that are unreadable, truncated, empty or constant are left
-out and listed with the reason in `store.h5.report.json`. Start it again after an interruption, or after adding files,
-and it goes on where it was. The store's contents depend on the folder alone, not on the number of workers.
+off and its 1st and 99th percentile become 0 and 255 (in a sparse field, what stands out beyond them does). Files that
+are unreadable, truncated, empty or constant are left out and listed with the reason in `store.h5.report.json`. Start it
+again after an interruption, or after adding files, and it goes on where it was. The store's contents depend on the
+folder alone, not on the number of workers.
 With `shard=` it holds one part of the files, so that several machines prepare a folder of shards, read as one store.
 """
 
-import csv
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,9 +23,11 @@ from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.intake import Intake, Skipped
+from sempre.data.label_rule import label_rule
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
-from sempre.images import find_micrographs
+from sempre.images import find_micrographs, percentile_range
+from sempre.processes import in_order
 
 
 @dataclass
@@ -54,17 +49,16 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     folder, store = Path(options.images), Path(options.store)
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give two rising numbers from 0 to 100")
+    percentiles = percentile_range(options.percentiles)
     if not 0 < options.scale <= 16:
         raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
-    label_of = label_rule(options)
+    label_of = label_rule(options.labels_from, options.labels_csv)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]
     if options.shard:
         paths = part_of(paths, options.shard)
     workers = options.workers or os.cpu_count()
-    intake = Intake(folder, tuple(options.percentiles), options.crop_information_bar, options.scale)
+    intake = Intake(folder, percentiles, options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(
@@ -111,76 +105,12 @@ def part_of(paths: list[str], shard: str) -> list[str]:
     return part
 
 
-def label_rule(options: Options) -> Callable[[str], str | None]:
-    """What gives a file's label from its path relative to the folder."""
-    if options.labels_from == "none":
-        return lambda path: None
-    if options.labels_from == "prefix":
-        return lambda path: Path(path).stem.split("_")[0] if "_" in Path(path).stem else None
-    if options.labels_from == "folder":
-        return lambda path: Path(path).parent.name or None
-    if options.labels_from != "csv":
-        raise InputError(f"labels_from={options.labels_from} is unknown: choose none, prefix, folder or csv")
-    try:
-        with Path(options.labels_csv).open(newline="", encoding="utf-8") as file:
-            labels = {name.strip(): label.strip() for name, label in (row for row in csv.reader(file) if row)}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"labels_csv={options.labels_csv} is no file of rows file,label: {error}") from error
-    return lambda path: labels.get(path, labels.get(Path(path).name))
-
-
 def unchanged(file: Path, stored: tuple[int, int, str] | None) -> bool:
     """Whether the file has the size and time of change that it had when it was stored."""
     if stored is None:
         return False
     status = file.stat()
     return (status.st_size, status.st_mtime_ns) == stored[:2]
-
-
-def in_order(intake: Intake, tasks: Iterable[tuple], workers: int) -> Iterator:
-    """`intake` of every task in the tasks' order, by `workers` processes, with few results waiting in memory."""
-    if workers == 1:
-        yield from (intake(*task) for task in tasks)
-        return
-    # Spawned: a forked process would share the store that is open for writing.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_main_process) as pool:
-        waiting = deque()
-        try:
-            for task in tasks:
-                with without_interrupts():  # a worker may start here
-                    waiting.append(pool.submit(intake, *task))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back; processes that start meanwhile do not hear of it even while they import."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def follow_main_process() -> None:
-    """In a worker: leave Ctrl-C to the main process, and end when that is killed, of which nothing else would tell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def report_path(store: Path) -> Path:

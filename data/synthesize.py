@@ -11,9 +11,7 @@ information bar below, like those of a microscope. Each field depends on the see
 after an interruption, or with larger numbers, and what is there is kept.
 """
 
-import multiprocessing
 import os
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field, render_fungus
 from sempre.images.write import write_micrograph
+from sempre.processes import in_order
 
 SHAPING = (
     "empty_share",
@@ -83,7 +82,8 @@ def main() -> None:
     save_options(options, out / "options.yaml")
     new = [task for task in tasks if not (task.image.is_file() and (task.labels is None or task.labels.is_file()))]
     with tqdm(total=len(tasks), initial=len(tasks) - len(new), unit=" images", desc="rendering") as progress:
-        for _ in each(new, options.workers or os.cpu_count()):
+        workers = (options.workers or os.cpu_count()) if len(new) > 1 else 1
+        for _ in in_order(make, ((task,) for task in new), workers):
             progress.update()
     write_preview(out / "preview.png", tasks[: min(options.labelled, PREVIEWED)])
     print(f"{out}: {options.labelled} labelled and {options.unlabelled} unlabelled micrographs ({len(new)} new)")
@@ -150,18 +150,6 @@ def shown(options: Options, number: int, empty_share: float = 0.0) -> FieldOptio
     return FieldOptions(
         magnification, tuple(options.kinds) or None, count=0 if empty else None, variety=options.variety
     )
-
-
-def each(tasks: list[Task], workers: int):
-    """Make every task, yielding once for each; the order of making does not matter to what is made."""
-    if workers == 1 or len(tasks) < 2:
-        yield from map(make, tasks)
-        return
-    # Spawned on every system alike. Workers leave Ctrl-C to the main process, which ends them.
-    with multiprocessing.get_context("spawn").Pool(
-        min(workers, len(tasks)), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        yield from pool.imap_unordered(make, tasks)
 
 
 def make(task: Task) -> None:

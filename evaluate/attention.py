@@ -9,7 +9,7 @@ head, float32 at the size that the image was seen at; `pictures/` a PNG each, th
 report.html shows the first of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,10 @@ from sempre.config import read_options, save_options
 from sempre.data.volumes import open_slices, output_stems
 from sempre.embeddings.attention import check_class_token, head_maps
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import LARGEST_INPUT, ExtractionOptions
+from sempre.embeddings.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.tiles import TileSource
-from sempre.errors import InputError, run_command
+from sempre.errors import run_command
 from sempre.files import whole_or_absent
 from sempre.images.read import to_grey
 from sempre.images.write import write_channels
@@ -44,7 +44,6 @@ class Options(ExtractionOptions):
     tile: int = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
     channel: int = 0  # of a volume
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     colour: bool = False  # images are read as red, green and blue, not as luminance
     shown: int = 4  # images in the report
     seed: int = 0  # of random weights
@@ -52,11 +51,13 @@ class Options(ExtractionOptions):
 
 def main() -> None:
     options = read_options(Options)
-    check(options)
+    check_extraction(options)
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     check_class_token(encoder)
     encoder = encoder.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles), options.colour)
+    percentiles = file_percentiles(options, encoder)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+    check_percentiles(source, encoder, options)
     stems = output_stems(source)
     tiles = TileSource(source, options, options.tile or LARGEST_INPUT)
     folder = Path("runs") / options.name
@@ -77,12 +78,6 @@ def main() -> None:
             examples.append(example)
     write_page(folder / "report.html", f"Attention: {Path(options.images).name}", attention_parts(examples))
     print(f"{len(stems)} images, {len(heads)} heads each: {folder / 'report.html'}")
-
-
-def check(options: Options) -> None:
-    check_extraction(options)
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ scores every micrograph.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sempre.config import read_options
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
 from sempre.deploy.released import DEFAULT, find_bundle
@@ -23,24 +26,36 @@ class Options:
     data: str = "???"  # folder of labelled micrographs
     model: str = DEFAULT  # a bundle's folder, or the name of a model that comes with sempre
     name: str = "bundle"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     threads: int = 0  # of ONNX Runtime; 0 takes every core
 
 
 def main() -> None:
     options = read_options(Options)
     labelled = LabelledSet(options.data)
+    groups = read_groups(options.groups, labelled.paths)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     segmenter = Segmenter(find_bundle(options.model), options.threads or None)
+    pixel_sizes = map(labelled.pixel_size_nm, validation)
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: Prediction(segmenter.segment(pixels).labels),
+        lambda pixels: predict(segmenter, pixels, next(pixel_sizes)),
         Path("runs") / options.name,
+        groups,
     )
     print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
+
+
+def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | None) -> Prediction:
+    labels, detections = segmenter.find_and_list(pixels, pixel_size_nm)
+    if detections is None:
+        return Prediction(labels)
+    masks = [(detection.y, detection.x, detection.mask) for detection in detections]
+    return Prediction(labels, masks, np.array([detection.score for detection in detections]))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,15 @@
 `out` is a labelled set: `images/` and `labels/`, label images that napari and ImageJ open. Correct them and fine-tune:
 python finetune/mask_rcnn.py data=clicked. `overlays/` and `heatmaps/` are for looking at; `cvat/annotations.json` is
 the same as COCO 1.0, for CVAT. With `prototypes=FILE` the clicked cells are kept, and used again without `clicks=`.
+
+A volume is besides one label volume, `volumes/<name>.ome.tif`, in which instances of neighbouring slices that lie on
+each other are one object; `volumes/<name>.csv` holds the objects' volumes and surfaces. With `instances=false` what is
+sought is one structure, not many particles, and is measured as a whole. Slices are read one by one.
 """
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +26,13 @@ from tqdm import tqdm
 
 from sempre.config import read_options, save_options
 from sempre.data.coco import write_coco
+from sempre.data.label_volumes import label_volume
 from sempre.data.sources import FolderSource, StoreSource
 from sempre.data.volumes import VolumeSource, open_slices, output_stems
 from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
 from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
 from sempre.embeddings.thresholds import RULES
@@ -51,11 +56,14 @@ class Options(ExtractionOptions):
     weight: float = 0.8  # of negative prototypes
     threshold: str = "otsu"  # top, otsu, mixture or clicks
     percent: float = 10.0  # of a micrograph that threshold=top takes
+    instances: bool = True  # touching ones are split; false: one structure, as bone is
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
+    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: int = 0  # first slices of a volume that are left out, and as many of the last
+    least_iou: float = 0.25  # of instances of neighbouring slices that are one object
+    slice_distance_nm: float = 0.0  # from slice to slice of a volume; 0: as its file says
     seed: int = 0  # of several prototypes and of random weights
 
 
@@ -65,11 +73,13 @@ def main() -> None:
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
-    source = open_slices(options.images, options.slices, options.channel, tuple(options.percentiles))
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    percentiles = file_percentiles(options, encoder)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
     stems = output_stems(source)
     clicked = clicked_positions(clicks, source.names, options.clicks)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
-    settings = {"encoder_checksum": encoder.checksum} | {name: getattr(options, name) for name in SIZES}
+    settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
+    settings |= {name: getattr(options, name) for name in SIZES}
     support = None if clicks else load_support(options.prototypes, settings)
     with extract(source, encoder, options) as embeddings:
         if support is None:
@@ -84,7 +94,7 @@ def main() -> None:
         for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
             heat_map = model.heat_map(embeddings[source.sha256s[index]])
             mask = model.mask(heat_map, options.threshold, options.percent)
-            labels = split_touching(mask, options.distance, options.smallest)
+            labels = split_touching(mask, options.distance, options.smallest) if options.instances else mask.astype(int)
             pixels, pixel_size_nm = source.read(index)
             write_image(source, index, out / "images", stem)
             write_labels(out / f"labels/{stem}.tif", labels)
@@ -95,6 +105,13 @@ def main() -> None:
     names = {file.stem: file.name for file in (out / "images").iterdir()}
     labelled = ((names[stem], read_labels(out / f"labels/{stem}.tif")) for stem in stems)
     write_coco(out / "cvat/annotations.json", labelled)
+    if isinstance(source, VolumeSource):
+        for volume, indices in source.volumes():
+            positions = [source.slice_of(index)[1] for index in indices]
+            files = [out / f"labels/{stems[index]}.tif" for index in indices]
+            distance_nm = options.slice_distance_nm or volume.slice_distance_nm
+            least_iou = options.least_iou if options.instances else None
+            print(label_volume(volume, positions, files, out / "volumes", distance_nm, options.skip, least_iou))
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
 
 
@@ -103,8 +120,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
     if not options.clicks and not options.prototypes:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
 

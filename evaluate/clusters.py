@@ -22,6 +22,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from sempre.embeddings.attention import head_maps
 from sempre.embeddings.clusters import cluster_image
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions
+from sempre.embeddings.extract import ExtractionOptions, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.foreground import (
     RULES,
@@ -75,13 +76,12 @@ class Options(ExtractionOptions):
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: str = "clusters"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
     slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
     channel: int = 0  # of a volume
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     colour: bool = False  # micrographs are read as red, green and blue, not as luminance
     size: int = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
     tile: int = 320  # side of the tiles that a backbone sees larger ones in, px
@@ -137,7 +137,13 @@ class Micrographs:
 def main() -> None:
     options = read_options(Options)
     check(options)
-    micrographs = open_micrographs(options)
+
+    # Each backbone sees levels normalised as in its pretraining.
+    @cache
+    def micrographs_of(percentiles: tuple[float, float]) -> Micrographs:
+        return open_micrographs(options, percentiles)
+
+    micrographs = micrographs_of(file_percentiles(options, None))
     names = [micrographs.stems[position] for position in micrographs.order]
     unets = [read_unet(Path(run), micrographs.stems) for run in options.unets]
     folder = Path("runs") / options.name
@@ -156,18 +162,19 @@ def main() -> None:
         arms[arm.name] = segment_all(arm, micrographs, examples, folder, options)
 
     # Clusters of levels, of px and of patches, then of levels and each backbone's cells.
-    tiles, attention = micrographs.tiles, []
+    attention = []
     level = "colour" if options.colour else "grey value"
     sides = {level: 0} | ({f"{level}, patches of {options.patch} px": options.patch} if options.patch else {})
     for name, side in sides.items():
         run_arm(cluster_arm(name, micrographs, options, side))
     for name in options.backbones:
         encoder = open_encoder(name, layer=options.layer, seed=options.seed)
-        with tiles.extract(encoder) as embeddings:
-            run_arm(cluster_arm(name, micrographs, options, options.patch, embeddings))
+        seen = micrographs_of(file_percentiles(options, encoder))
+        with seen.tiles.extract(encoder) as embeddings:
+            run_arm(cluster_arm(name, seen, options, options.patch, embeddings))
         if isinstance(encoder.network, VisionTransformer) and encoder.has_class_token:
             for position in shown[:ATTENTION_SHOWN]:
-                pixels, heads = to_grey(tiles.micrograph(position)), head_maps(encoder, tiles, position)
+                pixels, heads = to_grey(seen.tiles.micrograph(position)), head_maps(encoder, seen.tiles, position)
                 attention.append(AttentionExample(encoder.name, micrographs.stems[position], pixels, heads))
     for arm in unets:
         run_arm(arm)
@@ -201,8 +208,6 @@ def check(options: Options) -> None:
         raise InputError("clicks= and foreground= both choose the clusters: give one")
     if any(not 1 <= number <= options.clusters for number in options.foreground):
         raise InputError(f"foreground={options.foreground} are not all clusters: count from 1 to {options.clusters}")
-    if len(options.percentiles) != 2 or not 0 <= options.percentiles[0] < options.percentiles[1] <= 100:
-        raise InputError(f"percentiles={options.percentiles} are no range: give for example percentiles=[1,99]")
     if options.patch < 0 or options.smoothing < 0:
         raise InputError(f"patch={options.patch} or smoothing={options.smoothing:g} is below 0")
     if not 2 <= options.clusters <= MOST_CLUSTERS:
@@ -216,9 +221,8 @@ def check(options: Options) -> None:
         raise InputError(f"{max(arms, key=arms.count)} is given twice: give each backbone and run once")
 
 
-def open_micrographs(options: Options) -> Micrographs:
+def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micrographs:
     """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
-    percentiles = tuple(options.percentiles)
     labelled = in_set = None
     if options.data:
         labelled = LabelledSet(options.data, percentiles=percentiles)
@@ -229,7 +233,7 @@ def open_micrographs(options: Options) -> Micrographs:
         source = labelled_source(labelled, in_set, options.colour)
         stems = [labelled.names[index] for index in in_set]
     else:
-        source = open_slices(options.images, options.slices, options.channel, percentiles, options.colour)
+        source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
         stems = output_stems(source)
     clicks = {}
     if options.clicks:

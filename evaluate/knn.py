@@ -41,8 +41,8 @@ class Options(TaskOptions):
 def main() -> None:
     options = read_options(Options)
     folder = Path("runs") / options.name
-    rows = score_backbones(options, lambda task: score(task, options))
-    write_backbone_table(folder, "sempre: nearest neighbours", ABOUT, rows)
+    rows, read_out = score_backbones(options, lambda task: score(task, options))
+    write_backbone_table(folder, "sempre: nearest neighbours", ABOUT, rows, read_out)
     save_options(options, folder / "config.yaml")
     print(f"{folder / 'report.html'}")
 

@@ -35,8 +35,8 @@ class Options(TaskOptions):
 def main() -> None:
     options = read_options(Options)
     folder = Path("runs") / options.name
-    rows = score_backbones(options, lambda task: score(task, options.seed))
-    write_backbone_table(folder, "sempre: linear probes", ABOUT, rows)
+    rows, read_out = score_backbones(options, lambda task: score(task, options.seed))
+    write_backbone_table(folder, "sempre: linear probes", ABOUT, rows, read_out)
     save_options(options, folder / "config.yaml")
     print(f"{folder / 'report.html'}")
 

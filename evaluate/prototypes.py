@@ -2,6 +2,7 @@
 
     python evaluate/prototypes.py data=my_set backbone=runs/fcmae/backbone name=prototypes
     python evaluate/prototypes.py data=volumes slices=10 channel=1 backbone=dinov2_vits14_pretrain.pth size=448
+    python evaluate/prototypes.py data=ims slices=100 skip=40 channel=-2 label_channel=-1 backbone=… size=980
 
 Points are sampled on training micrographs, well inside and well outside the instances. Held-out micrographs become heat
 maps, `max cosine to a positive prototype - weight * max cosine to a negative one`, masks and instances. Takes the same
@@ -22,12 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
-from sempre.data.volumes import labelled_slices
+from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract
-from sempre.embeddings.maps import plane
+from sempre.embeddings.extract import extract, file_percentiles
 from sempre.embeddings.prototype_study import (
     Micrographs,
     PrototypeOptions,
@@ -39,33 +38,32 @@ from sempre.embeddings.prototype_study import (
     rule_scores,
     transfer,
 )
-from sempre.embeddings.prototypes import Prototypes, normalise
+from sempre.embeddings.prototypes import Prototypes
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import RULES
+from sempre.embeddings.token_planes import token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced
 from sempre.images.watershed import split_touching
 from sempre.metrics import summarise_repeats
-from sempre.report.prototypes import Example, Tokens, write_prototype_report
+from sempre.report.prototypes import Example, write_prototype_report
 
 SHOWN = 8  # held-out micrographs in the report
-TOKENS = 2000  # cells on the plane
 
 
 @dataclass(kw_only=True)
-class Options(PrototypeOptions):
+class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     name: str = "prototypes"  # the result goes to runs/<name>
+    transfer: int = 16  # micrographs in the transfer matrix, at most
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
-    slices: int = 0  # evenly spaced ones of each volume; 0: data holds micrographs
-    channel: int = 0  # of the volumes
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
 
@@ -74,15 +72,12 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     folder = Path("runs") / options.name
-    if options.slices:
-        labelled = labelled_slices(options.data, folder / "slices", options.slices, options.channel)
-    else:
-        labelled = LabelledSet(options.data)
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
     train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
     used = np.union1d(train, validation)
-    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
     with extract(labelled_source(labelled, used), encoder, options) as embeddings:
@@ -106,12 +101,12 @@ def main() -> None:
             "masks": {rule: means([row for row in rows if row["rule"] == rule]) for rule in RULES},
             "percent": percent_sensitivity(micrographs, validation, model),
             "points": point_sensitivity(micrographs, validation, supports, options),
-            "transfer": transfer(micrographs, options),
+            "transfer": transfer(micrographs, options, options.transfer),
             "repeats": [scores],
             "scores": summarise_repeats([scores["summary"]]),
         }
         shown = validation[evenly_spaced(len(validation), min(SHOWN, len(validation)))]
-        tokens = planes(micrographs, validation, model, options)
+        tokens = token_planes(micrographs, validation, model, options.map, options.seed)
         examples = [example(micrographs, index, model, scores, folder) for index in shown]
     write_json(folder / "repeat-0/summary.json", scores)
     write_json(folder / "summary.json", summary)
@@ -131,8 +126,6 @@ def check(options: Options) -> None:
     for name in ("points", "draws", "transfer"):
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
-    if options.channel and not options.slices:
-        raise InputError(f"channel={options.channel} is of volumes: say with slices=N how many slices of each to take")
 
 
 def score_instances(
@@ -147,27 +140,6 @@ def score_instances(
         return Prediction(split_touching(mask, options.distance, options.smallest))
 
     return predict_and_score(micrographs.labelled, validation, segment, folder)
-
-
-def planes(micrographs: Micrographs, validation: np.ndarray, model: Prototypes, options: Options) -> list[Tokens]:
-    """Cells of the held-out micrographs on planes, with the prototypes."""
-    random = np.random.default_rng(options.seed)
-    cells, foreground = [], []
-    for index in validation:
-        embedding = micrographs.embedding(index)
-        covered = embedding.grid.to_cells(micrographs.foreground(index)).ravel() > 0.5
-        chosen = random.permutation(len(covered))[: -(-TOKENS // len(validation))]
-        cells.append(normalise(embedding.cells.reshape(len(covered), -1)[chosen]))
-        foreground.append(covered[chosen])
-    everything = np.concatenate([*cells, model.positive, model.negative])
-    first = len(everything) - len(model.positive) - len(model.negative)
-    ends = [first, first + len(model.positive)]
-    tokens = {}
-    for method in ("pca", options.map):
-        points, name = plane(everything, method, options.seed)
-        of_cells, positive, negative = np.split(points, ends)
-        tokens[name] = Tokens(name, of_cells, np.concatenate(foreground), positive, negative)
-    return list(tokens.values())
 
 
 def example(micrographs: Micrographs, index: int, model: Prototypes, scores: dict, folder: Path) -> Example:

@@ -5,13 +5,15 @@
 Takes the same split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, score_untrained
 from sempre.errors import run_command
+from sempre.images import percentile_range
 from sempre.images.watershed import otsu_watershed
 
 
@@ -19,9 +21,11 @@ from sempre.images.watershed import otsu_watershed
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "watershed"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     smoothing: float = 1.0  # deviation of the Gaussian before the threshold, px
     distance: int = 7  # smallest distance between two particles' centres, px
     smallest: int = 30  # instances of fewer px are dropped
@@ -29,13 +33,15 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=percentile_range(options.percentiles))
+    groups = read_groups(options.groups, labelled.paths)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     summary = score_untrained(
         labelled,
         validation,
         lambda pixels: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
+        groups,
     )
     print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
 

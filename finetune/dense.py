@@ -8,11 +8,12 @@
 `data` holds `images/` and `labels/` (or `segmaps/`): label images of the same stem, 0 is background; or a COCO
 `annotations.json`. The network predicts foreground, depth and boundary at half the resolution, and one watershed over
 the whole micrograph makes instances of them. `runs/<name>/repeat-0/` then holds the model, its log, and the predictions
-on the validation images; `runs/<name>/summary.json` their scores. Export it with
+on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 `python tools/export_onnx.py run=runs/<name>/repeat-0`. The same command again goes on where the last stopped.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import product
@@ -28,24 +29,29 @@ from tqdm import tqdm
 from sempre.config import read_options
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
-from sempre.data.folds import sides_of_training
+from sempre.data.folds import NOBODY, sides_of_training
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score, true_overlap
+from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
 from sempre.deploy.decode import Decoding
 from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense, supported_maps
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.metrics import aji_plus, summarise_repeats, with_spread
+from sempre.images import percentile_range
+from sempre.metrics import aji_plus, with_spread
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import load_dense, read_settings, save_dense
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
+from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
 from sempre.training.averaging import bias_corrected
+from sempre.training.logging import RunLog
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
@@ -63,17 +69,22 @@ class Options:
     name: str = "dense"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
     start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
-    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (a timm network's weights)
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
     render_share: float = 0.35  # share of the crops that show it
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    further: str = ""  # a further labelled set: what the seeded split does not hold out of it is trained on too
+    further_share: float = 0.1  # share of the crops that show it
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 30  # of crops_an_epoch crops
+    validate_every: int = 5  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
     crops_an_epoch: int = 1000  # however many micrographs they come from
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
@@ -110,14 +121,15 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data)
-    training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
-    if not len(validation):
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
+    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    groups = read_groups(options.groups, labelled.paths)
+    if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
     stop = StopSignal()
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
+        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "groups", "workers"))
         if accelerator.is_main_process:
             lock_run(folder)
 
@@ -128,29 +140,39 @@ def main() -> int | None:
         repeat_folder = folder / f"repeat-{repeat}"
         summary = repeat_folder / "summary.json"
         if not summary.exists():
-            fitted, choosing = sides_of_training(training, options.label_count, seed)
-            network = train(options, seed, labelled, fitted, repeat_folder, stop)
+            fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+            network = train(options, seed, labelled, fitted, repeat_folder, stop, sides.choosing)
             if network is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
                 settings = choose_settings(options, as_network(network), labelled, choosing)
-                save(network, options, settings, labelled, validation, repeat_folder)
+                save(network, options, settings, labelled, sides.held_out, repeat_folder)
                 predict = partial(segment, as_network(network), settings)
-                write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
+                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
 
     if accelerator.is_main_process:
-        scores = summarise_repeats([repeat["summary"] for repeat in repeats])
-        write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
-        print(f"AJI+ {with_spread(scores['aji_plus'])} on {len(validation)} micrographs")
+        whole = summarise_run(repeats, groups)
+        write_json(folder / "summary.json", whole)
+        print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
     return None
 
 
 def train(
-    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path, stop: StopSignal | None = None
+    options: Options,
+    seed: int,
+    labelled: LabelledSet,
+    fitted: np.ndarray,
+    folder: Path,
+    stop: StopSignal | None = None,
+    validating: np.ndarray = NOBODY,
 ) -> DenseSegmenter | None:
-    """Train one network; None when a signal stopped it early."""
+    """Train one network; None when a signal stopped it early.
+
+    It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
+    """
     accelerator = make_accelerator(options.precision)
     ranks = accelerator.num_processes
     cut = partial(
@@ -165,9 +187,16 @@ def train(
     )
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
-        renders = LabelledSet(options.renders)
+        renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
         sources.append(cut(renders, np.arange(len(renders))))
-        shares = [1 - options.render_share, options.render_share]
+        shares.append(options.render_share)
+    if options.further:
+        further = LabelledSet(options.further, percentiles=labelled.percentiles)
+        sources.append(cut(further, further.split(options.validation_fraction, options.split_seed)[0]))
+        shares.append(options.further_share)
+    shares[0] -= sum(shares[1:])
+    if shares[0] <= 0:
+        raise InputError(f"render_share and further_share leave no crops for {options.data}: lower them")
     crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
     loader = DataLoader(
         crops,
@@ -182,6 +211,21 @@ def train(
     model = DenseTraining(network, options.average)
     optimizer = torch.optim.AdamW(groups, lr=options.rate)
     optimizer.register_step_post_hook(lambda *_: model.average.update_parameters(model.network))
+    averaged, best = model.average.module, folder / "best.safetensors"
+    some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
+
+    def renew_statistics() -> None:
+        """The average's batch statistics are those of no weights at all: anew, on crops of a further epoch."""
+        images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
+        estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
+
+    def validate(model: DenseTraining, log: RunLog, step: int) -> dict[str, float]:
+        renew_statistics()
+        shown = validating if stop is None else stop.watch(validating)
+        score = mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown)
+        return {"loss": 1 - score, "aji_plus": score}
+
+    choosing_epochs = options.validate_every > 0 and len(validating) > 0
     finished = fit(
         model,
         optimizer,
@@ -192,16 +236,18 @@ def train(
         rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
         seed=seed,
         accumulation=options.accumulation,
+        validate=validate if choosing_epochs else None,
+        validate_every=options.validate_every,
+        export=(lambda model, loss: save_weights(averaged, best)) if choosing_epochs else None,
         clip_gradient=options.clip_gradient,
         stop=stop,
     )
     if finished is None:
         return None
-    # The average's batch statistics are those of no weights at all: estimated anew, on crops of a further epoch.
-    averaged = model.average.module
-    some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
-    images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
-    estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
+    if choosing_epochs:
+        load_weights(averaged, best)
+        return averaged.eval()
+    renew_statistics()
     return averaged
 
 
@@ -230,6 +276,22 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     return network
 
 
+def weights_source(options: Options) -> str:
+    """What the first weights are, as it is recorded: of ImageNet's also which."""
+    if options.backbone == "imagenet":
+        return timm_weights_name(options.architecture, options.imagenet_weights or None)
+    return options.start or options.backbone
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.start` or `options.backbone` were normalised by."""
+    if options.percentiles:
+        return percentile_range(options.percentiles)
+    if options.start:
+        return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
+    return percentiles_of(options.backbone)
+
+
 def dense_options(options: Options) -> DenseOptions:
     return DenseOptions(**{field.name: getattr(options, field.name) for field in fields(DenseOptions)})
 
@@ -254,6 +316,15 @@ def choose_settings(options: Options, network: Network, labelled: LabelledSet, c
     return replace(settings, decoding=candidates[int(totals.argmax())])
 
 
+def mean_aji_plus(network: Network, settings: DenseSettings, labelled: LabelledSet, indices: Iterable[int]) -> float:
+    scores = []
+    for index in indices:
+        micrograph = labelled.read(index)
+        prediction = segment(network, settings, micrograph.pixels.astype(np.float32) / 255)
+        scores.append(aji_plus(true_overlap(micrograph, prediction.labels)))
+    return float(np.mean(scores))
+
+
 def segment(network: Network, settings: DenseSettings, pixels: np.ndarray) -> Prediction:
     return Prediction(segment_dense(pixels, network, settings)[0])
 
@@ -263,11 +334,11 @@ def save(
     options: Options,
     settings: DenseSettings,
     labelled: LabelledSet,
-    validation: np.ndarray,
+    held_out: np.ndarray,
     folder: Path,
 ) -> None:
     """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
-    micrograph = labelled.images[validation[0]].resolve()
+    micrograph = labelled.images[held_out[0]].resolve()
     details = {
         "kind": "dense",
         "network": asdict(dense_options(options)),
@@ -276,6 +347,7 @@ def save(
         "class_names": ["particle"],
         "pixel_size_nm": labelled.common_pixel_size_nm(),
         "micrograph": str(micrograph),
+        "initial_weights": weights_source(options),
     }
     save_dense(folder, network, details)
 

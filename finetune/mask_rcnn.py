@@ -3,7 +3,7 @@
     python finetune/mask_rcnn.py configs/mask_rcnn/gpu.yaml data=my_set backbone=runs/fcmae/backbone name=my_particles
 
 `data` holds `images/` and `labels/` (or `segmaps/`): label images of the same stem, 0 is background; or a COCO
-`annotations.json`. `runs/<name>/repeat-0/` then holds the model, its log, and the predictions on the validation images;
+`annotations.json`. `runs/<name>/repeat-0/` then holds the model, its log, and the predictions on the held-out images;
 `runs/<name>/summary.json` their scores. Export it with `python tools/export_onnx.py run=runs/<name>/repeat-0`.
 """
 
@@ -19,20 +19,26 @@ from torch.utils.data import DataLoader
 
 from sempre.config import read_options
 from sempre.data.detection_crops import DetectionCrops, collate
-from sempre.data.folds import sides_of_training
+from sempre.data.folds import NOBODY, sides_of_training
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import predict_and_score
+from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
+from sempre.data.sides import Sides
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.images import percentile_range
 from sempre.images.normalise import MEAN, STD
-from sempre.metrics import summarise_repeats, with_spread
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights
+from sempre.metrics import with_spread
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
 from sempre.models.detector_files import save_detector
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmentation import best_score_threshold, segment
+from sempre.models.segmentation import THRESHOLDS, best_score_threshold, segment, threshold_scores
+from sempre.models.weights import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
+from sempre.training.logging import RunLog
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
@@ -43,16 +49,19 @@ from sempre.training.schedule import cosine_with_warmup
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: str = "mask_rcnn"  # the run goes to runs/<name>
-    backbone: str = "none"  # backbone folder, "none" (random weights) or "imagenet" (timm's weights)
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: int = 0  # train on so many of the training micrographs; 0 on all
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
+    validate_every: int = 10  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
     crop: int = 512  # side of the training crops, px
@@ -93,14 +102,15 @@ class DetectionLoss(nn.Module):
 
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
-    training, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
-    if not len(validation):
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
+    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    groups = read_groups(options.groups, labelled.paths)
+    if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
     stop = StopSignal()
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "workers"))
+        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "groups", "workers"))
         if accelerator.is_main_process:
             lock_run(folder)
 
@@ -111,42 +121,57 @@ def main() -> int | None:
         repeat_folder = folder / f"repeat-{repeat}"
         summary = repeat_folder / "summary.json"
         if not summary.exists():
-            fitted, choosing = sides(options, seed, training)
-            detector = train(options, seed, labelled, fitted, repeat_folder, stop)
+            fitted, choosing = fitted_and_choosing(options, seed, sides)
+            detector = train(options, seed, labelled, fitted, repeat_folder, stop, sides.choosing)
             if detector is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
                 threshold = options.score_threshold
                 if not threshold:
                     threshold = best_score_threshold(detector, options.scale, labelled, choosing)
-                save(detector, options, threshold, labelled, validation, repeat_folder)
+                save(detector, options, threshold, labelled, sides.held_out, repeat_folder)
                 predict = partial(segment, detector, options.scale, threshold)
-                write_json(summary, predict_and_score(labelled, validation, predict, repeat_folder / "predictions"))
+                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
 
     if accelerator.is_main_process:
-        scores = summarise_repeats([repeat["summary"] for repeat in repeats])
-        write_json(folder / "summary.json", {"repeats": repeats, "scores": scores})
-        print(f"AJI+ {with_spread(scores['aji_plus'])} on {len(validation)} micrographs")
+        whole = summarise_run(repeats, groups)
+        write_json(folder / "summary.json", whole)
+        print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
     return None
 
 
-def sides(options: Options, seed: int, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.backbone` were normalised by."""
+    return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
+
+
+def fitted_and_choosing(options: Options, seed: int, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     """The training micrographs that weights are fitted to, and those that the score threshold is chosen on.
 
     They are the same ones where too few are there to hold any back, or where the threshold is given and none is needed.
     """
-    fitted, choosing = sides_of_training(training, options.label_count, seed)
-    if options.score_threshold or not len(choosing):
+    fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+    if not len(sides.choosing) and (options.score_threshold or not len(choosing)):
         fitted = choosing = np.union1d(fitted, choosing)
     return fitted, choosing
 
 
 def train(
-    options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray, folder: Path, stop: StopSignal | None = None
+    options: Options,
+    seed: int,
+    labelled: LabelledSet,
+    fitted: np.ndarray,
+    folder: Path,
+    stop: StopSignal | None = None,
+    validating: np.ndarray = NOBODY,
 ) -> nn.Module | None:
-    """Train one detector; None when a signal stopped it early."""
+    """Train one detector; None when a signal stopped it early.
+
+    It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
+    """
     accelerator = make_accelerator(options.precision)
     ranks = accelerator.num_processes
     crops = DetectionCrops(
@@ -171,6 +196,15 @@ def train(
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
     groups = parameter_groups(detector, detector.backbone.body, options.weight_decay, options.layer_decay)
     steps = options.epochs * loader.batch_sampler.batches()
+    best = folder / "best.safetensors"
+
+    def validate(model: DetectionLoss, log: RunLog, step: int) -> dict[str, float]:
+        shown = validating if stop is None else stop.watch(validating)
+        thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
+        score = float(threshold_scores(model.detector, options.scale, labelled, shown, thresholds).max())
+        return {"loss": 1 - score, "aji_plus": score}
+
+    choosing_epochs = options.validate_every > 0 and len(validating) > 0
     finished = fit(
         DetectionLoss(detector),
         torch.optim.AdamW(groups, lr=options.rate),
@@ -181,9 +215,14 @@ def train(
         rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
         seed=seed,
         accumulation=options.accumulation,
+        validate=validate if choosing_epochs else None,
+        validate_every=options.validate_every,
+        export=(lambda model, loss: save_weights(model.detector, best)) if choosing_epochs else None,
         clip_gradient=options.clip_gradient,
         stop=stop,
     )
+    if finished and choosing_epochs:
+        load_weights(detector, best)
     return detector if finished else None
 
 
@@ -192,11 +231,11 @@ def save(
     options: Options,
     threshold: float,
     labelled: LabelledSet,
-    validation: np.ndarray,
+    held_out: np.ndarray,
     folder: Path,
 ) -> None:
     """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
-    micrograph = labelled.images[validation[0]].resolve()
+    micrograph = labelled.images[held_out[0]].resolve()
     details = {
         "detector": asdict(detector_options(options)),
         "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
@@ -205,6 +244,7 @@ def save(
         "score_threshold": threshold,
         "pixel_size_nm": labelled.common_pixel_size_nm(),
         "micrograph": str(micrograph),
+        "initial_weights": weights_source(options),
     }
     save_detector(folder, detector, details)
 
@@ -219,6 +259,13 @@ def build_detector(options: Options, seed: int) -> nn.Module:
     elif options.backbone != "none":
         load_backbone_weights(body, options.backbone, options.architecture)
     return detector
+
+
+def weights_source(options: Options) -> str:
+    """What the backbone's weights are, as it is recorded: of ImageNet's also which."""
+    if options.backbone == "imagenet":
+        return timm_weights_name(options.architecture, options.imagenet_weights or None)
+    return options.backbone
 
 
 def detector_options(options: Options) -> DetectorOptions:

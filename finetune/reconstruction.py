@@ -63,6 +63,11 @@ def main() -> int | None:
     encoder = open_encoder(options.backbone, options.weights, seed=options.seed)
     options.architecture = options.architecture or encoder.architecture
     run = start_pretraining(options, partial(check, options, encoder))
+    if encoder.percentiles not in (None, run.store.percentiles):
+        raise InputError(
+            f"{options.store} was prepared with percentiles={list(run.store.percentiles)}, {options.backbone} was "
+            f"pretrained with {list(encoder.percentiles)}: prepare the store alike"
+        )
 
     # Data: random crops. Validation keeps epoch 0, so its crops are fixed.
     crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, True, normalise=False)

@@ -12,8 +12,8 @@ it predicts, `runs/<name>/summary.json` the scores. The same command again goes 
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,14 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.mask_crops import MaskCrops
 from sempre.data.samplers import EpochSampler
 from sempre.data.sources import FolderSource
+from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, as_channels, extract, input_shape
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles, input_shape
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
+from sempre.embeddings.prototype_protocols import spread
+from sempre.embeddings.refiner import CHANNELS, DETAILS, INPUTS, WEIGHTS, as_batch, probabilities, unet_input
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError, run_command
@@ -43,22 +46,23 @@ from sempre.metrics import dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.unet import LOSSES, UNet, mask_losses
 from sempre.models.weights import load_weights, save_weights
+from sempre.report.refinement import refinement_examples, write_refinement_report
+from sempre.report.transfer import spread_text
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
-from sempre.training.schedule import cosine_with_warmup
+from sempre.training.schedule import cosine_with_warmup as falling
 
-CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
-INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
-THRESHOLDS = np.linspace(0.2, 0.8, 13)
-WEIGHTS, DETAILS = "model.safetensors", "model.json"
+SCHEDULES = ("cosine", "constant")
+HEAT_RULES = ("otsu", "top", "mixture")
+MAY_CHANGE = ("workers", "batch", "embeddings")
 
 
 @dataclass(kw_only=True)
-class Options(FoldOptions, ExtractionOptions):
+class Options(FoldOptions, SliceOptions, ExtractionOptions):
     name: str = "unet"  # the run goes to runs/<name>
-    input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own, by Otsu); heatmap
+    input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own); or heatmap
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     size: int = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
@@ -66,6 +70,8 @@ class Options(FoldOptions, ExtractionOptions):
     margin: float = 3.0  # of the points to the particles' outlines, px
     prototypes: int = 4  # of particles, and of background
     negative_weight: float = 0.8  # of the likeness to background in the heat map
+    threshold: str = "otsu"  # of the heat map's own mask, which the U-Net's is compared with: otsu, top or mixture
+    percent: float = 10.0  # of a micrograph that threshold=top takes
     width: int = 16  # channels of the U-Net's first level
     levels: int = 2  # halvings of the resolution in the U-Net; the channels double with each
     loss: str = "bce_dice"  # half cross-entropy, half Dice; or cross_entropy or l1 alone
@@ -74,7 +80,10 @@ class Options(FoldOptions, ExtractionOptions):
     crops_a_step: int = 8  # so many make one gradient
     epochs: int = 40  # at the most
     patience: int = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
-    rate: float = 1e-3  # learning rate of Adam at first; it falls as a cosine
+    rate: float = 1e-3  # learning rate of Adam at first
+    schedule: str = "cosine"  # how the rate falls; constant: it does not
+    cuts: list[float] = field(default_factory=lambda: np.linspace(0.2, 0.8, 13).tolist())  # of probability, to try
+    repeats: int = 1  # trainings on each fold, with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops, points, and which micrographs are the labelled share
 
 
@@ -87,17 +96,28 @@ class Inputs:
     embeddings: Embeddings | None
     heat_maps: HeatMaps | None
     options: Options
+    backbone_seed: int  # of random weights
 
     def image(self, index: int) -> np.ndarray:
-        """The network's channels, float16 `[C, h, w]`: half of the memory, and finer than the 8 bits of the pixels."""
+        """The network's channels, float16 `[C, h, w]`."""
         pixels, pixel_size_nm = self.source.read(index)
         shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
-        levels = as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
-        channels = {"colour" if pixels.ndim == 3 else "raw": levels}
-        if self.embeddings is not None:
-            heat = self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
-            channels |= {"heatmap": heat[None], "mask": heat[None] > threshold(heat, "otsu")}
-        return np.concatenate([channels[name] for name in self.options.input.split("+")]).astype(np.float16)
+        rule = self.options.threshold, self.options.percent
+        return unet_input(self.options.input, pixels, shape, self.heat(index), *rule)
+
+    def heat(self, index: int) -> np.ndarray | None:
+        """The heat map at the size of the network's input, float32 `[h, w]`; None where there is none."""
+        if self.embeddings is None:
+            return None
+        return self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
+
+    def heat_mask(self, index: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """The heat map's own mask in px of the micrograph, bool `[H, W]`."""
+        heat = self.heat(index)
+        if heat is None:
+            return None
+        heat = resize_to(heat, shape)
+        return heat > threshold(heat, self.options.threshold, self.options.percent)
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """The true mask at the size of the network's input, bool `[h, w]`."""
@@ -119,37 +139,77 @@ def main() -> int | None:
     options = read_options(Options)
     check(options)
     stop = StopSignal()
-    labelled = LabelledSet(options.data)
+    encoder = None
+    if "heatmap" in options.input:
+        encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    folder = Path("runs") / options.name
+    if (folder / "config.yaml").exists():
+        # Before its slices are written anew.
+        lock_run(open_run(folder, options, MAY_CHANGE))
+    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
     folds = make_folds(labelled, options)
-    folder = open_run(Path("runs") / options.name, options, ("workers", "batch", "embeddings"), labelled.fingerprint)
+    open_run(folder, options, MAY_CHANGE, labelled.fingerprint)
     lock_run(folder)
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.
     embeddings = None
-    if "heatmap" in options.input:
-        encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    if encoder is not None:
         used = sorted({index for fold in folds for index in (*fold.fitted, *fold.stopping, *fold.held_out)})
         embeddings = extract(labelled_source(labelled, np.array(used), "colour" in options.input), encoder, options)
 
-    scores = {}
-    for number, fold in enumerate(folds):
-        summary = folder / f"fold-{number}/summary.json"
-        if not summary.exists():
-            inputs = make_inputs(labelled, embeddings, fold, options)
-            network = train(inputs, fold, summary.parent, options, stop)
-            if network is None:
-                return EXIT_PREEMPTED
-            cut = best_threshold(labelled_predictions(network, inputs, fold.stopping))
-            save_details(summary.parent / DETAILS, inputs, cut)
-            write_json(summary, score(network, cut, inputs, fold, summary.parent / "predictions"))
-        scores[fold.name] = json.loads(summary.read_text())
+    # Every repeat has its own seed for the weights, the crops and the points, on the same folds.
+    repeats = []
+    for repeat in range(options.repeats):
+        seeded, scores = replace(options, seed=options.seed + repeat), {}
+        for number, fold in enumerate(folds):
+            summary = fold_folder(folder, number, repeat) / "summary.json"
+            if not summary.exists():
+                inputs = make_inputs(labelled, embeddings, fold, seeded, options.seed)
+                network = train(inputs, fold, summary.parent, seeded, stop)
+                if network is None:
+                    return EXIT_PREEMPTED
+                cut = best_threshold(labelled_predictions(network, inputs, fold.stopping), options.cuts)
+                save_details(summary.parent / DETAILS, inputs, cut)
+                write_json(summary, score(network, cut, inputs, fold, summary.parent))
+            scores[fold.name] = json.loads(summary.read_text())
+        repeats.append(scores)
 
-    samples = {name: sample for fold in scores.values() for name, sample in fold["samples"].items()}
-    means = {name: float(np.mean([sample[name] for sample in samples.values()])) for name in ("dice", "iou", "hd95_px")}
-    write_json(folder / "summary.json", {"scores": means, "micrographs": len(samples), "folds": scores})
-    shown = f"Dice {means['dice']:.3f}, IoU {means['iou']:.3f}, HD95 {means['hd95_px']:.1f} px"
-    print(f"{shown} on {len(samples)} micrographs")
+    refined, before = (spread_of(repeats, side) for side in ("samples", "heat_map"))
+    summary = {
+        "data": options.data,
+        "input": options.input,
+        "backbone": f"{options.backbone} {options.weights}".strip(),
+        "scores": {name: of["mean"] for name, of in refined.items()},
+        "refined": refined,
+        "heat_map": before,
+        "micrographs": sum(len(fold["samples"]) for fold in repeats[0].values()),
+        "folds": repeats[0],
+        "repeats": repeats,
+    }
+    write_json(folder / "summary.json", summary)
+    folders = [fold_folder(folder, number, 0) for number in range(len(folds))]
+    write_refinement_report(folder / "report.html", summary, refinement_examples(labelled, repeats[0], folders))
+    shown = f"Dice {spread_text(refined['dice'], 3)}, IoU {spread_text(refined['iou'], 3)}, HD95 "
+    shown += f"{spread_text(refined['hd95_px'], 1)} px on {summary['micrographs']} micrographs"
+    if before:
+        shown += f"; before, Dice {spread_text(before['dice'], 3)}, HD95 {spread_text(before['hd95_px'], 1)} px"
+    print(f"{shown} (± over micrographs / over repeats): {folder / 'report.html'}")
     return None
+
+
+def fold_folder(folder: Path, number: int, repeat: int) -> Path:
+    return folder / (f"fold-{number}-repeat-{repeat}" if repeat else f"fold-{number}")
+
+
+def spread_of(repeats: list[dict], side: str) -> dict | None:
+    """Mean and deviations of one side of the scores, over micrographs and over repeats."""
+    rows = [
+        {"name": name, "draw": repeat, **sample}
+        for repeat, scores in enumerate(repeats)
+        for fold in scores.values()
+        for name, sample in fold[side].items()
+    ]
+    return spread(rows, of=("name",))
 
 
 def check(options: Options) -> None:
@@ -158,9 +218,17 @@ def check(options: Options) -> None:
         raise InputError(f"input={options.input} is unknown: choose {', '.join(INPUTS)}")
     if "heatmap" in options.input and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
+    if "colour" in options.input and options.slices:
+        raise InputError(f"input={options.input} needs colours, and volumes are grey: take raw in place of colour")
     if options.loss not in LOSSES:
         raise InputError(f"loss={options.loss} is unknown: choose {', '.join(LOSSES)}")
-    counts = ("points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
+    if options.threshold not in HEAT_RULES:
+        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(HEAT_RULES)}")
+    if options.schedule not in SCHEDULES:
+        raise InputError(f"schedule={options.schedule} is unknown: choose {' or '.join(SCHEDULES)}")
+    if not options.cuts or not all(0 < cut < 1 for cut in options.cuts):
+        raise InputError(f"cuts={options.cuts} are no probabilities: give some between 0 and 1")
+    counts = ("repeats", "points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     for name in counts:
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
@@ -168,7 +236,9 @@ def check(options: Options) -> None:
         raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 
 
-def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options) -> Inputs:
+def make_inputs(
+    labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options, backbone_seed: int
+) -> Inputs:
     """The inputs of a fold; the prototypes of its heat maps are from the micrographs that the network is fitted to."""
     heat_maps = None
     if embeddings is not None:
@@ -182,7 +252,7 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
             options.seed,
         )
     source = labelled_source(labelled, np.arange(len(labelled)), "colour" in options.input)
-    return Inputs(labelled, source, embeddings, heat_maps, options)
+    return Inputs(labelled, source, embeddings, heat_maps, options, backbone_seed)
 
 
 def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: StopSignal) -> UNet | None:
@@ -222,7 +292,7 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
         accelerator=accelerator,
         folder=folder,
         epochs=options.epochs,
-        rate=lambda step: cosine_with_warmup(step, steps, 0, options.rate),
+        rate=lambda step: options.rate if options.schedule == "constant" else falling(step, steps, 0, options.rate),
         seed=options.seed,
         validate=validate,
         patience=options.patience,
@@ -235,14 +305,14 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
     return model.network.eval()
 
 
-def best_threshold(predictions: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The threshold from 0.2 to 0.8 whose masks have the highest mean Dice, of equal ones the middle one.
+def best_threshold(predictions: Iterable[tuple[np.ndarray, np.ndarray]], cuts: Sequence[float]) -> float:
+    """The one of `cuts` whose masks have the highest mean Dice, of equal ones the middle one.
 
     `predictions` are probabilities and true masks, both `[H, W]`.
     """
-    scores = np.mean([[dice(true, image > cut) for cut in THRESHOLDS] for image, true in predictions], axis=0)
+    scores = np.mean([[dice(true, image > cut) for cut in cuts] for image, true in predictions], axis=0)
     best = np.flatnonzero(np.isclose(scores, scores.max()))
-    return float(THRESHOLDS[best[len(best) // 2]])
+    return float(cuts[best[len(best) // 2]])
 
 
 def labelled_predictions(network: UNet, inputs: Inputs, indices: list[int]) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -252,37 +322,45 @@ def labelled_predictions(network: UNet, inputs: Inputs, indices: list[int]) -> I
         yield resize_to(probabilities(network, inputs.image(index)), true.shape), true
 
 
-@torch.inference_mode()
-def probabilities(network: UNet, image: np.ndarray) -> np.ndarray:
-    """How probably each px of a whole image `[C, h, w]` is foreground, float32 `[h, w]`."""
-    return network(as_batch(image, next(network.parameters()).device)).sigmoid()[0, 0].float().cpu().numpy()
-
-
 def score(network: UNet, cut: float, inputs: Inputs, fold: Fold, folder: Path) -> dict:
-    """Write the held-out micrographs' masks as `folder/<name>.png`, and score them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [inputs.labelled.names[index] for index in fold.held_out]
+    """Write the held-out micrographs' masks as `folder/predictions/<name>.png`, those of their heat maps alone as
+    `folder/heat_map/<name>.png`, and score both."""
+    sides = {"samples": "predictions", "heat_map": "heat_map"}
+    scores = {side: {} for side in sides}
     predictions = labelled_predictions(network, inputs, fold.held_out)
-    samples = {}
-    for name, (image, true) in tqdm(zip(names, predictions, strict=True), total=len(names), desc="scoring"):
-        mask = image > cut
-        samples[name] = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
-        with whole_or_absent(folder / f"{name}.png") as partial:
-            Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
+    for index, (image, true) in zip(tqdm(fold.held_out, desc="scoring"), predictions, strict=True):
+        name = inputs.labelled.names[index]
+        masks = {"samples": image > cut, "heat_map": inputs.heat_mask(index, true.shape)}
+        for side, mask in masks.items():
+            if mask is not None:
+                scores[side][name] = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
+                write_mask(folder / sides[side] / f"{name}.png", mask)
     training = {"fitted": fold.fitted, "stopping": fold.stopping}
-    sides = {side: [inputs.labelled.names[index] for index in indices] for side, indices in training.items()}
-    return {"threshold": cut, **sides, "samples": samples}
+    names = {side: [inputs.labelled.names[index] for index in indices] for side, indices in training.items()}
+    return {"threshold": cut, **names, **scores}
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_absent(path) as partial:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
 
 
 def save_details(path: Path, inputs: Inputs, cut: float) -> None:
     """What else is needed to use the network: its shape, its threshold, and what makes its heat maps."""
-    details = {name: getattr(inputs.options, name) for name in ("input", "width", "levels", "size", "pixel_size_nm")}
-    details |= {"threshold": cut, "percentiles": inputs.labelled.percentiles}
+    kept = ("input", "width", "levels", "size", "scale", "pixel_size_nm", "layer", "percent")
+    details = {name: getattr(inputs.options, name) for name in kept}
+    details |= {
+        "threshold": cut,
+        "percentiles": inputs.labelled.percentiles,
+        "mask_threshold": inputs.options.threshold,
+    }
     if inputs.heat_maps is not None:
         maps, options = inputs.heat_maps, inputs.options
         details["heat_maps"] = {
-            "backbone": f"{options.backbone} {options.weights}".strip(),
-            "layer": options.layer,
+            "backbone": options.backbone,
+            "weights": options.weights,
+            "seed": inputs.backbone_seed,
             "encoder_checksum": inputs.embeddings.checksum,
             "positive": maps.positive.tolist(),
             "negative": maps.negative.tolist(),
@@ -291,12 +369,6 @@ def save_details(path: Path, inputs: Inputs, cut: float) -> None:
             "std": maps.std,
         }
     write_json(path, details)
-
-
-def as_batch(image: np.ndarray, device: torch.device) -> Tensor:
-    """An image `[C, h, w]` as a float32 batch of one."""
-    batch = torch.from_numpy(image).to(device, torch.float32)[None]
-    return batch.contiguous(memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

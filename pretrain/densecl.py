@@ -5,7 +5,8 @@
 
 Wang et al., "Dense contrastive learning for self-supervised visual pre-training", CVPR 2021: two augmented views of one
 place agree as a whole and cell by cell, against those of other micrographs. `runs/<name>/backbone/` holds the query
-encoder as it was last validated. The same command again goes on where the last stopped.
+encoder as it was last validated, or at its lowest validation loss (`keep=lowest`). The same command again goes on where
+the last stopped.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from functools import partial
 import timm
 import torch
 from accelerate.utils import send_to_device
-from timm.optim import param_groups_weight_decay
 
 from sempre.config import read_options
 from sempre.data.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
 from sempre.models.backbones import arguments_for, check_view_size
+from sempre.models.parameter_groups import pretraining_groups
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
 from sempre.training.logging import RunLog
@@ -45,6 +46,8 @@ class Options(PretrainingOptions):
     warmup_epochs: float = 10  # of linear warm-up
     base_rate: float = 0.3  # learning rate for a global batch of 256; scales linearly
     weight_decay: float = 1e-4  # of SGD
+    layer_decay: float = 1.0  # each layer of the encoder learns at this times the rate of the one above
+    keep: str = "last"  # backbone that is kept: of the last validation, or of that with the lowest loss (lowest)
 
 
 def main() -> int | None:
@@ -79,7 +82,7 @@ def main() -> int | None:
 
     # Optimisation: SGD, the rate scales with the global batch, warms up and falls tenfold twice.
     peak = scaled_rate(options, options.base_rate)
-    groups_of_weights = param_groups_weight_decay(model, options.weight_decay)
+    groups_of_weights = pretraining_groups(model, model.query.network, options.weight_decay, options.layer_decay)
     optimizer = torch.optim.SGD(groups_of_weights, lr=peak, momentum=0.9)
     optimizer.register_step_post_hook(lambda *_: model.follow())
     batches = loader.batch_sampler.batches()
@@ -102,13 +105,13 @@ def main() -> int | None:
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
         validate=validate,
-        # The loss depends on the negatives at hand, so the lowest is not the best: the newest is kept.
+        # The loss depends on the negatives at hand, so the lowest need not be the best: by default the newest is kept.
         export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),
-        export_best=False,
+        export_best=options.keep == "lowest",
     )
     if progress is None:
         return EXIT_PREEMPTED
-    run.say(f"lowest validation loss {progress.best:.4f}, last backbone in {run.folder / 'backbone'}")
+    run.say(f"lowest validation loss {progress.best:.4f}, {options.keep} backbone in {run.folder / 'backbone'}")
     return None
 
 
@@ -122,6 +125,10 @@ def check(options: Options) -> None:
         raise InputError(f"key_momentum={options.key_momentum} is not from 0 to 1")
     if options.temperature <= 0:
         raise InputError(f"temperature={options.temperature} is not above 0")
+    if not 0 < options.layer_decay <= 1:
+        raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
+    if options.keep not in ("last", "lowest"):
+        raise InputError(f"keep={options.keep} is unknown: choose last or lowest")
     if options.negatives < 1:
         raise InputError(f"negatives={options.negatives} is not above 0")
 

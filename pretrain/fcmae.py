@@ -3,9 +3,10 @@
     python pretrain/fcmae.py configs/fcmae/pico.yaml store=store.h5 name=my_pretraining
     torchrun --nproc-per-node 4 pretrain/fcmae.py configs/fcmae/pico.yaml store=store.h5 name=my_pretraining
 
-Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023: half of the 32x32 px
-patches are hidden, a sparse encoder sees the others, a small decoder paints the hidden ones. `runs/<name>/backbone/`
-holds the encoder of the epoch with the lowest validation loss. The same command again goes on where the last stopped.
+Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023: patches of 32x32 px
+are hidden, a sparse encoder sees the others, a small decoder paints the hidden ones. They hide 60 %; half is what
+Rettenberger et al. take for SEM (doi 10.1038/s41524-025-01802-3, in configs/papers/). `runs/<name>/backbone/` holds the
+encoder of the epoch with the lowest validation loss. The same command again goes on where the last stopped.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 import timm
 import torch
 from timm.models.convnext import ConvNeXt
-from timm.optim import param_groups_weight_decay
 
 from sempre.config import read_options
 from sempre.data.datasets import CropDataset
@@ -24,6 +24,7 @@ from sempre.models.checkpoints import load_backbone_weights
 from sempre.models.minkowski import MinkowskiEncoder
 from sempre.models.original_fcmae import load_original_weights
 from sempre.models.packed import PATCH, PackedEncoder
+from sempre.models.parameter_groups import pretraining_groups
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import mask_and_collate
 from sempre.report.reconstructions import validate_reconstruction
@@ -38,7 +39,7 @@ ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 class Options(PretrainingOptions):
     name: str = "fcmae"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # timm's convnextv2_atto, _femto, _pico, _nano, _tiny, _base, _large or _huge
-    weights: str = ""  # continue from these: a backbone folder, or a .pth of the original code or the SEM study
+    weights: str = ""  # continue from these: a backbone folder, or a .pth of the original code
     average_stem: bool = False  # weights= of a colour network: take the mean of its first kernels
     encoder: str = "packed"  # or minkowski, the same on MinkowskiEngine (make minkowski)
     mask_ratio: float = 0.5  # share of the patches that is hidden
@@ -50,6 +51,7 @@ class Options(PretrainingOptions):
     turn: bool = False  # turn crops by quarter turns, too: with flip=0.5 all eight orientations are as likely
     base_rate: float = 8e-4  # learning rate for a global batch of 256; scales linearly
     weight_decay: float = 0.05  # of AdamW
+    layer_decay: float = 1.0  # each layer of the encoder learns at this times the rate of the one above
     panels: int = 4  # validation images drawn into TensorBoard and figures/
 
 
@@ -57,7 +59,7 @@ def main() -> int | None:
     options = read_options(Options)
     run = start_pretraining(options, partial(check, options), whole_batch=options.grn_scope == "batch")
 
-    # Data: random crops, half of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
+    # Data: random crops, a share of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(
         run.store, run.training, options.crop, options.flip, options.seed, normalise=False, turn=options.turn
     )
@@ -79,7 +81,7 @@ def main() -> int | None:
 
     # Optimisation: AdamW, the rate scales with the global batch, warms up and falls as a cosine.
     peak = scaled_rate(options, options.base_rate)
-    groups = param_groups_weight_decay(model, options.weight_decay)
+    groups = pretraining_groups(model, network, options.weight_decay, options.layer_decay)
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
     batches = loader.batch_sampler.batches()
     run.announce(peak, batches)
@@ -115,6 +117,8 @@ def check(options: Options) -> None:
         raise InputError(f"crop={options.crop} is no multiple of {PATCH} px from {2 * PATCH} on")
     if not 0 < options.mask_ratio < 1:
         raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
+    if not 0 < options.layer_decay <= 1:
+        raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
     if options.encoder not in ENCODERS:
         raise InputError(f"encoder={options.encoder} is unknown: choose {' or '.join(ENCODERS)}")
     if options.encoder == "minkowski" and options.compile:

@@ -1,5 +1,6 @@
 import re
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,12 @@ def test_every_option_of_every_recipe_is_explained(script):
     body = source.split("class Options:")[1].split("\n\n\n")[0] if "class Options:" in source else ""
     for name in re.findall(r"^ {4}(\w+): ", body, re.MULTILINE):
         assert re.search(rf"^ {{4}}{name}: .*  # \S", body, re.MULTILINE), f"{script}: {name} has no comment"
+
+
+@pytest.mark.parametrize("recipe", ["evaluate.prototypes", "evaluate.transfer"])
+def test_one_preset_of_prototypes_is_for_both_evaluations(recipe):
+    options = import_module(recipe).Options
+    given = ["data=x", "backbones=[intensity]" if recipe == "evaluate.transfer" else "backbone=intensity"]
+    read = read_options(options, [str(ROOT / "configs/papers/prototypes.yaml"), *given])
+    assert (read.points, read.percent, read.threshold, read.weight, read.size) == (25, 10.0, "top", 0.8, 980)
+    assert (read.slices, read.skip, read.channel, read.label_channel) == (100, 40, -2, -1)

@@ -1,7 +1,7 @@
 """How much memory and time a discovery of many images takes: pooling, clusters and map of 10,000.
 
     python tools/bench_discover.py                     # micrographs that it makes, 96 px, embedded by ConvNeXtV2 Atto
-    python tools/bench_discover.py count=50000 map=pca method=kmeans
+    python tools/bench_discover.py count=50000 map=pca methods=[kmeans]
 
 Runs evaluate/discover.py as anyone would, in a process of its own, and prints its peak memory: that of the whole run,
 embedding included. The largest of its loader processes is counted beside it.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ class Options:
     count: int = 10000  # images
     backbone: str = "random:convnextv2_atto"  # as in evaluate/
     map: str = "auto"  # umap, pca or auto
-    method: str = "agglomerative"  # of clustering: it takes more memory than kmeans
+    methods: list[str] = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def main() -> None:
             "images=images",
             "layer=1",
             "batch=64",
-            *(f"{name}={getattr(options, name)}" for name in ("backbone", "map", "method")),
+            *(f"{name}={getattr(options, name)}" for name in ("backbone", "map")),
+            f"methods=[{','.join(options.methods)}]",
         ]
         start = time.monotonic()
         code = subprocess.run(command, cwd=scratch, env=os.environ, check=False).returncode

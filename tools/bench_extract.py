@@ -31,6 +31,7 @@ from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
 from sempre.errors import run_command
 from sempre.images.synthetic import render_field
+from sempre.processes import without_interrupts
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,9 @@ def shape_of(file: Path, options: Options) -> tuple[int, int]:
 def in_own_process(work: Callable[[Options], float], options: Options) -> float:
     """Seconds that `work` took, without starting the process and making the network."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, options).result()
+        with without_interrupts():
+            measured = pool.submit(work, options)
+        return measured.result()
 
 
 def with_sempre(options: Options) -> float:

@@ -37,6 +37,7 @@ from sempre.data.shards import open_store
 from sempre.data.store import Store
 from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import run_command
+from sempre.processes import without_interrupts
 
 CROP, HEIGHT, WIDTH = 640, 1200, 1920  # px
 MILLION = 1_000_000
@@ -149,7 +150,9 @@ def make_million(folder: Path, shards: int) -> Path:
 def show_start_of_epoch(folder: Path, shards: int) -> None:
     """Print what a fresh process needs until it has the first batch's keys."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        steps, processor, before, peak = pool.submit(start_epoch, folder).result()
+        with without_interrupts():
+            measured = pool.submit(start_epoch, folder)
+        steps, processor, before, peak = measured.result()
     print(f"{MILLION} entries in {shards} files: first batch after {sum(steps.values()):.1f} s, ", end="")
     print(f"{processor:.1f} s of a processor (", end="")
     print(", ".join(f"{name} {seconds:.2f}" for name, seconds in steps.items()), end="")

@@ -19,10 +19,10 @@ from sempre.config import read_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.samples import seeded_subset
 from sempre.data.store import Store
-from sempre.embeddings.encoder import INTENSITY, RANDOM
+from sempre.embeddings.encoder import INTENSITY, RANDOM, open_encoder, split_layer
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.report.evaluation import write_evaluation_report
+from sempre.report.evaluation import CELL, write_evaluation_report
 from sempre.training.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,6 @@ ARCHITECTURE = "convnextv2_atto"  # of both demo configurations
 METHODS = ("fcmae", "dino")
 SCALE = 0.5  # of the micrographs, in pretraining and evaluation alike
 PROBE_EPOCHS = 2  # of each pretraining
-LAYER = -2  # cells of 16 px: the deepest of them
 EVALUATION_SHARE = 0.55  # of the budget, left to the recipes of evaluate/
 SYNTHETIC = ("labelled=64", "unlabelled=64", "size=512", "magnifications=[medium]", "kinds=[sphere,polyhedron]")
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
@@ -41,7 +40,7 @@ class Options:
     data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
     name: str = "evaluation"  # everything goes to runs/<name>
     minutes: float = 15.0  # budget of it all
-    others: list[str] = field(default_factory=list)  # more backbones: backbone/ folders, official .pth files, …
+    others: list[str] = field(default_factory=list)  # more backbones: folders, .pth files, …; perhaps with @<layer>
     training: int = 80  # labelled micrographs that prototypes, probes and neighbours come from
     validation: int = 40  # held-out micrographs that are scored
     seed: int = 0  # of the synthetic set, the subset and the weights
@@ -84,8 +83,9 @@ def main() -> None:
     own = {method.upper(): str(folder / method / "backbone") for method in METHODS}
     backbones = {"Intensity": INTENSITY, "Random weights": f"{RANDOM}{ARCHITECTURE}", **own}
     backbones |= {Path(other).name: other for other in options.others}
-    read_out = ["size=0", f"scale={SCALE}", f"layer={LAYER}", f"seed={options.seed}"]
-    shared = [f"data={labelled}", f"split_file={split}", *read_out]
+    backbones = stages.once("layers", lambda: with_layers(backbones))
+    sizes = ["size=0", f"scale={SCALE}", f"seed={options.seed}"]
+    shared = [f"data={labelled}", f"split_file={split}", *sizes]
     listed = f"backbones=[{','.join(backbones.values())}]"
     for recipe in ("knn", "linear", "clusters"):
         stages.run(recipe, f"evaluate/{recipe}.py", *shared, listed, f"name={options.name}/{recipe}")
@@ -94,12 +94,25 @@ def main() -> None:
         stages.run(f"prototypes: {title}", "evaluate/prototypes.py", *shared, f"backbone={backbone}", f"name={name}")
     classical = f"{options.name}/otsu_watershed"
     stages.run("watershed", "evaluate/watershed.py", f"data={labelled}", f"split_file={split}", f"name={classical}")
-    discovery = [f"images={labelled / 'images'}", f"backbone={own['FCMAE']}", *read_out]
+    discovery = [f"images={labelled / 'images'}", f"backbone={backbones['FCMAE']}", *sizes]
     stages.run("discover", "evaluate/discover.py", *discovery, f"name={options.name}/discovery")
 
     write_evaluation_report(folder, labelled, backbones, Path("runs") / classical, stages.seconds)
     minutes = sum(stages.seconds.values()) / 60
     print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
+
+
+def with_layers(backbones: dict[str, str]) -> dict[str, str]:
+    """The backbones, each with the layer that it is read out at: of those with cells of at most 16 px the deepest.
+
+    That is the last block of a vision transformer and the last stage but one of a ConvNeXtV2. What names its layer
+    keeps it.
+    """
+    chosen = {}
+    for title, backbone in backbones.items():
+        _, layer = split_layer(backbone)
+        chosen[title] = backbone if layer is not None else f"{backbone}@{open_encoder(backbone).deepest(CELL)}"
+    return chosen
 
 
 def run(stages: Stages, stage: str, commands: list[list[str]]) -> None:

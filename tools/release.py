@@ -4,8 +4,10 @@
     python tools/release.py data=path/to/emps_train minutes=20 name=quick_release out=runs/quick_release/particles
 
 `data` is a labelled set whose licence allows weights to be released; a fifth of it, which its contents choose, is held
-out and scored. Other crops show renders of every kind that `data/synthesize.py variety=wide` knows. Interrupted, the
-same command goes on where it was. `out` then holds the bundle, `weights/` to fine-tune from, `scores.json`, `card.md`.
+out and scored. Other crops show renders of every kind that `data/synthesize.py variety=wide` knows, and with
+`boxes=path/to/catalyst_tem` micrographs whose particles have boxes (`data/boxes.py`), a fifth of them held out too.
+`start=particles` goes on from the last release. Interrupted, the same command goes on where it was. `out` then holds
+the bundle, `weights/` to fine-tune from, `scores.json` and `card.md`.
 """
 
 import json
@@ -29,11 +31,12 @@ from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus, size_bin_names
 from sempre.models.dense_files import load_dense, save_dense
 from sempre.report.judged_overlay import draw_judged_overlay
-from sempre.training.stages import begin_stages, seconds_a_step
+from sempre.training.stages import Stages, begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"
 RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
+AGGREGATES = {"arrangement": "aggregates", "modality": "tem"}
 FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
 SHOWN = 4  # of the worst of them, in the picture of failures
 
@@ -44,7 +47,7 @@ A dense segmenter of particles in electron micrographs (sempre {version}, {archi
 unless told otherwise; `python finetune/dense.py data=my_set start=particles` goes on from it.
 
 **Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
-`data/synthesize.py variety=wide` renders (SEM, TEM and STEM); {minutes} minutes on {machine}. Made by
+`data/synthesize.py variety=wide` renders (SEM, TEM and STEM){boxed}; {minutes} minutes on {machine}{started}. Made by
 `python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0. The bundle computes in
 8-bit integers; `weights/` are in half precision.
 
@@ -54,7 +57,8 @@ unless told otherwise; `python finetune/dense.py data=my_set start=particles` go
 | --- | --- | --- |
 | held out, of the same set | {held_out} | {aji_plus} ± {deviation} |
 | renders of other seeds | {tried} | {rendered} |
-
+| aggregates as soot forms them, rendered | {tried} | {aggregates} |
+{boxed_scores}
 Weights and thresholds never saw the held-out micrographs, but the recipe was changed with their scores and pictures in
 sight, so the first row is optimistic.
 
@@ -81,11 +85,14 @@ class Options:
     data: str = "???"  # labelled set to train on and to be scored on
     name: str = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
-    renders: int = 1200  # rendered fields to train on
+    boxes: str = ""  # micrographs with boxes around their particles, as data/boxes.py reads them
+    start: str = ""  # go on from this model: a released one's name (particles) or a run's folder repeat-<n>
+    renders: int = 1600  # rendered fields to train on
     tried: int = 24  # further rendered fields that the model is tried on, and as many empty ones
     training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
     minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
+    boxes_source: str = "github.com/ArdaGen/STEM-Automated-Nanoparticle-Analysis-YOLOv8-SAM (MIT)"  # and of the boxes
 
 
 def main() -> None:
@@ -94,8 +101,14 @@ def main() -> None:
     renders = folder / "renders"
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
 
-    sets = f"data={options.data}", f"renders={renders}/labelled"
-    training = ["finetune/dense.py", str(CONFIG), *sets, *options.training]
+    training = ["finetune/dense.py", str(CONFIG), f"data={options.data}", f"renders={renders}/labelled"]
+    ellipses = folder / "ellipses"
+    if options.boxes:
+        stages.run("outline", "data/boxes.py", f"data={options.boxes}", f"out={ellipses}")
+        training.append(f"further={ellipses}")
+    if options.start:
+        training.append(f"start={options.start}")
+    training += options.training
     if options.minutes:
         stages.run("measure", *training, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
         training.append(f"epochs={stages.once('epochs', lambda: epochs_in(options.minutes, folder / 'probe'))}")
@@ -108,17 +121,17 @@ def main() -> None:
     model, details = load_dense(run)
     save_dense(out / "weights", model.half(), {key: details[key] for key in details if key != "micrograph"})
 
-    # The bundle's scores: held-out micrographs of the set, and what the renderer makes of seeds that no training saw.
-    scored = f"{options.name}/scored"
-    stages.run("score", "evaluate/bundle.py", f"data={options.data}", f"model={out}", f"name={scored}")
+    # The bundle's scores: held-out micrographs of the sets, and what the renderer makes of seeds that no training saw.
+    held_out = score_held_out(stages, folder, "scored", options, options.data)
+    boxed = score_held_out(stages, folder, "boxed", options, ellipses) if options.boxes else None
     segmenter = Segmenter(out)
     rendered = stages.once("renders", lambda: try_renders(segmenter, options.tried))
+    aggregates = stages.once("aggregates", lambda: try_renders(segmenter, options.tried, **AGGREGATES))
     empty = stages.once("empty renders", lambda: false_area(segmenter, options.tried))
-    held_out = json.loads((folder / "scored/repeat-0/summary.json").read_text(encoding="utf-8"))
-    scores = {"held out": list_scores(held_out), "renders": rendered}
+    scores = {"held out": list_scores(held_out), "renders": rendered, "rendered aggregates": aggregates}
     write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
     draw_failures(segmenter, rendered, folder / "failures.jpg")
-    card = write_card(options, details, held_out, rendered, empty, seconds_of(run) / 60)
+    card = write_card(options, details, held_out, boxed, rendered, aggregates, empty, seconds_of(run) / 60)
     with whole_or_absent(out / "card.md") as partial:
         partial.write_text(card, encoding="utf-8")
     print(f"{out}: AJI+ {held_out['summary']['aji_plus']:.3f} on {held_out['summary']['samples']} held-out micrographs")
@@ -136,20 +149,26 @@ def seconds_of(run: Path) -> float:
     return json.loads((run / "checkpoints/last/progress.json").read_text(encoding="utf-8"))["seconds"]
 
 
-def rendered_field(number: int, particles: int | None = None) -> Field:
-    """A rendered field that no training saw; `particles` of them, drawn if None."""
-    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", count=particles))
+def score_held_out(stages: Stages, folder: Path, stage: str, options: Options, data: str | Path) -> dict:
+    """The bundle's summary on what the seeded split holds out of a labelled set."""
+    stages.run(stage, "evaluate/bundle.py", f"data={data}", f"model={options.out}", f"name={options.name}/{stage}")
+    return json.loads((folder / stage / "repeat-0/summary.json").read_text(encoding="utf-8"))
 
 
-def try_renders(segmenter: Segmenter, count: int) -> list[float]:
+def rendered_field(number: int, **shown) -> Field:
+    """A rendered field that no training saw; `shown` are further `FieldOptions`."""
+    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", **shown))
+
+
+def try_renders(segmenter: Segmenter, count: int, **shown) -> list[float]:
     """AJI+ of each of the rendered fields."""
-    fields = map(rendered_field, range(count))
+    fields = (rendered_field(number, **shown) for number in range(count))
     return [aji_plus(true.labels, segmenter.segment(true.pixels).labels) for true in tqdm(fields, total=count)]
 
 
 def false_area(segmenter: Segmenter, count: int) -> float:
     """The share of empty rendered fields that is taken for particles."""
-    fields = (rendered_field(number, particles=0) for number in range(count))
+    fields = (rendered_field(number, count=0) for number in range(count))
     return float(np.mean([(segmenter.segment(true.pixels).labels > 0).mean() for true in tqdm(fields, total=count)]))
 
 
@@ -176,7 +195,14 @@ def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None
 
 
 def write_card(
-    options: Options, details: dict, held_out: dict, rendered: list[float], empty: float, minutes: float
+    options: Options,
+    details: dict,
+    held_out: dict,
+    boxed: dict | None,
+    rendered: list[float],
+    aggregates: list[float],
+    empty: float,
+    minutes: float,
 ) -> str:
     """What the model is, in Markdown."""
     scores = np.array(list_scores(held_out))
@@ -200,9 +226,21 @@ def write_card(
         quantiles=quantiles,
         sizes="\n".join(sizes),
         rendered=f"{np.mean(rendered):.3f}",
+        aggregates=f"{np.mean(aggregates):.3f}",
+        boxed=f", and on ellipses in the boxes of {options.boxes_source}" if boxed else "",
+        started=f", going on from {options.start}" if options.start else "",
+        boxed_scores=boxed_row(boxed) if boxed else "",
         tried=len(rendered),
         empty=f"{empty:.2%}",
     )
+
+
+def boxed_row(boxed: dict) -> str:
+    """A row of the card's table."""
+    scores = list_scores(boxed)
+    share = boxed["summary"]["correct"] / boxed["summary"]["true_instances"]
+    row = f"| ellipses in held-out boxes ({share:.0%} found) | {len(scores)} | {np.mean(scores):.3f} |"
+    return f"{row}\n"
 
 
 if __name__ == "__main__":

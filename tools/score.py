@@ -5,8 +5,11 @@
 
 DIR holds one file a micrograph, of the same stem on both sides: a label image (.tif, .png; 0 is background) or, for
 instances that overlap, `NAME.json` with `{"size": [H, W], "instances": [{"counts": […], "score": …}]}`, run lengths
-as COCO's (column by column, background first). Mask AP is given where predictions have scores. `--against` takes
-reports of other predictions and tells how much of their error, 1 - AJI+, is removed (ERR).
+as COCO's (column by column, background first). Mask AP is given where predictions have scores; of a label image these
+are in `NAME.json` beside it, which holds all detections, those too that scored too little for the label image.
+`--against` takes reports of other predictions and tells how much of their error, 1 - AJI+, is removed (ERR). `--groups`
+scores groups of micrographs apart: by a CSV file of rows name,group, by the sub-folders of the true DIR (folder), or,
+with `--images DIR` of the micrographs, by their magnification (low: a field of view of more than 50 um).
 """
 
 import argparse
@@ -15,12 +18,22 @@ from pathlib import Path
 
 import numpy as np
 
+from sempre.data.groups import read_groups
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.images import decode_rle, encode_rle, read_labels
-from sempre.metrics import average_precision, error_reduction_rate, label_overlap, mask_overlap, score_sample, summarise
+from sempre.images import decode_rle, encode_rle, find_micrographs, read_labels
+from sempre.metrics import (
+    average_precision,
+    by_group,
+    error_reduction_rate,
+    label_overlap,
+    mask_overlap,
+    score_sample,
+    summarise,
+)
 
 SUFFIXES = (".tif", ".tiff", ".png", ".json")
+ALL = "all"
 
 
 def main() -> None:
@@ -28,11 +41,16 @@ def main() -> None:
     parser.add_argument("--pred", type=Path, required=True, metavar="DIR", help="predicted instances")
     parser.add_argument("--true", type=Path, required=True, metavar="DIR", help="true instances")
     parser.add_argument("--against", type=Path, nargs="*", default=[], metavar="JSON", help="reports to compare with")
+    parser.add_argument(
+        "--groups", default="", metavar="BY", help="magnification, folder, or a CSV file (FILE.csv:COLUMN)"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the micrographs, for --groups magnification")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report here")
     options = parser.parse_args()
     true_files, predicted_files = instance_files(options.true), instance_files(options.pred)
     if lacking := sorted(set(true_files) - set(predicted_files)):
         raise InputError(f"{options.pred} has no prediction for {lacking[0]} ({len(lacking)} lack): predict them all")
+    groups = groups_of(options.groups, true_files, options.images)
     samples, true_runs, predicted_runs = {}, {}, {}
     for name, file in true_files.items():
         true, _ = read_instances(file)
@@ -42,6 +60,9 @@ def main() -> None:
         else:
             overlap = mask_overlap(as_masks(true), as_masks(predicted))
         samples[name] = score_sample(overlap)
+        detections = predicted_files[name].with_suffix(".json")
+        if detections != predicted_files[name] and detections.exists():
+            predicted, scores = read_instances(detections)
         if scores is not None:
             true_runs[name] = [encode_rle(mask) for mask in as_masks(true)]
             predicted_runs[name] = [encode_rle(mask) for mask in as_masks(predicted)], scores
@@ -49,21 +70,31 @@ def main() -> None:
     if len(predicted_runs) == len(samples):
         summary |= average_precision(true_runs, predicted_runs)
     report = {"summary": summary, "samples": samples, "error_reduction_rate": {}}
+    if groups:
+        report["groups"] = {group: summarise(members) for group, members in by_group(samples, groups).items()}
     for other in options.against:
-        report["error_reduction_rate"][str(other)] = error_reduction_rate(
-            1 - read_aji_plus(other), 1 - summary["aji_plus"]
-        )
+        reductions = error_reductions(read_report(other), report)
+        report["error_reduction_rate"][str(other)] = reductions.pop(ALL)
+        if reductions:
+            report.setdefault("error_reduction_rate_by_group", {})[str(other)] = reductions
     print_report(report)
     if options.json:
         write_json(options.json, report)
 
 
 def instance_files(folder: Path) -> dict[str, Path]:
-    """The files of instances in `folder` by their stems."""
+    """The files of instances in `folder` by their stems, a label image where it has run lengths beside it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-    by_stem = {file.stem: file for file in files if file.stem not in ("scores", "summary")}
+    files = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
+    files.sort(key=lambda file: (file.suffix.lower() == ".json", file))  # of one stem the first one counts
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        hidden = any(part[0] == "." for part in file.relative_to(folder).parts)
+        if hidden or file.stem in ("scores", "summary"):
+            continue
+        if by_stem.setdefault(file.stem, file).parent != file.parent:
+            raise InputError(f"{by_stem[file.stem]} and {file} share the stem {file.stem}: score one of them")
     if not by_stem:
         raise InputError(f"{folder} holds no label images or run lengths ({', '.join(SUFFIXES)})")
     return by_stem
@@ -89,19 +120,46 @@ def as_masks(instances: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
     return [instances == label for label in np.unique(instances[instances > 0])]
 
 
-def read_aji_plus(file: Path) -> float:
-    """Mean AJI+ of another report, or of a fine-tuned run's `summary.json`."""
+def groups_of(by: str, true_files: dict[str, Path], images: Path | None) -> dict[str, str]:
+    """The group of each micrograph by its name, read from the micrographs where the labels do not tell."""
+    if by != "magnification":
+        return read_groups(by, true_files)
+    if images is None:
+        raise InputError("--groups magnification needs the micrographs, which say their pixel size: give --images DIR")
+    found = {file.stem: file for file in find_micrographs(images)}
+    if lacking := sorted(set(true_files) - set(found)):
+        raise InputError(f"{images} has no micrograph {lacking[0]} ({len(lacking)} lack): give the folder of them all")
+    return read_groups(by, {name: found[name] for name in true_files})
+
+
+def read_report(file: Path) -> dict[str, float]:
+    """Mean AJI+ over all and by group, of another report or of a fine-tuned run's `summary.json`."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        return report["summary"]["aji_plus"] if "summary" in report else report["scores"]["aji_plus"]["mean"]
+        groups = report.get("groups", {})
+        if "summary" in report:
+            return {ALL: report["summary"]["aji_plus"]} | {group: of_it["aji_plus"] for group, of_it in groups.items()}
+        scores = {ALL: report["scores"]} | groups
+        return {group: of_it["aji_plus"]["mean"] for group, of_it in scores.items()}
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no report of tools/score.py or of finetune/: {error!r}") from error
 
 
+def error_reductions(other: dict[str, float], report: dict) -> dict[str, float]:
+    """ERR in per cent over all, and in each group that both reports have."""
+    own = {ALL: report["summary"]} | report.get("groups", {})
+    return {
+        group: error_reduction_rate(1 - other[group], 1 - scores["aji_plus"])
+        for group, scores in own.items()
+        if group in other
+    }
+
+
 def print_report(report: dict) -> None:
-    width = max(len(name) for name in report["samples"])
+    rows = {**report["samples"], **report.get("groups", {}), ALL: report["summary"]}
+    width = max(len(name) for name in rows)
     print(f"{'':{width}}   AJI+    AJI     PQ   true  found  missed  false")
-    for name, row in (*report["samples"].items(), ("all", report["summary"])):
+    for name, row in rows.items():
         print(
             f"{name:{width}}  {row['aji_plus']:.3f}  {row['aji']:.3f}  {row['panoptic_quality']:.3f}  "
             f"{row['true_instances']:5d}  {row['correct']:5d}  {row['missed']:6d}  {row['false_positives']:5d}"
@@ -109,7 +167,9 @@ def print_report(report: dict) -> None:
     if "ap" in report["summary"]:
         print("mask AP {ap:.3f}, AP50 {ap50:.3f}, AP75 {ap75:.3f}".format(**report["summary"]))
     for other, reduction in report["error_reduction_rate"].items():
-        print(f"ERR against {other}: {reduction:+.1f} %")
+        apart = report.get("error_reduction_rate_by_group", {}).get(other, {})
+        shown = "".join(f", {group} {value:+.1f} %" for group, value in apart.items())
+        print(f"ERR against {other}: {reduction:+.1f} %{shown}")
 
 
 if __name__ == "__main__":

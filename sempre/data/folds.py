@@ -10,6 +10,7 @@ from sempre.data.samples import PREFIX, by_sample, seeded_subset
 from sempre.errors import InputError
 
 PROTOCOLS = ("split", "leave_one_sample_out")
+NOBODY = np.zeros(0, dtype=int)
 STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
 
 
@@ -17,7 +18,7 @@ STOPPING = 5  # one in so many training micrographs decides when to stop, and th
 class FoldOptions:
     data: str = "???"  # folder of labelled micrographs
     protocol: str = "split"  # or leave_one_sample_out
-    split_file: str = ""  # JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
@@ -47,10 +48,12 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     if not 0 < options.label_share <= 1:
         raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
     if options.protocol == "split":
-        training, held_out = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
-        if not len(held_out):
+        sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+        if not len(sides.held_out):
             raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-        return [make_fold("validation", training, held_out, options)]
+        if len(sides.choosing):
+            return [make_fold("test", sides.training, sides.held_out, options, sides.choosing)]
+        return [make_fold("validation", sides.training, sides.held_out, options)]
     samples = by_sample(labelled.names, options.sample_pattern)
     if len(samples) < 2:
         raise InputError(
@@ -66,29 +69,42 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     ]
 
 
-def make_fold(name: str, training: np.ndarray, held_out: np.ndarray, options: FoldOptions) -> Fold:
-    """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested."""
+def make_fold(
+    name: str, training: np.ndarray, held_out: np.ndarray, options: FoldOptions, choosing: np.ndarray | None = None
+) -> Fold:
+    """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested.
+
+    Without a side to choose on, `choosing`, a fifth of the share stops the training.
+    """
     order = generator(options.seed, ORDER).permutation(training)
     used = order[: max(2, round(options.label_share * len(order)))].tolist()
+    if choosing is not None:
+        return Fold(name, used, choosing.tolist(), held_out.tolist())
     if len(used) < 2:
         raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
     fitted = [index for position, index in enumerate(used) if position % STOPPING]
     return Fold(name, fitted, used[::STOPPING], held_out.tolist())
 
 
-def sides_of_training(training: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def sides_of_training(
+    training: np.ndarray, count: int, seed: int, choosing: np.ndarray = NOBODY
+) -> tuple[np.ndarray, np.ndarray]:
     """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
 
-    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on.
+    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on. With a side
+    to choose on, `choosing`, all are fitted to.
 
     Args:
         training: positions in a labelled set, `[N]`.
         count: so many of them are drawn and no others are used; 0 uses all.
         seed: of the draw.
+        choosing: positions of the side of a set of three, `sempre.data.sides.Sides`.
 
     Returns:
         Both sides' positions, sorted.
     """
     chosen = np.random.default_rng(seed).permutation(training)[: count or None]
-    choosing = len(chosen) // 10 if len(chosen) >= 20 else 0
-    return np.sort(chosen[choosing:]), np.sort(chosen[:choosing])
+    if len(choosing):
+        return np.sort(chosen), choosing
+    kept_back = len(chosen) // 10 if len(chosen) >= 20 else 0
+    return np.sort(chosen[kept_back:]), np.sort(chosen[:kept_back])

@@ -9,12 +9,8 @@ a killed process and a full disk; a power cut may lose what the system had not y
 
 import io
 import os
-import signal
 import struct
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -36,22 +32,6 @@ _MAGIC = b"SEMPREJ1"
 def journal_path(path: str | Path) -> Path:
     """Where the journal of `path` lies while its writes are not final."""
     return Path(f"{path}-journal")
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back for the block: an exception inside HDF5's calls to its file crashes the process."""
-    if threading.current_thread() is not threading.main_thread():  # only the main one is interrupted
-        yield
-        return
-    received = []
-    handler = signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if received and callable(handler):
-            handler(*received[0])
 
 
 class JournaledFile(io.RawIOBase):

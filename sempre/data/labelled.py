@@ -1,8 +1,7 @@
 """Labelled sets: micrographs with instance label images or COCO annotations."""
 
-import csv
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from sempre.data.coco import coco_layers, read_coco
+from sempre.data.sides import Sides, make_sides, read_split_file
 from sempre.data.split import split
 from sempre.errors import InputError
 from sempre.files import file_sha256
 from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
 
+IMAGE_FOLDERS = ("images", "samples")
 LABEL_FOLDERS = ("labels", "segmaps")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
-SIDES = ("train", "validation")
+SIDE_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 SAME = 1.05  # pixel sizes whose ratio is at most this are of one magnification
 
 
@@ -44,6 +45,10 @@ class LabelledSet:
     """Micrographs in `folder/images` with label images of the same stem in `folder/labels` or `folder/segmaps`, or with
     COCO annotations (`coco=`, else `folder/annotations.json`), whose files lie in `folder/images` or `folder`.
 
+    Micrographs may lie in `samples/` in place of `images/`, and in sub-folders of it, with labels in the same
+    sub-folders or in none. A folder may be divided: `train/`, `validation/` (or `val/`) and `test/` with such folders
+    each, and what else lies there is left alone.
+
     Nothing but names is read before `read`. `names` are the stems, sorted; `images` the micrographs' paths.
 
     Raises:
@@ -63,15 +68,23 @@ class LabelledSet:
         if coco and not Path(coco).is_file():
             raise InputError(f"{coco} does not exist: give a COCO instance file")
         coco = Path(coco) if coco else self.folder / "annotations.json"
-        label_folders = [self.folder / name for name in LABEL_FOLDERS if (self.folder / name).is_dir()]
-        # Of each micrograph: its label image, or its entry in the COCO file.
+        parts = {part: _first_folder(self.folder / part, LABEL_FOLDERS) for part in SIDE_FOLDERS}
+        parts = {part: labels for part, labels in parts.items() if labels}
+        # Of each micrograph: its label image, or its entry in the COCO file; and the side it lies in, if in one.
         self._labels: dict[Path, Path | dict]
+        self._side_of: dict[Path, str] = {}
         if coco.is_file():
             self._source = coco
             self._labels = {self._find_image(name): annotated for name, annotated in read_coco(coco).items()}
-        elif label_folders:
-            self._source = label_folders[0]
-            self._labels = {file: self._find_labels(file.stem) for file in find_micrographs(self.folder / "images")}
+        elif labels := _first_folder(self.folder, LABEL_FOLDERS):
+            self._source = labels
+            self._labels = _pairs(self.folder, labels)
+        elif parts:
+            self._source, self._labels = self.folder, {}
+            for part, labels in parts.items():
+                pairs = _pairs(self.folder / part, labels)
+                self._labels |= pairs
+                self._side_of |= dict.fromkeys(pairs, SIDE_FOLDERS[part])
         else:
             raise InputError(f"{folder} has no labels: put label images into labels/ or segmaps/, or give coco=FILE")
         self.images = sorted(self._labels, key=lambda file: file.stem)
@@ -81,6 +94,11 @@ class LabelledSet:
         for first, second in zip(self.images, self.images[1:], strict=False):
             if first.stem == second.stem:
                 raise InputError(f"{first} and {second} share the stem {first.stem}: rename one of them")
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The micrographs' paths by name."""
+        return dict(zip(self.names, self.images, strict=True))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -104,14 +122,17 @@ class LabelledSet:
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas)
 
+    def pixel_size_nm(self, index: int) -> float | None:
+        """The pixel size of a micrograph, nm per px, or None where neither its file nor a sidecar states it."""
+        return read_micrograph(self.images[index]).pixel_size_nm
+
     def common_pixel_size_nm(self) -> float | None:
         """The median pixel size, nm per px, if all micrographs state about the same one; else None.
 
         Reads every micrograph, for a model of one magnification is brought to this size wherever it is used.
         """
         sizes = []
-        for image in self.images:
-            size = read_micrograph(image).pixel_size_nm
+        for size in map(self.pixel_size_nm, range(len(self))):
             if size is None or max([size, *sizes]) > SAME * min([size, *sizes]):
                 return None
             sizes.append(size)
@@ -127,33 +148,39 @@ class LabelledSet:
         """SHA-256 over the sorted SHA-256s of the micrographs: as `Store.fingerprint`."""
         return hashlib.sha256("".join(sorted(self.sha256s)).encode()).hexdigest()
 
-    def split(
-        self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the training and of the validation micrographs.
+    def sides(self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None) -> Sides:
+        """Positions of the training, the choosing and the held-out micrographs.
 
-        By `split_file` when given: JSON `{"train": [names], "validation": [names]}`, or CSV rows `name,side`; names
-        are stems or file names, and what is not listed is left out. Else by the rule of `sempre.data.split`, which
-        a store of the same files shares.
+        By `split_file` when given, as `sempre.data.sides.read_split_file` reads it; names are stems or file names, and
+        what is not listed is left out. Else by the folders train/, validation/ and test/ where the set has them. Else
+        by the rule of `sempre.data.split`, which a store of the same files shares and which has two sides.
 
         Raises:
             InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set.
         """
+        if split_file is None and self._side_of:
+            sides = [self._side_of[image] for image in self.images]
+            return make_sides({side: [i for i, own in enumerate(sides) if own == side] for side in set(sides)})
         if split_file is None:
             validation = split(self.sha256s, fraction, seed)
-            return np.flatnonzero(~validation), np.flatnonzero(validation)
-        sides = _read_split_file(Path(split_file))
+            return make_sides({"train": np.flatnonzero(~validation), "validation": np.flatnonzero(validation)})
         position = {name: index for index, name in enumerate(self.names)}
         position |= {image.name: index for index, image in enumerate(self.images)}
-        seen = set()
-        for name in (name for side in SIDES for name in sides[side]):
+        sides, seen = read_split_file(split_file), set()
+        for name in (name for names in sides.values() for name in names):
             if name not in position:
                 raise InputError(f"{split_file} names {name}, which is not in {self.folder}")
             if position[name] in seen:
                 raise InputError(f"{split_file} names {name} twice: a micrograph is on one side of the split")
             seen.add(position[name])
-        train, validation = (np.array(sorted(position[name] for name in sides[side]), dtype=int) for side in SIDES)
-        return train, validation
+        return make_sides({side: [position[name] for name in names] for side, names in sides.items()})
+
+    def split(
+        self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the training and of the held-out micrographs, as `sides`, for what has nothing to choose."""
+        sides = self.sides(fraction, seed, split_file)
+        return sides.training, sides.held_out
 
     def _find_image(self, file_name: str) -> Path:
         for candidate in (self.folder / "images" / file_name, self.folder / file_name):
@@ -161,13 +188,27 @@ class LabelledSet:
                 return candidate
         raise InputError(f"{self._source} lists {file_name}, which is neither in {self.folder}/images nor beside it")
 
-    def _find_labels(self, stem: str) -> Path:
+
+def _first_folder(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of the folders of these names in `folder` that is there."""
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _pairs(folder: Path, labels: Path) -> dict[Path, Path]:
+    """The label image of each micrograph in `folder/images` or `folder/samples`."""
+    images = _first_folder(folder, IMAGE_FOLDERS) or folder / IMAGE_FOLDERS[0]
+    return {image: _find_labels(image.relative_to(images), labels) for image in find_micrographs(images)}
+
+
+def _find_labels(image: Path, labels: Path) -> Path:
+    """The label image of the micrograph that lies at `image` below its folder."""
+    for folder in (labels / image.parent, labels):
         for suffix in LABEL_SUFFIXES:
-            if (self._source / f"{stem}{suffix}").is_file():
-                return self._source / f"{stem}{suffix}"
-        raise InputError(
-            f"{self._source} has no labels for {stem}: add {stem}.png or {stem}.tif, or move the image away"
-        )
+            if (folder / f"{image.stem}{suffix}").is_file():
+                return folder / f"{image.stem}{suffix}"
+    raise InputError(
+        f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image away"
+    )
 
 
 def _check_size(image: Path, size: tuple[int, int], labels: Path, labels_size: tuple[int, int]) -> None:
@@ -190,18 +231,3 @@ def _contiguous(layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     renamed = np.zeros(len(counts), dtype=np.uint16 if instances < 1 << 16 else np.int32)
     renamed[occurs] = np.arange(1, instances + 1)
     return renamed[layers], np.concatenate([counts[:1], counts[occurs]])
-
-
-def _read_split_file(path: Path) -> dict[str, list[str]]:
-    try:
-        if path.suffix.lower() == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return {side: [str(name) for name in content[side]] for side in SIDES}
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-        sides = {side: [name.strip() for name, row_side in rows if row_side.strip() == side] for side in SIDES}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no split: it must be JSON with train and validation, or rows name,side") from error
-    if not any(sides.values()):
-        raise InputError(f"{path} has no rows name,train or name,validation")
-    return sides

@@ -1,7 +1,7 @@
 """Predictions on a labelled set: written as label images, scored against the labels."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.labelled import LabelledMicrograph, LabelledSet
+from sempre.data.run_summary import summarise_run
 from sempre.files import write_json
 from sempre.images import encode_rle, write_labels
 from sempre.metrics import (
@@ -18,15 +19,15 @@ from sempre.metrics import (
     mask_overlap,
     score_sample,
     summarise,
-    summarise_repeats,
 )
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A label image `[H, W]`; and where the method gives them, its overlapping instances with scores.
+    """A label image `[H, W]`; and where the method gives them, all its detections, which may overlap, with scores.
 
-    `masks` are (y0, x0, bool crop), `scores` `[N]`.
+    `masks` are (y0, x0, bool crop), `scores` `[N]`. Detections whose score was too low for the label image are among
+    them, for average precision weighs them by their rank.
     """
 
     labels: np.ndarray
@@ -38,6 +39,8 @@ def predict_and_score(
     dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
 ) -> dict:
     """Segment the micrographs at `indices`, write `folder/<name>.tif` label images, and score them.
+
+    Detections with scores are written beside their label image, to `folder/<name>.json`, as tools/score.py reads them.
 
     Args:
         predict: takes float32 pixels `[H, W]` in [0, 1].
@@ -60,6 +63,10 @@ def predict_and_score(
             true[name] = [encode_rle(mask) for mask in true_masks(micrograph)]
             whole = (_on_micrograph(mask, micrograph.pixels.shape) for mask in prediction.masks)
             predicted[name] = [encode_rle(mask) for mask in whole], prediction.scores.tolist()
+            detections = [
+                {"counts": rle["counts"], "score": score} for rle, score in zip(*predicted[name], strict=True)
+            ]
+            write_json(folder / f"{name}.json", {"size": list(micrograph.pixels.shape), "instances": detections})
     summary = summarise(samples)
     if predicted:
         summary |= average_precision(true, predicted)
@@ -67,16 +74,22 @@ def predict_and_score(
 
 
 def score_untrained(
-    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
+    dataset: LabelledSet,
+    indices: Iterable[int],
+    predict: Callable[[np.ndarray], Prediction],
+    folder: Path,
+    groups: Mapping[str, str] | None = None,
 ) -> dict:
     """Score a method that learns nothing here, as `predict_and_score` does; `folder` becomes a run's of one repeat.
+
+    With `groups`, of each micrograph by its name, they are scored apart too.
 
     Returns:
         The summary over the micrographs.
     """
     scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions")
     write_json(folder / "repeat-0/summary.json", scores)
-    write_json(folder / "summary.json", {"repeats": [scores], "scores": summarise_repeats([scores["summary"]])})
+    write_json(folder / "summary.json", summarise_run([scores], groups))
     return scores["summary"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.store import Entries, Store
+from sempre.data.store import Entries, PatchEntries, Store
 from sempre.errors import InputError
 
 
@@ -51,9 +51,8 @@ class ShardedStore(Store):
     Shards are ordered by path, whatever their order in `shards`. The split, the fingerprint and the crop of an
     (epoch, index row) do not depend on how the micrographs are spread over shards; index rows do, and so does the order
     of an epoch's samples, which is drawn over index rows. Add a shard, rename one or spread them anew between runs,
-    not within one. Labels are the union of the shards' names, in the order in which they are met.
-
-    `patches` belong to the single shards.
+    not within one. Labels are the union of the shards' names, in the order in which they are met. Patches are the first
+    shard's, then the second's, and so on.
 
     Args:
         path: what the user calls them.
@@ -104,9 +103,27 @@ class ShardedStore(Store):
         shard, index = self._locate(index)
         return shard.crop(index, y, x, height, width)
 
-    @property
-    def patches(self) -> None:
-        raise AttributeError("the patches of a sharded store are those of its shards: store.shards[0].patches, …")
+    @cached_property
+    def patch_entries(self) -> PatchEntries:
+        """Where the patches of all shards lie.
+
+        Raises:
+            InputError: when those of the shards differ in size.
+        """
+        for shard in self.shards:
+            if shard.patch_size != self.patch_size:
+                raise InputError(
+                    f"{shard.path} was prepared with patch_size={shard.patch_size}, {self.shards[0].path} with "
+                    f"{self.patch_size}: prepare all shards of a store alike"
+                )
+        entries = [shard.patch_entries for shard in self.shards]
+        starts = self._ends - [len(shard) for shard in self.shards]
+        images = [found.image + start for found, start in zip(entries, starts, strict=True)]
+        return PatchEntries(np.concatenate(images), np.concatenate([found.corner for found in entries]))
+
+    def read_patch(self, position: int) -> np.ndarray:
+        shard = int(np.searchsorted(self._patch_starts, position, side="right")) - 1
+        return self.shards[shard].read_patch(position - int(self._patch_starts[shard]))
 
     def close(self) -> None:
         for shard in self.shards:
@@ -114,6 +131,10 @@ class ShardedStore(Store):
 
     def __getstate__(self) -> dict:
         return self.__dict__
+
+    @cached_property
+    def _patch_starts(self) -> np.ndarray:
+        return np.cumsum([0, *(len(shard.patch_entries) for shard in self.shards)])
 
     def _locate(self, index: int) -> tuple[Store, int]:
         """The shard of an index row, and the row within it."""

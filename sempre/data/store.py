@@ -29,6 +29,17 @@ PART = 1 << 16  # rows hashed at a time
 
 
 @dataclass(frozen=True)
+class PatchEntries:
+    """Where the store's patches lie: `image` `[P]`, index rows of their micrographs, and `corner` `[P, 2]` (y, x)."""
+
+    image: np.ndarray
+    corner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True)
 class Entries:
     """The store's index as columns of `[M]`, one row a micrograph, in the order of preparing.
 
@@ -140,10 +151,15 @@ class Store:
             return reader.crop(row, y, x, height, width)
         return stack[row, y : y + height, x : x + width]
 
-    @property
-    def patches(self) -> h5py.Group:
-        """`pixels` uint8 [P, S, S], `image` int64 [P] and `corner` int32 [P, 2]; read them by slices."""
-        return self._open()["patches"]
+    @cached_property
+    def patch_entries(self) -> PatchEntries:
+        """Where the patches lie."""
+        patches = self._open()["patches"]
+        return PatchEntries(patches["image"][:], patches["corner"][:])
+
+    def read_patch(self, position: int) -> np.ndarray:
+        """A patch, uint8 `[patch_size, patch_size]`; `position` counts into `patch_entries`."""
+        return self._open()["patches/pixels"][position]
 
     def close(self) -> None:
         """Close this process's handle; the next read opens another."""

@@ -9,9 +9,10 @@ import numpy as np
 import sempre
 from sempre.data.chunks import chunk_offsets
 from sempre.data.crops import PATCH, generator, random_crop
-from sempre.data.journal import JournaledFile, append_rows, interrupts_wait
+from sempre.data.journal import JournaledFile, append_rows
 from sempre.data.store import FORMAT
 from sempre.errors import InputError
+from sempre.processes import interrupts_wait
 
 CHUNK = 160  # px: a 640x640 crop touches 16 to 25 chunks of 25 KB
 BATCH_BYTES = 1 << 26

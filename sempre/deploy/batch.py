@@ -25,6 +25,7 @@ from sempre.errors import InputError, one_line
 from sempre.files import file_sha256
 from sempre.images import crop_information_bar, is_blank, read_micrograph
 from sempre.images.scale_bar import Reader
+from sempre.images.sidecar import find_sidecars
 
 
 @dataclass(frozen=True)
@@ -193,12 +194,16 @@ def _settings(segmenter: Segmenter, options: BatchOptions) -> list:
 
 
 def _fingerprint(path: Path, settings: list) -> str:
-    """Changes with the file's size or date and with the settings; empty for a file that is not there."""
+    """Changes with the file's size or date, the files beside it that tell its scale, and the settings.
+
+    Empty for a file that is not there.
+    """
     try:
         status = path.stat()
+        sidecars = [file_sha256(sidecar) for sidecar in find_sidecars(path)]
     except OSError:
         return ""
-    text = json.dumps([status.st_size, int(status.st_mtime), *settings])
+    text = json.dumps([status.st_size, int(status.st_mtime), *settings, *sidecars])
     return f"sempre-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

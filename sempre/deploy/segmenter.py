@@ -8,7 +8,7 @@ import numpy as np
 
 from sempre.deploy.bundle import DenseBundle, read_bundle
 from sempre.deploy.detector import Detector
-from sempre.deploy.instance import Box
+from sempre.deploy.instance import Box, Instance
 from sempre.deploy.map_segmenter import MapSegmenter
 from sempre.deploy.particles import Particle, measure_particles
 from sempre.deploy.scale import check_scale, seen_scales
@@ -101,17 +101,11 @@ class Segmenter:
         progress: Callable[[int, int], None] = lambda looks, of: None,
     ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
-        if pixels.ndim != 2 or pixels.size == 0:
-            raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
-        if is_blank(pixels):
+        image = self._normalise(pixels)
+        if image is None:
             return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), []
-        if pixels.dtype == bool:  # which has no percentiles
-            pixels = pixels.astype(np.uint8)
-        image = percentile_normalise(pixels, *self.bundle.percentiles)
-        image *= self.bundle.high - self.bundle.low
-        image += self.bundle.low
         scales = seen_scales(self.bundle, pixel_size_nm, self.scale)
         expected, looks = self.model.count_tiles(image.shape, scales), 0
 
@@ -121,3 +115,30 @@ class Segmenter:
             progress(looks, max(expected, looks))
 
         return self.model.segment(image, score_threshold, scales, looked)
+
+    def find_and_list(
+        self, pixels: np.ndarray, pixel_size_nm: float | None = None
+    ) -> tuple[np.ndarray, list[Instance] | None]:
+        """The labels that `find` gives, int32 `[H, W]`, and all of a Mask R-CNN's detections, for average precision.
+
+        They may overlap, and those below the score threshold are among them. A dense segmenter has none to list: None.
+        """
+        if isinstance(self.model, MapSegmenter):
+            return self.find(pixels, pixel_size_nm=pixel_size_nm)[0], None
+        image = self._normalise(pixels)
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), []
+        return self.model.segment_and_list(image, seen_scales(self.bundle, pixel_size_nm, self.scale))
+
+    def _normalise(self, pixels: np.ndarray) -> np.ndarray | None:
+        """What the network sees of a micrograph `[H, W]`, float32; None of a blank one."""
+        if pixels.ndim != 2 or pixels.size == 0:
+            raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
+        if is_blank(pixels):
+            return None
+        if pixels.dtype == bool:  # which has no percentiles
+            pixels = pixels.astype(np.uint8)
+        image = percentile_normalise(pixels, *self.bundle.percentiles)
+        image *= self.bundle.high - self.bundle.low
+        image += self.bundle.low
+        return image

@@ -55,6 +55,19 @@ def detect_in_tiles(
 
     Memory holds the masks of the kept instances, each in its own box, and one tile's activations.
     """
+    views = look_in_tiles(pixels, detect, tile, overlap, mask_threshold, least_tile)
+    return merge_views(views, pixels.shape), overflowing(views)
+
+
+def overflowing(views: list[View]) -> list[Box]:
+    """The boxes of the views in which particles may be missing."""
+    return [view.box for view in views if view.overflows]
+
+
+def look_in_tiles(
+    pixels: np.ndarray, detect: Detect, tile: int, overlap: int, mask_threshold: float, least_tile: int
+) -> list[View]:
+    """The views that `detect_in_tiles` puts together, of the same arguments."""
     shape = pixels.shape
     views: list[View] = []
     for box in tile_boxes(shape, tile, overlap):
@@ -64,7 +77,7 @@ def detect_in_tiles(
         for box in tile_boxes(shape, tile * reduction, overlap * reduction):
             instances, _ = _detect_in_tile(pixels, detect, box, reduction, mask_threshold)
             views.append(View(box, instances, least_side))
-    return merge_views(views, shape), [view.box for view in views if view.overflows]
+    return views
 
 
 def reductions(shape: tuple[int, int], tile: int, overlap: int, least_tile: int) -> Iterator[int]:

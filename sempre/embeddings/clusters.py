@@ -3,10 +3,16 @@
 import warnings
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.metrics import (
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+    pairwise_distances_argmin,
+    silhouette_score,
+)
 from threadpoolctl import threadpool_limits
 
 from sempre.data.crops import ORDER, generator
@@ -15,14 +21,16 @@ from sempre.errors import InputError
 METHODS = ("kmeans", "agglomerative")
 STARTS = 10  # of K-means, the best is kept
 SILHOUETTE_POINTS = 5000  # of more, so many are drawn
+LINKED = 10_000  # embeddings whose distances to each other fit into memory, 400 MB
 FITTED_PIXELS = 20_000  # of a micrograph's px or patches, so many are drawn to find the clusters
 
 
 def cluster(embeddings: np.ndarray, k: int, method: str = "kmeans", seed: int = 0) -> np.ndarray:
     """The cluster, int64 `[N]` from 0 on, of each embedding `[N, D]`.
 
-    `kmeans` is Lloyd's algorithm from ten k-means++ starts, `agglomerative` Ward's method (both scikit-learn's), which
-    needs N^2 / 2 distances in memory. With fewer embeddings, or fewer different ones, than `k` there are as many
+    `kmeans` is Lloyd's algorithm from ten k-means++ starts, `agglomerative` Ward's method (both scikit-learn's). That
+    holds all distances in memory, so of more than 10,000 embeddings so many are drawn, and the others belong to the
+    cluster with the nearest mean. With fewer embeddings, or fewer different ones, than `k` there are as many
     clusters as these. The result is a function of the seed, not of the number of threads.
 
     Raises:
@@ -37,7 +45,23 @@ def cluster(embeddings: np.ndarray, k: int, method: str = "kmeans", seed: int = 
     k = min(k, len(embeddings))
     if method == "kmeans":
         return _fit_kmeans(embeddings, k, seed).labels_.astype(np.int64)
-    return AgglomerativeClustering(k).fit_predict(embeddings).astype(np.int64)
+    drawn = np.sort(generator(seed, ORDER).permutation(len(embeddings))[:LINKED])
+    found = AgglomerativeClustering(k).fit_predict(embeddings[drawn])
+    means = np.stack([embeddings[drawn][found == number].mean(axis=0) for number in range(k)])
+    clusters = pairwise_distances_argmin(embeddings, means)
+    clusters[drawn] = found
+    return clusters.astype(np.int64)
+
+
+def numbered_alike(clusters: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Clusters `[N]` renumbered so that as many points as can be have the number that they have in `reference` `[N]`.
+
+    What finds no partner there gets the numbers that are left.
+    """
+    size = 1 + max(clusters.max(initial=-1), reference.max(initial=-1))
+    shared = np.zeros((size, size), np.int64)
+    np.add.at(shared, (clusters, reference), 1)
+    return linear_sum_assignment(-shared)[1][clusters]
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:

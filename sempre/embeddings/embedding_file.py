@@ -16,9 +16,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from sempre.data.journal import JournaledFile, append_rows, interrupts_wait
+from sempre.data.journal import JournaledFile, append_rows
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.processes import interrupts_wait
 
 FORMAT = 1
 LARGEST = float(np.finfo(np.float16).max)

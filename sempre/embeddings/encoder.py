@@ -19,6 +19,7 @@ from sempre.images.normalise import MEAN, STD
 from sempre.images.read import LUMINANCE
 from sempre.models.checkpoints import load_backbone
 from sempre.models.official_vit import load_official_vit
+from sempre.models.original_fcmae import SUFFIXES, holds_original_weights
 from sempre.models.unet_encoder import UNetEncoder
 
 RANDOM, INTENSITY = "random:", "intensity"
@@ -38,7 +39,8 @@ class Encoder:
     """A frozen network, read out after one of its layers.
 
     `layer` counts a convolutional network's stages or a vision transformer's blocks, negative ones from the last. Grey
-    values in [0, 1] become (x - mean) / std, channel by channel.
+    values in [0, 1] become (x - mean) / std, channel by channel. `percentiles` are those that became 0 and 1 in the
+    micrographs that the network was pretrained on, None where nothing says so.
     """
 
     network: nn.Module
@@ -47,6 +49,7 @@ class Encoder:
     layer: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    percentiles: tuple[float, float] | None = None
 
     @property
     def layers(self) -> int:
@@ -56,6 +59,20 @@ class Encoder:
     def cell(self) -> int:
         """Side in px of the square that one cell stands for."""
         return self.network.feature_info[self.layer]["reduction"]
+
+    @property
+    def read_out(self) -> str:
+        """The layer and its cells, in words."""
+        return f"layer {self.layer % self.layers + 1} of {self.layers}, {self.cell} px"
+
+    def deepest(self, cell: int) -> int:
+        """The last layer whose cells are at most `cell` px, counted from the end; where there is none, the first.
+
+        Of a vision transformer, whose blocks have cells of one size, that is the last block; of a convolutional network
+        the stage that has not yet become too coarse.
+        """
+        fine = [layer for layer, info in enumerate(self.network.feature_info) if info["reduction"] <= cell]
+        return (fine[-1] if fine else 0) - self.layers
 
     @property
     def width(self) -> int:
@@ -129,25 +146,33 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     """The encoder that `backbone` names, frozen.
 
     Args:
-        backbone: a `backbone/` folder; an official DINO or DINOv2 file (`dinov2_vitb14_pretrain.pth`), whose name
-            tells the architecture; a timm name, with timm's own weights; `random:<timm name>`; or `intensity`, the
-            grey levels alone.
-        weights: an official file for the architecture that `backbone` names.
+        backbone: a `backbone/` folder; a file of the original ConvNeXtV2 code; an official DINO or DINOv2 file
+            (`dinov2_vitb14_pretrain.pth`), whose name tells the architecture; a timm name, with timm's own weights;
+            `random:<timm name>`; or `intensity`, the grey levels alone. `@<layer>` behind any of these goes before
+            `layer`.
+        weights: a file of the original or the official code for the architecture that `backbone` names.
         layer: stage or block that is read out, negative ones count from the last.
         seed: of random weights.
 
     Raises:
         InputError: for what is none of these, weights that cannot be had, or a layer that the network does not have.
     """
-    if weights or backbone.endswith(".pth"):
-        file = Path(weights or backbone)
+    name, percentiles = f"{backbone} {weights}".strip(), None
+    backbone, own_layer = split_layer(backbone)
+    layer = layer if own_layer is None else own_layer
+    file = Path(weights or backbone)
+    is_file = bool(weights) or file.suffix in SUFFIXES
+    if file.is_dir() or (is_file and holds_original_weights(file)):
+        network, details = load_backbone(file)
+        architecture = details.architecture
+        if weights and backbone != architecture:
+            raise InputError(f"{weights} is a {architecture}, not a {backbone}: give backbone={architecture}")
+        mean, std = (_by_channel(details.normalisation[key], details.input_channels) for key in ("mean", "std"))
+        percentiles = details.percentiles if file.is_dir() else None
+    elif is_file:
         architecture = backbone if weights else official_architecture(file)
         network, mean, std = _timm_network(architecture)
         load_official_vit(network, file)
-    elif Path(backbone).is_dir():
-        network, details = load_backbone(backbone)
-        architecture = details.architecture
-        mean, std = ((float(details.normalisation[name]),) * details.input_channels for name in ("mean", "std"))
     elif backbone.startswith(RANDOM):
         architecture = backbone.removeprefix(RANDOM)
         with torch.random.fork_rng(devices=[]):
@@ -162,15 +187,21 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     else:
         raise InputError(
             f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's, "
-            "random:<name of timm's> nor intensity"
+            "random:<name of timm's> nor intensity, perhaps with @<layer> behind it"
         )
     network.eval().requires_grad_(False)
     if isinstance(network, ConvNeXt):
         network.to(memory_format=torch.channels_last)
-    encoder = Encoder(network, f"{backbone} {weights}".strip(), architecture, layer, mean, std)
+    encoder = Encoder(network, name, architecture, layer, mean, std, percentiles)
     if not -encoder.layers <= layer < encoder.layers:
         raise InputError(f"layer={layer} is none of the {encoder.layers} of {architecture}: count from 0, or from -1")
     return encoder
+
+
+def split_layer(backbone: str) -> tuple[str, int | None]:
+    """The name of a backbone without `@<layer>`, and that layer, None where none is given."""
+    found = None if Path(backbone).exists() else re.fullmatch(r"(.+)@(-?\d+)", backbone)
+    return (found[1], int(found[2])) if found else (backbone, None)
 
 
 def official_architecture(file: Path) -> str:
@@ -193,6 +224,11 @@ def pad_to_cells(images: Tensor, cell: int) -> Tensor:
     if not down and not right:
         return images
     return functional.pad(images, (0, right, 0, down), "reflect" if down < height and right < width else "replicate")
+
+
+def _by_channel(value: float | list[float], channels: int) -> tuple[float, ...]:
+    """A number a channel, of one for all or of one each."""
+    return tuple(value) if isinstance(value, list) else (float(value),) * channels
 
 
 def _timm_network(

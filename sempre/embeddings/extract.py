@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 
@@ -19,14 +19,18 @@ from sempre.embeddings.embedding_file import Embedding, Embeddings, EmbeddingWri
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
+from sempre.images import percentile_range
 from sempre.images.resize import resize_to
+from sempre.processes import batches_of
 from sempre.training.allocator import keep_freed_memory
 
 LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as features
 # At a time: what a CPU's caches hold (a batch of 16 at 224 px takes half as long again as four of 4), or fills a GPU.
 CPU_PIXELS, GPU_PIXELS = 1 << 18, 1 << 24
 WAITING = 128  # micrographs that wait for others of their shape, at most
-COMMIT_CELLS = 1 << 24  # values written at a time
+# Values, and px of micrographs, between two writes: cells that wait lie between the memory that freed images leave, so
+# that it does not serve for the next ones (253 slices of 1026x775 px in 16 channels took 4 GB).
+COMMIT_CELLS = COMMIT_PIXELS = 1 << 24
 
 
 @dataclass(kw_only=True)
@@ -38,6 +42,7 @@ class ExtractionOptions:
     batch: int = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
     workers: int = -1  # processes that read micrographs; -1: none on a CPU, which they would compete for, 8 on a GPU
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 
@@ -91,8 +96,12 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
     """The embeddings of all micrographs of `source`; only those that the file lacks are computed.
 
     Which micrographs share a batch depends on their order alone, so no number of workers changes a result.
+
+    Raises:
+        InputError: for options that cannot be, and as `check_percentiles`.
     """
     check(options)
+    check_percentiles(source, encoder, options)
     settings = {
         "encoder_checksum": encoder.checksum,
         "cell": encoder.cell,
@@ -119,15 +128,16 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
             num_workers=min(workers, len(missing)),
             pin_memory=gpu,
         )
-        waiting, values = [], 0
+        waiting, values, seen = [], 0, 0
         with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
             pixels = GPU_PIXELS if gpu else CPU_PIXELS
-            for batch in same_shape(loader, options.batch, pixels):
+            for batch in same_shape(batches_of(loader), options.batch, pixels):
                 waiting.append(embed(batch, source, encoder, options.precision))
                 values += sum(embedding.cells.size for embedding in waiting[-1])
-                if values >= COMMIT_CELLS:
+                seen += sum(image.numel() for *_, image in batch)
+                if values >= COMMIT_CELLS or seen >= COMMIT_PIXELS:
                     write(writer, waiting)
-                    waiting, values = [], 0
+                    waiting, values, seen = [], 0, 0
                 bar.update(len(batch))
             write(writer, waiting)
     return Embeddings(path)
@@ -166,6 +176,38 @@ def same_shape(
         elif sum(map(len, waiting.values())) >= WAITING:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
+
+
+def file_percentiles(options: ExtractionOptions, encoder: Encoder | None) -> tuple[float, float]:
+    """The percentiles to normalise files by: those given, else those of the backbone's pretraining, else 1 and 99.
+
+    Raises:
+        InputError: for those given that are no range.
+    """
+    return percentile_range(options.percentiles or (encoder and encoder.percentiles) or (1.0, 99.0))
+
+
+def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> None:
+    """Whether the source was normalised as was asked for, or as the micrographs of the backbone's pretraining.
+
+    A backbone that does not say how, such as DINOv2, takes every source.
+
+    Raises:
+        InputError: when not.
+    """
+    found = source.preparation["percentiles"]
+    low, high = (f"{value:g}" for value in found)
+    if options.percentiles and tuple(options.percentiles) != found:
+        raise InputError(
+            f"{source.path} was normalised by the percentiles {low} and {high}, which cannot be changed to "
+            f"percentiles={options.percentiles}: leave them away, or prepare the store anew"
+        )
+    if not options.percentiles and encoder.percentiles not in (None, found):
+        own = " and ".join(f"{value:g}" for value in encoder.percentiles)
+        raise InputError(
+            f"{source.path} was normalised by the percentiles {low} and {high}, and what {encoder.name} was pretrained "
+            f"on by {own}: prepare the store alike, or take it as it is with percentiles=[{low},{high}]"
+        )
 
 
 def write(writer: EmbeddingWriter, batches: list[list[Embedding]]) -> None:

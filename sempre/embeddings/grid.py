@@ -49,6 +49,13 @@ class Grid:
         scale = np.array([self.input_height / self.height, self.input_width / self.width])
         return np.minimum((points * scale / self.cell).astype(int), (self.rows - 1, self.columns - 1))
 
+    def boxes(self, cells: np.ndarray) -> np.ndarray:
+        """What cells `[P]`, counted row by row, cover of the micrograph: x0, y0, x1, y1 in its px, float64 `[P, 4]`."""
+        rows, columns = np.divmod(cells, self.columns)
+        corners = np.stack([columns, rows, columns + 1, rows + 1], axis=-1) * self.cell
+        reached = np.minimum(corners, 2 * (self.input_width, self.input_height))
+        return reached * (2 * (self.width / self.input_width, self.height / self.input_height))
+
     def to_cells(self, values: np.ndarray) -> np.ndarray:
         """Mean in each cell of values `[height, width]`, float32 `[rows, columns]`: of a mask, the share covered."""
         values = resize_to(np.asarray(values, np.float32), (self.input_height, self.input_width))

@@ -8,11 +8,10 @@ from sempre.errors import InputError
 TOP = "top-"
 
 
-def top_k_mean(cells: np.ndarray, k: int) -> np.ndarray:
-    """Mean `[C]` of the `k` cells of largest L2 norm, of `[..., C]`; of equal norms the first.
+def strongest(cells: np.ndarray, k: int) -> np.ndarray:
+    """Positions `[k]` of the cells of largest L2 norm, of `[..., C]` counted row by row, the strongest first.
 
-    Cells that show something have larger norms than the substrate's, so this finds what a mask would. With k as large
-    as the number of cells it is the mean.
+    Of equal norms the first counts as stronger.
 
     Raises:
         InputError: for a k below 1 or above the number of cells.
@@ -21,7 +20,19 @@ def top_k_mean(cells: np.ndarray, k: int) -> np.ndarray:
     if not 1 <= k <= len(cells):
         raise InputError(f"the {k} strongest of {len(cells)} cells cannot be pooled: take k from 1 to {len(cells)}")
     norms = np.linalg.norm(cells.astype(np.float64), axis=1)
-    return cells[np.argsort(-norms, kind="stable")[:k]].mean(axis=0)
+    return np.argsort(-norms, kind="stable")[:k]
+
+
+def top_k_mean(cells: np.ndarray, k: int) -> np.ndarray:
+    """Mean `[C]` of the `k` cells of largest L2 norm, of `[..., C]`; of equal norms the first.
+
+    The norm stands in for a mask, which is true of networks that give what they find salient larger norms. With k as
+    large as the number of cells it is the mean.
+
+    Raises:
+        InputError: as `strongest`.
+    """
+    return cells.reshape(-1, cells.shape[-1])[strongest(cells, k)].mean(axis=0)
 
 
 def pool(embedding: Embedding, pooling: str) -> np.ndarray:

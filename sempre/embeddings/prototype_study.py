@@ -11,27 +11,43 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.samples import PREFIX, by_sample
 from sempre.embeddings.embedding_file import Embedding, Embeddings
 from sempre.embeddings.extract import ExtractionOptions
-from sempre.embeddings.points import SIDES, sample_points
+from sempre.embeddings.points import SIDES, Clicks, sample_points
 from sempre.embeddings.prototypes import Prototypes, Support, prototypes_of, support_of
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou, summarise_repeats
 
-COUNTS = (1, 2, 5, 10, 20, 50)  # of points, whose influence is measured
-PERCENTS = (2, 5, 10, 15, 20, 25, 30, 40, 50)  # shares that are taken, whose influence is measured
+COUNTS = (1, 2, 5, 10, 20, 25, 50)  # of points, whose influence is measured
+PERCENTS = (
+    2,
+    4,
+    6,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    16,
+    20,
+    25,
+    30,
+    40,
+    50,
+)  # shares that are taken, whose influence is measured
 KINDS = ("same micrograph", "same sample", "other sample")  # that prototypes are used on
 
 
 @dataclass(kw_only=True)
 class PrototypeOptions(ExtractionOptions):
-    points: int = 20  # of each sort, in all, spread over the training micrographs
+    points: int = 20  # of each sort that prototypes are made of
     margin: float = 8.0  # px that points keep from the instances' boundaries
     prototypes: int = 1  # of each sort
     weight: float = 0.8  # of negative prototypes
     threshold: str = "otsu"  # for instances, transfer and numbers of points: top, otsu, mixture or clicks
     percent: float = 10.0  # of a micrograph that threshold=top takes
     draws: int = 3  # times that points are drawn for each number of them
-    transfer: int = 16  # micrographs in the transfer matrix, at most
     sample_pattern: str = PREFIX  # regular expression whose first group is the sample in a name
     seed: int = 0  # of points, prototypes, map and random weights
 
@@ -51,11 +67,14 @@ class Micrographs:
         """Where any instance is, bool `[H, W]`."""
         return self.labelled.read(index).foreground
 
-    def support(self, index: int, options: PrototypeOptions) -> Support:
-        """Cells at points sampled on one micrograph, which depend on the seed and the micrograph alone."""
-        key = options.seed, int(self.labelled.sha256s[index][:8], 16)
-        clicks = sample_points(self.foreground(index), max(options.points, *COUNTS), options.margin, key)
-        return support_of(self.embedding(index), clicks)
+    def clicks(self, index: int, options: PrototypeOptions, draw: int = 0) -> Clicks:
+        """Points sampled on one micrograph, which depend on the seed, the draw and the micrograph alone."""
+        key = options.seed, int(self.labelled.sha256s[index][:8], 16), draw
+        return sample_points(self.foreground(index), max(options.points, *COUNTS), options.margin, key)
+
+    def support(self, index: int, options: PrototypeOptions, draw: int = 0) -> Support:
+        """The cells at `clicks`."""
+        return support_of(self.embedding(index), self.clicks(index, options, draw))
 
 
 def deal(supports: Sequence[Support], count: int, seed: int | Sequence[int]) -> Support:
@@ -69,6 +88,11 @@ def deal(supports: Sequence[Support], count: int, seed: int | Sequence[int]) -> 
             raise InputError(f"no training micrograph has a {side} point: their labels are empty, or cover everything")
         sides.append(np.stack(dealt[:count]))
     return Support(*sides)
+
+
+def first(support: Support, count: int) -> Support:
+    """The first `count` cells of each sort."""
+    return Support(support.positive[:count], support.negative[:count])
 
 
 def model_of(support: Support, options: PrototypeOptions) -> Prototypes:
@@ -116,10 +140,10 @@ def point_sensitivity(
     return {str(count): summarise_repeats([of_draws[count, draw] for draw in range(options.draws)]) for count in COUNTS}
 
 
-def transfer(micrographs: Micrographs, options: PrototypeOptions) -> dict:
+def transfer(micrographs: Micrographs, options: PrototypeOptions, count: int) -> dict:
     """Dice `[N, N]` of prototypes of one micrograph (row) on another (column), and the means of the three `KINDS`.
 
-    The micrographs are the first pair of each sample, then the second, until there are enough.
+    The micrographs are the first pair of each sample, then the second, until there are `count`.
     """
     names = micrographs.labelled.names
     samples = by_sample([names[index] for index in micrographs.indices], options.sample_pattern)
@@ -130,12 +154,11 @@ def transfer(micrographs: Micrographs, options: PrototypeOptions) -> dict:
     ]
     truths, models = {}, {}
     for _, number, index in sorted(turns):
-        if len(models) == options.transfer:
+        if len(models) == count:
             break
         truth = micrographs.foreground(index)
         if truth.any() and not truth.all():
-            support = micrographs.support(index, options)
-            support = Support(support.positive[: options.points], support.negative[: options.points])
+            support = first(micrographs.support(index, options), options.points)
             truths[number, index], models[number, index] = truth, model_of(support, options)
     keys = sorted(models)
     matrix = np.empty((len(keys), len(keys)))

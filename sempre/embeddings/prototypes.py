@@ -117,8 +117,11 @@ def prototypes_of(support: Support, count: int = 1, weight: float = 0.8, seed: i
 
 
 def save_support(path: str | Path, support: Support, settings: dict) -> None:
-    """Write a support set with the `encoder_checksum` and the `SIZES` of its embeddings' settings. Whole or absent."""
-    kept = {name: settings[name] for name in ("encoder_checksum", *SIZES)}
+    """Write a support set with the `encoder_checksum`, the `percentiles` and the `SIZES` of its embeddings' settings.
+
+    The file is whole or absent.
+    """
+    kept = {name: settings[name] for name in ("encoder_checksum", "percentiles", *SIZES)}
     tensors = {"positive": support.positive, "negative": support.negative}
     with whole_or_absent(path) as partial:
         tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
@@ -139,7 +142,7 @@ def load_support(path: str | Path, settings: dict) -> Support:
         raise InputError(f"{path} holds no prototypes: give clicks= to make them") from error
     if saved.get("encoder_checksum") != settings["encoder_checksum"]:
         raise InputError(f"{path} holds prototypes of another backbone or layer: give clicks= to make new ones")
-    for name in SIZES:
+    for name in ("percentiles", *SIZES):
         if saved.get(name) != settings[name]:
             raise InputError(
                 f"{path} holds prototypes of {name}={saved.get(name)}, not {name}={settings[name]}: take the former, "

@@ -12,7 +12,7 @@ from sempre.data.sources import FolderSource, open_source
 from sempre.data.split import split
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.pooling import pool
 from sempre.errors import InputError
 
@@ -21,11 +21,13 @@ from sempre.errors import InputError
 class TaskOptions(ExtractionOptions):
     backbones: list[str] = "???"  # backbone/ folders, .pth files, timm's names, random:<timm's name>, intensity
     data: str = ""  # labelled micrographs, to tell cells of particles from background
-    images: str = ""  # store or folder whose images have labels (a folder's: its subfolders), to tell those apart
+    images: str = ""  # store or folder whose images have labels, to tell those apart
+    labels_from: str = "auto"  # of images: none, prefix, folder or csv; auto: a store's own, a folder's subfolders
+    labels_csv: str = ""  # file of rows file,label for labels_from=csv
     pooling: str = "top-32"  # of an image's cells into its vector: top-<k>, mean or class
     patches: int = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
     micrographs: int = 0  # so many of data's micrographs on each side of the split; 0 takes all
-    split_file: str = ""  # of data: JSON with "train" and "validation" stems; otherwise a seeded split
+    split_file: str = ""  # of data: JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images that are asked about; the others answer
     split_seed: int = 0  # another seed, another split
     seed: int = 0  # of the cells that are drawn, and of random backbones
@@ -42,14 +44,16 @@ class Task:
     query_labels: np.ndarray
 
 
-def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """What `score` says of each backbone's tasks: `{backbone: {"<task>: <figure>": value}}`.
+def score_backbones(
+    options: TaskOptions, score: Callable[[Task], Mapping[str, float]]
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """What `score` says of each backbone's tasks, `{backbone: {"<task>: <figure>": value}}`, and where it is read out.
 
     Raises:
         InputError: when there are no tasks, or a side of the split has no cell or label to tell apart.
     """
     encoders = [open_encoder(backbone, layer=options.layer, seed=options.seed) for backbone in options.backbones]
-    return {
+    rows = {
         encoder.name: {
             f"{task.name}: {figure}": value
             for task in make_tasks(encoder, options)
@@ -57,6 +61,7 @@ def score_backbones(options: TaskOptions, score: Callable[[Task], Mapping[str, f
         }
         for encoder in encoders
     }
+    return rows, {encoder.name: encoder.read_out for encoder in encoders}
 
 
 def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
@@ -79,7 +84,7 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder))
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     sides = [seeded_subset(side, options.micrographs, options.seed) for side in sides]
     source = labelled_source(labelled, np.concatenate(sides))
@@ -92,7 +97,8 @@ def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
 
 def image_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Labels of images, each a pooled vector; those without a label are left out."""
-    source = open_source(options.images)
+    percentiles = file_percentiles(options, encoder)
+    source = open_source(options.images, percentiles, options.labels_from, options.labels_csv)
     with extract(source, encoder, options) as embeddings:
         vectors = np.stack([pool(embeddings[sha256], options.pooling) for sha256 in source.sha256s])
     asked = split(source.sha256s, options.validation_fraction, options.split_seed)
@@ -104,7 +110,7 @@ def image_task(encoder: Encoder, options: TaskOptions) -> Task:
 def labelled_source(labelled: LabelledSet, indices: np.ndarray, colour: bool = False) -> FolderSource:
     """The micrographs at `indices` of a labelled set, to be embedded."""
     files = [labelled.images[index] for index in indices]
-    return FolderSource(labelled.folder, labelled.percentiles, files, colour)
+    return FolderSource(labelled.folder, labelled.percentiles, files, colour=colour)
 
 
 def draw_cells(

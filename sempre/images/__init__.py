@@ -3,12 +3,19 @@
 from sempre.images.information_bar import crop_information_bar, find_information_bar
 from sempre.images.instances import (
     decode_rle,
+    draw_ellipses,
     encode_rle,
     instance_boxes,
     paint_instances,
 )
 from sempre.images.label_images import read_labels, write_label_png, write_labels
-from sempre.images.normalise import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.images.normalise import (
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    percentile_range,
+    to_uint8,
+)
 from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "Micrograph",
     "crop_information_bar",
     "decode_rle",
+    "draw_ellipses",
     "encode_rle",
     "find_information_bar",
     "find_micrographs",
@@ -24,6 +32,7 @@ __all__ = [
     "paint_instances",
     "percentile_normalise",
     "percentile_normalise_to_uint8",
+    "percentile_range",
     "read_labels",
     "read_micrograph",
     "to_uint8",

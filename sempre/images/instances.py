@@ -57,3 +57,21 @@ def paint_instances(
         y, x, mask = masks[order[rank - 1]]
         labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = rank
     return labels
+
+
+def draw_ellipses(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A label image int32 `[H, W]` of the ellipses in `boxes` `[N, 4]` (x0, y0, x1, y1 in px): the smaller lies on top.
+
+    Ids are positions in `boxes` plus one; a pixel belongs to an ellipse that covers its centre.
+    """
+    labels = np.zeros(shape, np.int32)
+    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    for index in np.argsort(-widths * heights, kind="stable"):
+        x0, y0, x1, y1 = boxes[index]
+        rows = np.arange(max(int(y0), 0), min(int(np.ceil(y1)), shape[0]))
+        columns = np.arange(max(int(x0), 0), min(int(np.ceil(x1)), shape[1]))
+        along = (rows + 0.5 - (y0 + y1) / 2) / (heights[index] / 2)
+        across = (columns + 0.5 - (x0 + x1) / 2) / (widths[index] / 2)
+        inside = along[:, None] ** 2 + across[None] ** 2 <= 1
+        labels[rows[:, None], columns[None]] = np.where(inside, index + 1, labels[rows[:, None], columns[None]])
+    return labels

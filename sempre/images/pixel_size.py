@@ -22,11 +22,21 @@ def tiff_pixel_size_nm(file: tifffile.TiffFile) -> float | None:
 
 def ims_pixel_size_nm(information: Mapping, width: int) -> float | None:
     """Pixel size in nm of an Imaris file: its extent along x (µm) over its width (px)."""
-    try:
-        low, high = (float(b"".join(np.asarray(information[name]).ravel().tolist())) for name in ("ExtMin0", "ExtMax0"))
-    except (KeyError, ValueError):
-        return None
-    return (high - low) / width * 1e3 if high > low else None
+    return _ims_extent_nm(information, 0, width)
+
+
+def ims_slice_distance_nm(information: Mapping, slices: int) -> float | None:
+    """Distance in nm of an Imaris file's slices: its extent along z (µm) over their number."""
+    return _ims_extent_nm(information, 2, slices)
+
+
+def tiff_slice_distance_nm(file: tifffile.TiffFile) -> float | None:
+    """Distance in nm of the slices of an OME-TIFF or ImageJ's stack."""
+    for find in (_ome_z, _imagej_z):
+        distance = find(file)
+        if distance is not None and np.isfinite(distance) and distance > 0:
+            return distance
+    return None
 
 
 def ini_pixel_size_nm(text: str) -> float | None:
@@ -77,13 +87,28 @@ def _tag_text(file: tifffile.TiffFile, code: int) -> str:
     return re.sub(r"[\r\0]+", "\n", text)
 
 
-def _ome(file: tifffile.TiffFile) -> float | None:
-    found = re.search(r'PhysicalSizeX="([^"]+)"', file.ome_metadata or "")
+def _ims_extent_nm(information: Mapping, axis: int, steps: int) -> float | None:
+    """Length in nm of one of `steps` steps along an axis, of which 0 is x and 2 is z."""
+    try:
+        low, high = (
+            float(b"".join(np.asarray(information[f"{name}{axis}"]).ravel().tolist())) for name in ("ExtMin", "ExtMax")
+        )
+    except (KeyError, ValueError):
+        return None
+    return (high - low) / steps * 1e3 if high > low else None
+
+
+def _ome(file: tifffile.TiffFile, axis: str = "X") -> float | None:
+    found = re.search(rf'PhysicalSize{axis}="([^"]+)"', file.ome_metadata or "")
     if not found:
         return None
-    unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', file.ome_metadata)
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', file.ome_metadata)
     factor = NM.get(unit.group(1) if unit else "µm")  # OME's default unit
     return float(found.group(1)) * factor if factor else None
+
+
+def _ome_z(file: tifffile.TiffFile) -> float | None:
+    return _ome(file, "Z")
 
 
 def _imagej(file: tifffile.TiffFile) -> float | None:
@@ -92,3 +117,9 @@ def _imagej(file: tifffile.TiffFile) -> float | None:
     if unit not in NM or resolution is None or not resolution.value[0]:
         return None
     return resolution.value[1] / resolution.value[0] * NM[unit]
+
+
+def _imagej_z(file: tifffile.TiffFile) -> float | None:
+    metadata = file.imagej_metadata or {}
+    factor = NM.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ"))
+    return float(metadata["spacing"]) * factor if factor and "spacing" in metadata else None

@@ -19,15 +19,19 @@ def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[float, str] | None:
         path: of the micrograph.
         width: of the micrograph in px.
     """
-    for name in (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.stem}.hdr", f"{path.stem}-{path.suffix[1:]}.hdr"):
-        sidecar = path.with_name(name)
-        if not sidecar.is_file() or sidecar.stat().st_size > LARGEST:
-            continue
+    for sidecar in find_sidecars(path):
         text = _text(sidecar)
-        size = ini_pixel_size_nm(text) if name.endswith(".hdr") else _jeol_or_hitachi(text, width)
+        size = ini_pixel_size_nm(text) if sidecar.suffix == ".hdr" else _jeol_or_hitachi(text, width)
         if size is not None and 0 < size < NM["m"]:
-            return size, name
+            return size, sidecar.name
     return None
+
+
+def find_sidecars(path: Path) -> list[Path]:
+    """The files beside the micrograph at `path` that may tell its pixel size, in the order they are asked."""
+    names = (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.stem}.hdr", f"{path.stem}-{path.suffix[1:]}.hdr")
+    sidecars = map(path.with_name, names)
+    return [sidecar for sidecar in sidecars if sidecar.is_file() and sidecar.stat().st_size <= LARGEST]
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,12 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
-from sempre.images.pixel_size import ims_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.pixel_size import (
+    ims_pixel_size_nm,
+    ims_slice_distance_nm,
+    tiff_pixel_size_nm,
+    tiff_slice_distance_nm,
+)
 from sempre.images.read import (
     IMS_CHANNELS,
     IMS_INFORMATION,
@@ -27,7 +32,8 @@ from sempre.images.read import (
 class Volume:
     """What a volume's header says. `read` opens the file anew each time, so processes may share a volume.
 
-    `shape` is a slice's height and width in px; `pixel_size_nm` None when the file is silent.
+    `shape` is a slice's height and width in px; `pixel_size_nm` and `slice_distance_nm`, from slice to slice, are None
+    when the file is silent.
     """
 
     path: Path
@@ -35,15 +41,18 @@ class Volume:
     channels: int
     shape: tuple[int, int]
     pixel_size_nm: float | None
+    slice_distance_nm: float | None = None
 
     def read(self, slice: int, channel: int = 0) -> np.ndarray:
         """Grey values `[H, W]` of one slice of one channel, both counted from 0, in the file's integers or float32.
+
+        A negative channel counts from the last, -1, for the volumes of one study may differ in how many they have.
 
         Raises:
             InputError: for a slice or a channel that the volume does not have, and for a damaged file.
         """
         self._check("slice", slice, self.slices)
-        self.check_channel(channel)
+        channel = self.check_channel(channel)
         suffix = self.path.suffix.lower()
         with one_error(self.path):
             if suffix == ".ims":
@@ -55,12 +64,15 @@ class Volume:
                     return _read_tiff_slice(self.path, file.series[0], slice, channel)
         return read_micrograph(self.path).pixels
 
-    def check_channel(self, channel: int) -> None:
-        """
+    def check_channel(self, channel: int) -> int:
+        """The channel counted from 0, of one that may count from the last, -1.
+
         Raises:
             InputError: for a channel that the volume does not have.
         """
-        self._check("channel", channel, self.channels)
+        from_first = channel + self.channels if channel < 0 else channel
+        self._check("channel", channel if from_first < 0 else from_first, self.channels)
+        return from_first
 
     def _check(self, name: str, wanted: int, there: int) -> None:
         if not 0 <= wanted < there:
@@ -86,6 +98,7 @@ def open_volume(path: str | Path) -> Volume:
                 slices, height, width = ims_shape(file)
                 channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
                 size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+                distance = ims_slice_distance_nm(file[IMS_INFORMATION].attrs, slices)
         elif suffix in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as file:
                 series = file.series[0]
@@ -93,13 +106,13 @@ def open_volume(path: str | Path) -> Volume:
                 slices, channels = lengths.get(_slice_axis(lengths), 1), lengths.get("C", 1)
                 height, width = (series.keyframe.axes.index(axis) for axis in "YX")
                 height, width = series.keyframe.shape[height], series.keyframe.shape[width]
-                size = tiff_pixel_size_nm(file)
+                size, distance = tiff_pixel_size_nm(file), tiff_slice_distance_nm(file)
         else:
             micrograph = read_micrograph(path)
-            slices, channels, size = 1, 1, micrograph.pixel_size_nm
+            slices, channels, size, distance = 1, 1, micrograph.pixel_size_nm, None
             height, width = micrograph.pixels.shape
         check_size(path, (height, width))
-    return Volume(path, slices, channels, (height, width), size)
+    return Volume(path, slices, channels, (height, width), size, distance)
 
 
 def evenly_spaced(slices: int, count: int) -> list[int]:

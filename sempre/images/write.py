@@ -1,5 +1,6 @@
-"""Micrographs as files that every microscopist's program opens."""
+"""Micrographs and label volumes as files that every microscopist's program opens."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,4 +30,39 @@ def write_channels(path: str | Path, channels: np.ndarray, pixel_size_nm: float 
     with whole_or_absent(path) as partial:
         tifffile.imwrite(
             partial, channels, imagej=True, metadata=metadata, compression="zlib", software=ORIGIN, **scale
+        )
+
+
+def write_label_volume(
+    path: str | Path,
+    slices: Iterable[np.ndarray],
+    shape: tuple[int, int, int],
+    largest: int,
+    pixel_size_nm: float | None = None,
+    slice_distance_nm: float | None = None,
+) -> None:
+    """Write a label volume `[Z, H, W]` of `shape` as a compressed OME-TIFF, slice by slice. Whole or absent.
+
+    Args:
+        slices: its label images `[H, W]`, from the first to the last; one is in memory at a time.
+        largest: the highest id: uint16 holds up to 65,535, uint32 more.
+    """
+    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    metadata = {"axes": "ZYX", "Creator": ORIGIN}
+    for axes, size in (("XY", pixel_size_nm), ("Z", slice_distance_nm)):
+        if size is not None:
+            metadata |= {f"PhysicalSize{axis}": size / 1e3 for axis in axes}
+            metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in axes}
+    pages = (labels.astype(dtype) for labels in slices)
+    with whole_or_absent(path) as partial:
+        tifffile.imwrite(
+            partial,
+            pages,
+            shape=shape,
+            dtype=dtype,
+            ome=True,
+            bigtiff=int(np.prod(shape, dtype=np.int64)) * dtype().itemsize > 1 << 31,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=metadata,
         )

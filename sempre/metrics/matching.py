@@ -18,20 +18,35 @@ class Matches:
     false_positives: int
 
 
-def matched_pairs(overlap: Overlap, iou: float = FOUND_IOU) -> np.ndarray:
-    """The pairs of AJI+'s assignment that overlap by at least `iou`: positions among the overlap's pairs."""
-    return overlap.assignment[overlap.ious[overlap.assignment] >= iou]
+def found_instances(overlap: Overlap, iou: float = FOUND_IOU) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the true instances that any prediction overlaps by at least `iou`, and of the predictions that do.
+
+    So count Rettenberger et al., "Leveraging unlabeled SEM datasets with self-supervised learning for enhanced particle
+    segmentation", npj Comput. Mater. 2025, doi 10.1038/s41524-025-01802-3. Up to an IoU of 0.5 two instances may share
+    their partner.
+    """
+    near = overlap.ious >= iou
+    return np.unique(overlap.true[near]), np.unique(overlap.predicted[near])
 
 
 def count_matches(true: np.ndarray | Overlap, predicted: np.ndarray | None = None, iou: float = FOUND_IOU) -> Matches:
-    """Count the pairs of AJI+'s assignment that overlap by at least `iou`; the others are missed or invented.
+    """Count true instances that are found, those that are missed, and predictions that find none (`found_instances`).
 
     Args:
         true, predicted: label images `[H, W]`, 0 = background; or their `Overlap` alone.
     """
     overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
-    correct = len(matched_pairs(overlap, iou))
-    return Matches(correct, len(overlap.true_areas) - correct, len(overlap.predicted_areas) - correct)
+    found, finding = found_instances(overlap, iou)
+    return Matches(len(found), len(overlap.true_areas) - len(found), len(overlap.predicted_areas) - len(finding))
+
+
+def count_pairs(true: np.ndarray | Overlap, predicted: np.ndarray | None = None, iou: float = FOUND_IOU) -> int:
+    """Pairs of AJI+'s one-to-one assignment that overlap by at least `iou`; none of its instances is counted twice.
+
+    Over the numbers of true and of predicted instances this is the recall and the precision of a matching.
+    """
+    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    return int((overlap.ious[overlap.assignment] >= iou).sum())
 
 
 def panoptic_quality(true: np.ndarray | Overlap, predicted: np.ndarray | None = None) -> float:

@@ -6,16 +6,19 @@ import numpy as np
 
 from sempre.metrics.aji import aji, aji_plus
 from sempre.metrics.error_reduction import error_reduction_rate
-from sempre.metrics.matching import count_matches, panoptic_quality
+from sempre.metrics.matching import count_matches, count_pairs, panoptic_quality
 from sempre.metrics.overlap import Overlap
 from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size
 
 MEANS = ("aji_plus", "aji", "panoptic_quality")
-COUNTS = ("true_instances", "predicted_instances", "correct", "missed", "false_positives")
+COUNTS = ("true_instances", "predicted_instances", "correct", "missed", "false_positives", "paired")
 
 
 def score_sample(overlap: Overlap) -> dict[str, float | dict]:
-    """AJI+, AJI, PQ, and the counts of instances at IoU 0.4 of one micrograph, in `size_bins` by `count_by_size`."""
+    """AJI+, AJI, PQ, and the counts of instances at IoU 0.4 of one micrograph, in `size_bins` by `count_by_size`.
+
+    `correct`, `missed` and `false_positives` are those of `count_matches`, `paired` is `count_pairs`.
+    """
     matches = count_matches(overlap)
     return {
         "aji_plus": aji_plus(overlap),
@@ -26,6 +29,7 @@ def score_sample(overlap: Overlap) -> dict[str, float | dict]:
         "correct": matches.correct,
         "missed": matches.missed,
         "false_positives": matches.false_positives,
+        "paired": count_pairs(overlap),
         "size_bins": count_by_size(overlap),
     }
 
@@ -36,6 +40,14 @@ def summarise(samples: Mapping[str, Mapping[str, float | dict]]) -> dict[str, fl
     sums = {name: int(sum(sample[name] for sample in samples.values())) for name in COUNTS}
     bins = {"edges_px": list(SIZE_EDGES), **add_by_size(sample["size_bins"] for sample in samples.values())}
     return {"samples": len(samples), **means, **sums, "size_bins": bins}
+
+
+def by_group(samples: Mapping[str, Mapping], groups: Mapping[str, str]) -> dict[str, dict[str, Mapping]]:
+    """The samples of each group, by the group's name; `groups` tells the group of each sample by its name."""
+    members: dict[str, dict[str, Mapping]] = {}
+    for name, sample in samples.items():
+        members.setdefault(groups[name], {})[name] = sample
+    return dict(sorted(members.items()))
 
 
 def summarise_repeats(summaries: Sequence[Mapping[str, float | dict]]) -> dict[str, dict[str, float]]:

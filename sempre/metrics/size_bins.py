@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from sempre.metrics.matching import FOUND_IOU, matched_pairs
+from sempre.metrics.matching import FOUND_IOU, found_instances
 from sempre.metrics.overlap import Overlap, label_overlap
 
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)  # px of equivalent diameter; a bin takes its lower edge
@@ -26,11 +26,11 @@ def count_by_size(
         Seven counts each: `true` and `found`, by the true instances' size; `false_positives`, by their own.
     """
     overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
-    found = matched_pairs(overlap, iou)
+    found, finding = found_instances(overlap, iou)
     return {
         "true": _histogram(overlap.true_areas),
-        "found": _histogram(overlap.true_areas[overlap.true[found]]),
-        "false_positives": _histogram(np.delete(overlap.predicted_areas, overlap.predicted[found])),
+        "found": _histogram(overlap.true_areas[found]),
+        "false_positives": _histogram(np.delete(overlap.predicted_areas, finding)),
     }
 
 

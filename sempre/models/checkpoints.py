@@ -3,7 +3,7 @@
 `backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0, **arguments)` as it is, or
 into our own `UNetEncoder(architecture, channels)` for the names in its `WIDTHS`, none of which is timm's.
 `backbone.json` holds the architecture, its arguments (a vision transformer's image size), the input's normalisation,
-the method, the data's fingerprint and the options.
+the method, the data's fingerprint and the options. A `.pth` file of the original ConvNeXtV2 code is read in its place.
 """
 
 import json
@@ -16,8 +16,10 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import write_json
+from sempre.files import file_sha256, write_json
 from sempre.images.normalise import MEAN, STD
+from sempre.models.one_channel import to_one_channel
+from sempre.models.original_fcmae import open_original_weights
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weights import load_weights, save_weights
 
@@ -37,6 +39,12 @@ class BackboneDetails:
     arguments: dict = field(default_factory=dict)  # that timm.create_model takes besides
     normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
     code_version: str = sempre.__version__
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Grey values at these percentiles of a micrograph became 0 and 1 in what it was pretrained on."""
+        low, high = self.normalisation["percentiles"]
+        return float(low), float(high)
 
 
 def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetails) -> None:
@@ -62,12 +70,32 @@ def read_backbone_details(folder: str | Path) -> BackboneDetails:
         raise InputError(f"{folder / DETAILS} is damaged ({error}): copy the backbone again") from error
 
 
+def percentiles_of(backbone: str | Path) -> tuple[float, float]:
+    """The percentiles that micrographs have to be normalised by for a backbone: its own where it is such a folder.
+
+    Any other start, such as ImageNet's weights or random ones, knows none and takes 1 and 99.
+
+    Raises:
+        InputError: for a damaged backbone.
+    """
+    return read_backbone_details(backbone).percentiles if Path(backbone).is_dir() else (1.0, 99.0)
+
+
 def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
-    """The artefact's network, headless, and its details.
+    """The artefact's network, headless, and its details; or those of a file of the original ConvNeXtV2 code.
+
+    The file's `normalisation` has a `mean` and a `std` for each input channel.
 
     Raises:
         InputError: when `folder` is no backbone or is damaged.
     """
+    if Path(folder).is_file():
+        network, architecture, levels = open_original_weights(folder)
+        normalisation = {"percentiles": [1, 99], **levels}
+        channels = len(levels["mean"])
+        return network, BackboneDetails(
+            architecture, channels, "original ConvNeXtV2 file", "", None, {}, normalisation=normalisation
+        )
     details = read_backbone_details(folder)
     name, channels = details.architecture, details.input_channels
     if name in WIDTHS:
@@ -81,18 +109,24 @@ def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
 def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:
     """Load the artefact into a headless `network` of `architecture`.
 
-    A vision transformer's positional embeddings are interpolated to the image size of `network`.
+    A vision transformer's positional embeddings are interpolated to the image size of `network`. A file of the original
+    ConvNeXtV2 code may stand in the artefact's place: its stem becomes one for grey levels as they are normalised here,
+    to which the network answers exactly as the original does to the same grey picture.
 
     Raises:
         InputError: when `folder` is no backbone, is damaged, or holds another architecture.
     """
-    details = read_backbone_details(folder)
+    original = Path(folder).is_file()
+    pretrained, details = load_backbone(folder) if original else (None, read_backbone_details(folder))
     if details.architecture != architecture:
         raise InputError(
             f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
             f"set architecture={details.architecture}"
         )
-    if isinstance(network, VisionTransformer):
+    if original:
+        levels = details.normalisation
+        network.load_state_dict(to_one_channel(pretrained, levels["mean"], levels["std"]).state_dict())
+    elif isinstance(network, VisionTransformer):
         pretrained, _ = load_backbone(folder)
         network.load_state_dict(checkpoint_filter_fn(pretrained.state_dict(), network))
     else:
@@ -120,3 +154,15 @@ def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | 
             "give them as a local file with imagenet_weights=FILE"
         ) from error
     network.load_state_dict(pretrained.state_dict())
+
+
+def timm_weights_name(architecture: str, file: str | Path | None = None) -> str:
+    """What `load_timm_weights` loads: the file's name and checksum, or timm's name with the tag of its data.
+
+    The tag tells what the weights have seen: of ConvNeXtV2 Atto to Pico timm has ImageNet-1k's (`fcmae_ft_in1k`), of
+    Nano to Huge those that saw ImageNet-22k first (`fcmae_ft_in22k_in1k`).
+    """
+    if file is not None:
+        return f"{Path(file).name} (SHA-256 {file_sha256(file)[:12]})"
+    known = timm.models.get_pretrained_cfg(architecture)
+    return f"{architecture.split('.')[0]}.{known.tag}" if known and known.tag else architecture

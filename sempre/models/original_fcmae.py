@@ -4,24 +4,34 @@ Pretraining there runs on MinkowskiEngine, which stores kernels as one row an of
 kernel `[49, C]` with `dense[c, 0, y, x] = kernel[7 x + y, c]`, a downsampling kernel `[4, C_in, C_out]` with
 `dense[o, i, y, x] = kernel[2 x + y, i, o]`; biases and GRN's parameters are `[1, C]`. Fine-tuning there has a dense
 network of other parameter names. Both layouts are read, the sparse one is written. Woo et al., CVPR 2023.
+
+Files of colour networks (facebookresearch's own) want levels normalised as ImageNet's. Those of one channel, such as
+Rettenberger et al.'s (doi 10.1038/s41524-025-01802-3; their code normalises nothing), want grey levels from 0 to 1,
+unless they say under "normalisation" what they want, as those written here do.
 """
 
 import re
 from math import isqrt
 from pathlib import Path
 
+import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXt, checkpoint_filter_fn
 from torch import Tensor
 
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
+from sempre.images.normalise import MEAN, STD
 from sempre.models.weights import check_parameters, only_tensors, read_pth
 
 CODE = "the original ConvNeXtV2 code"
 STEM = "downsample_layers.0.0.weight"  # in the dense layout
 UNUSED = ("norm.weight", "norm.bias")  # of the classifier
+SUFFIXES = (".pth", ".pt")
+# The stem's channels tell the architecture.
+WIDTHS = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "tiny", 128: "base", 192: "large", 352: "huge"}
 
 
 def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: bool = False) -> None:
@@ -38,12 +48,7 @@ def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: boo
     Raises:
         InputError: for a missing or damaged file, another architecture, or a colour stem that is not to be averaged.
     """
-    weights = {}
-    for name, weight in _read_tensors(Path(path)).items():
-        found = re.fullmatch(r"(?:module\.)?(?:encoder\.)?((?:downsample_layers|stages|norm)\..+)", name)
-        if found:
-            name, weight = _to_dense(found[1], weight)
-            weights[name] = weight
+    weights = _encoder_weights(_state_dict(read_pth(Path(path), CODE)), path)
     expected = dict(_to_dense(name.removeprefix("encoder."), w) for name, w in original_state_dict(network).items())
     if STEM not in weights or weights[STEM].ndim != 4:
         raise InputError(f"{path} is no checkpoint of the original ConvNeXtV2 code: it has no kernel {STEM}")
@@ -56,6 +61,40 @@ def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: boo
         weights[STEM] = weights[STEM].mean(1, keepdim=True)
     check_parameters(weights, expected, path, unused=UNUSED)
     network.load_state_dict(checkpoint_filter_fn(weights, network), strict=False)
+
+
+def holds_original_weights(path: str | Path) -> bool:
+    """Whether a `.pth` file is of the original code, by the names in it.
+
+    Raises:
+        InputError: for a file that is missing, damaged, or holds more than weights.
+    """
+    content = _state_dict(read_pth(Path(path), f"{CODE}, or of another that is known"))
+    return isinstance(content, dict) and any(str(name).endswith(STEM) for name in content)
+
+
+def open_original_weights(path: str | Path) -> tuple[ConvNeXt, str, dict[str, list[float]]]:
+    """The network of an original checkpoint, with as many input channels as it was trained with.
+
+    Returns:
+        timm's network, headless; timm's name of its architecture, which the weights tell; `mean` and `std`, a number a
+        channel, that grey levels from 0 to 1 are to be normalised with.
+
+    Raises:
+        InputError: for a missing or damaged file, or one of another network.
+    """
+    content = read_pth(Path(path), CODE)
+    stem = _encoder_weights(_state_dict(content), path).get(STEM)
+    if stem is None or stem.ndim != 4 or len(stem) not in WIDTHS:
+        raise InputError(f"{path} holds no ConvNeXtV2 of the original code, from Atto to Huge")
+    architecture, channels = f"convnextv2_{WIDTHS[len(stem)]}", stem.shape[1]
+    network = timm.create_model(architecture, in_chans=channels, num_classes=0)
+    load_original_weights(network, path)
+    if channels == 3:
+        wanted = {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
+    else:
+        wanted = {"mean": [0.0] * channels, "std": [1.0] * channels}
+    return network, architecture, content.get("normalisation", wanted)
 
 
 def original_state_dict(network: ConvNeXt) -> dict[str, Tensor]:
@@ -76,13 +115,17 @@ def original_state_dict(network: ConvNeXt) -> dict[str, Tensor]:
 def save_original_weights(network: ConvNeXt, path: str | Path) -> None:
     """Write `{"model": original_state_dict(network)}`, as the original code loads it; the file is whole or absent.
 
+    Beside it stands the normalisation that networks of one channel are trained with here.
+
     Raises:
         InputError: when `network` is no ConvNeXtV2, or the file cannot be written.
     """
-    weights = {name: weight.cpu().contiguous() for name, weight in original_state_dict(network).items()}
+    content = {"model": {name: weight.cpu().contiguous() for name, weight in original_state_dict(network).items()}}
+    if network.stem[0].in_channels == 1:
+        content["normalisation"] = {"mean": [MEAN], "std": [STD]}
     try:
         with whole_or_absent(path) as partial:
-            torch.save({"model": weights}, partial)
+            torch.save(content, partial)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -133,10 +176,20 @@ def _to_dense(name: str, weight: Tensor) -> tuple[str, Tensor]:
     return re.sub(r"\.(?:ln|linear)\.", ".", name).replace(".kernel", ".weight"), weight
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.pth` file, which the original code stores with optimiser, epoch and arguments."""
-    content = read_pth(path, CODE)
+def _state_dict(content: object) -> object:
+    """What a file holds under "model" or "state_dict", beside optimiser, epoch and arguments; else all of it."""
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    return only_tensors(content, path, CODE)
+    return content
+
+
+def _encoder_weights(state_dict: object, path: str | Path) -> dict[str, Tensor]:
+    """The encoder's parameters in the dense layout."""
+    weights = {}
+    for name, weight in only_tensors(state_dict, Path(path), CODE).items():
+        found = re.fullmatch(r"(?:module\.)?(?:encoder\.)?((?:downsample_layers|stages|norm)\..+)", name)
+        if found:
+            name, weight = _to_dense(found[1], weight)
+            weights[name] = weight
+    return weights

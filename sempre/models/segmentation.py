@@ -1,6 +1,6 @@
 """From a detector's boxes and small masks to a segmented micrograph, and the score that a detection must reach."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from torchvision.models.detection import MaskRCNN
@@ -24,23 +24,36 @@ def best_score_threshold(detector: MaskRCNN, scale: float, labelled: LabelledSet
         choosing: positions in `labelled`: of the training side, for held-out ones must have no say in it, and best ones
             that the detector was not fitted to, for it is surer of those that it was.
     """
-    totals = np.zeros(len(THRESHOLDS))
-    for index in tqdm(choosing, desc="choosing the score threshold", unit="image"):
+    shown = tqdm(choosing, desc="choosing the score threshold", unit="image")
+    return float(THRESHOLDS[threshold_scores(detector, scale, labelled, shown).argmax()])
+
+
+def threshold_scores(
+    detector: MaskRCNN,
+    scale: float,
+    labelled: LabelledSet,
+    choosing: Iterable[int],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> np.ndarray:
+    """Mean AJI+ on the given micrographs at each score threshold, `[len(thresholds)]`; arguments as above."""
+    scores = []
+    for index in choosing:
         micrograph = labelled.read(index)
         found = detect(detector, micrograph.pixels.astype(np.float32) / 255, scale)
-        for position, threshold in enumerate(THRESHOLDS):
-            labels = paint(found, threshold, micrograph.pixels.shape).labels
-            totals[position] += aji_plus(true_overlap(micrograph, labels))
-    return float(THRESHOLDS[totals.argmax()])
+        painted = (paint(found, threshold, micrograph.pixels.shape) for threshold in thresholds)
+        scores.append([aji_plus(true_overlap(micrograph, labels)) for labels in painted])
+    return np.mean(scores, axis=0)
 
 
 def segment(detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray) -> Prediction:
-    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`."""
-    return paint(detect(detector, pixels, scale), threshold, pixels.shape)
+    """The particles in a normalised micrograph `[H, W]` that score at least `threshold`, and all detections."""
+    found = detect(detector, pixels, scale)
+    masks = paste_masks(found["boxes"], found["masks"], pixels.shape)
+    return Prediction(paint(found, threshold, pixels.shape), masks, found["scores"])
 
 
-def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> Prediction:
-    """Detections, as `detect` gives them, pasted into a micrograph of `shape`."""
+def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> np.ndarray:
+    """The label image of `shape` of the detections, as `detect` gives them, that score at least `threshold`."""
     kept = found["scores"] >= threshold
-    masks, scores = paste_masks(found["boxes"][kept], found["masks"][kept], shape), found["scores"][kept]
-    return Prediction(paint_particles(masks, scores, shape)[0], masks, scores)
+    masks = paste_masks(found["boxes"][kept], found["masks"][kept], shape)
+    return paint_particles(masks, found["scores"][kept], shape)[0]

@@ -1,4 +1,4 @@
-"""The objective of the fully convolutional masked autoencoder (FCMAE): paint the hidden half of a micrograph.
+"""The objective of the fully convolutional masked autoencoder (FCMAE): paint the hidden part of a micrograph.
 
 Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders", CVPR 2023.
 """

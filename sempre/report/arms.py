@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class Arm:
 
     `scores` are mean and deviation over repeats; `aji_plus` of each micrograph, and `size_bins` (as
     `sempre.metrics.count_by_size`), are means over repeats. `shown_aji_plus` is of the first repeat, whose predictions
-    are in the folder `predictions`.
+    are in the folder `predictions`. `groups` are such scores of each group of micrographs, if they were scored apart.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Arm:
     size_bins: dict[str, list[float]]
     shown_aji_plus: dict[str, float]
     predictions: Path
+    groups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
 def read_arms(runs: Mapping[str, Path], labelled: LabelledSet) -> list[Arm]:
@@ -51,15 +52,16 @@ def read_arms(runs: Mapping[str, Path], labelled: LabelledSet) -> list[Arm]:
     return arms
 
 
-def arms_table(arms: Sequence[Arm]) -> str:
-    """AJI+, AJI, PQ, mask AP where predictions have scores, and counts."""
+def arms_table(arms: Sequence[Arm], group: str = "") -> str:
+    """AJI+, AJI, PQ, mask AP where predictions have scores, and counts; of a group of micrographs, or of all."""
     rows = []
     for arm in arms:
-        mean = {score: value["mean"] for score, value in arm.scores.items()}
+        scores = scores_of(arm, group)
+        mean = {score: value["mean"] for score, value in scores.items()}
         rows.append(
             (
                 arm.name,
-                with_spread(arm.scores["aji_plus"]),
+                with_spread(scores["aji_plus"]),
                 f"{mean['aji']:.3f}",
                 f"{mean['panoptic_quality']:.3f}",
                 f"{mean['ap']:.3f}" if "ap" in mean else "",
@@ -69,14 +71,24 @@ def arms_table(arms: Sequence[Arm]) -> str:
     return table(("arm", "AJI+", "AJI", "PQ", "mask AP", "found", "missed", "false"), rows)
 
 
-def error_reductions(arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
+def scores_of(arm: Arm, group: str = "") -> dict[str, dict[str, float]]:
+    """The arm's scores on a group of micrographs, or on all."""
+    return arm.groups[group] if group else arm.scores
+
+
+def groups_of(arms: Sequence[Arm]) -> list[str]:
+    """The groups that every arm was scored on."""
+    return [group for group in arms[0].groups if all(group in arm.groups for arm in arms)]
+
+
+def error_reductions(arms: Sequence[Arm], group: str = "") -> dict[str, dict[str, float]]:
     """ERR in per cent of each arm (outer key) against each other, as `sempre.metrics.compare_arms`."""
-    return compare_arms({arm.name: arm.scores["aji_plus"]["mean"] for arm in arms})
+    return compare_arms({arm.name: scores_of(arm, group)["aji_plus"]["mean"] for arm in arms})
 
 
-def error_reduction_table(arms: Sequence[Arm]) -> str:
+def error_reduction_table(arms: Sequence[Arm], group: str = "") -> str:
     """A row an arm, a column for each that it is compared with."""
-    reductions = error_reductions(arms)
+    reductions = error_reductions(arms, group)
     names = [arm.name for arm in arms]
     rows = [[name, *(f"{reductions[name][o]:+.1f} %" if o != name else "" for o in names)] for name in names]
     return table(("ERR", *(f"against {name}" for name in names)), rows)
@@ -101,6 +113,7 @@ def _read_arm(name: str, run: Path, labelled: LabelledSet) -> Arm:
         size_bins={key: (np.array(sums) / len(repeats)).tolist() for key, sums in add_by_size(bins).items()},
         shown_aji_plus=by_repeat[0],
         predictions=run / "repeat-0/predictions",
+        groups=summary.get("groups", {}),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sempre.data.labelled import LabelledSet
 from sempre.images import read_labels
-from sempre.report.arms import Arm, arms_table, error_reduction_table, read_arms
+from sempre.report.arms import Arm, arms_table, error_reduction_table, groups_of, read_arms
 from sempre.report.html import figure_rows, heading, paragraph, picture, subheading, write_page
 from sempre.report.judged_overlay import draw_judged_overlay, draw_labels_overlay
 from sempre.report.recall_by_size import FEW, recall_by_size
@@ -40,11 +40,12 @@ def score_parts(arms: Sequence[Arm]) -> list[str]:
     return [
         heading("Arms"),
         paragraph(
-            "AJI+ is the mean over the held-out micrographs (± standard deviation over repeats); instances are counted "
-            "as found at IoU 0.4."
+            "AJI+ is the mean over the held-out micrographs (± standard deviation over repeats). A true instance is "
+            "found if any prediction has an IoU of 0.4 or more with it; a prediction is false if no true one has."
         ),
         arms_table(arms),
         *(compared if len(arms) > 1 else []),
+        *group_parts(arms),
         heading("By size"),
         paragraph(
             "Recall is the share of true instances that are found, by their own diameter, that of a disc of the same "
@@ -54,6 +55,17 @@ def score_parts(arms: Sequence[Arm]) -> list[str]:
         heading("By micrograph"),
         picture(score_by_micrograph({arm.name: arm.aji_plus for arm in arms}), "AJI+ of each held-out micrograph"),
     ]
+
+
+def group_parts(arms: Sequence[Arm]) -> list[str]:
+    """The same tables for each group of micrographs that the arms were scored on apart."""
+    parts = []
+    for group in groups_of(arms):
+        micrographs = arms[0].groups[group]["samples"]["mean"]
+        parts += [subheading(f"{group}: {micrographs:.0f} micrographs"), arms_table(arms, group)]
+        if len(arms) > 1:
+            parts.append(error_reduction_table(arms, group))
+    return parts
 
 
 def overlay_parts(arms: Sequence[Arm], labelled: LabelledSet) -> list[str]:

@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 TILE, GAP, TEXT = 168, 8, 30  # px
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> np.ndarray:
-    """Grey micrographs uint8 `[H, W]` of any sizes as one picture uint8 `[h, w, 3]`, row by row."""
+    """Grey micrographs uint8 `[H, W]` of any sizes, each as large as its tile, as one picture uint8 `[h, w, 3]`."""
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * (TILE + TEXT + GAP) + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     for position, (pixels, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = GAP + position % columns * (TILE + GAP), GAP + position // columns * (TILE + TEXT + GAP)
-        image = Image.fromarray(pixels)
-        image.thumbnail((TILE, TILE))
+        image = ImageOps.contain(Image.fromarray(pixels), (TILE, TILE))
         sheet.paste(image, (x + (TILE - image.width) // 2, y + (TILE - image.height) // 2))
         for line, text in enumerate(caption.splitlines()[:2]):
             draw.text((x, y + TILE + 2 + 13 * line), _fitting(text, font), fill="black", font=font)

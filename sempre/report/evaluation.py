@@ -15,6 +15,7 @@ from sempre.report.html import heading, linked, paragraph, table, write_page
 from sempre.training.stages import folder_name
 
 SHOWN = 4  # held-out micrographs
+CELL = 16  # px that the cells of a backbone have at the most
 COLUMNS = {
     "knn": "kNN accuracy",
     "linear": "linear probe",
@@ -53,7 +54,7 @@ def write_evaluation_report(
     write_json(folder / "summary.json", summary)
     prototypes = read_summary(folder / "prototypes" / folder_name(next(iter(backbones))))
     cells = [
-        [title, *(f"{row[column]:.{1 if column == 'hd95_px' else 3}f}" for column in COLUMNS)]
+        [title, row["read_out"], *(f"{row[column]:.{1 if column == 'hd95_px' else 3}f}" for column in COLUMNS)]
         for title, row in rows.items()
     ]
     parts = [
@@ -62,12 +63,18 @@ def write_evaluation_report(
             f"backbones stay frozen. {summary['machine']}."
         ),
         heading("Backbones"),
-        table(("backbone", *COLUMNS.values()), cells),
+        table(("backbone", "read out", *COLUMNS.values()), cells),
         paragraph(
-            "kNN and linear probe: share of cells told right as particle or background, 0.5 by guessing. Prototypes: "
-            f"masks from {prototypes['points_used']} points of each sort ({prototypes['threshold']}), AJI+ of the "
-            "instances that a watershed makes of them. Clusters: two in each micrograph, no labels. For comparison: "
-            f"Otsu's threshold and a watershed give AJI+ {reference:.3f}, clusters of grey values IoU {grey:.3f}."
+            f"Each backbone is read out at its deepest layer of cells of at most {CELL} px, or at the one behind its @."
+        ),
+        paragraph(
+            "kNN and linear probe: share of cells told right as particle or background, 0.5 by guessing. "
+            f"Prototypes: masks from {prototypes['points_used']} points of each sort ({prototypes['threshold']}), and "
+            "AJI+ of the instances that a watershed makes of them. Clusters: two in each micrograph, no labels."
+        ),
+        paragraph(
+            f"For comparison: Otsu's threshold and a watershed give AJI+ {reference:.3f}, clusters of grey values IoU "
+            f"{grey:.3f}."
         ),
         linked(
             {
@@ -88,12 +95,14 @@ def write_evaluation_report(
     return summary
 
 
-def figures(folder: Path, title: str, name: str) -> dict[str, float]:
-    """What the recipes measured of one backbone, by the names of `COLUMNS`."""
+def figures(folder: Path, title: str, name: str) -> dict:
+    """What the recipes measured of one backbone, by the names of `COLUMNS`, and where it was `read_out`."""
+    read_out = read_summary(folder / "knn")["read_out"][name]
     knn, linear = (read_summary(folder / recipe)["backbones"][name] for recipe in ("knn", "linear"))
     run = folder / "prototypes" / folder_name(title)
     prototypes = read_summary(run)
     return {
+        "read_out": read_out,
         "knn": knn["cells: accuracy"],
         "linear": linear["cells: accuracy"],
         "rank_me": knn["cells: RankMe"],

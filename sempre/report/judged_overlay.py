@@ -11,7 +11,7 @@ from skimage.measure import find_contours
 from sempre.data.labelled import LabelledMicrograph
 from sempre.data.predictions import true_overlap
 from sempre.deploy.overlay import text_font
-from sempre.metrics import matched_pairs
+from sempre.metrics import found_instances
 from sempre.report.palette import SKY_BLUE, VERMILLION, YELLOW
 
 # Of Okabe and Ito's palette these three stay furthest from each other and from every grey, also for dichromats (green
@@ -38,13 +38,13 @@ class Judgement:
 def judge(micrograph: LabelledMicrograph, predicted: np.ndarray) -> Judgement:
     """Which instances of a label image `[H, W]` are right, as `sempre.metrics.count_matches` counts them."""
     overlap = true_overlap(micrograph, predicted)
-    pairs = matched_pairs(overlap)
+    found, finding = found_instances(overlap)
     true_ids = np.concatenate([np.unique(layer[layer > 0]) for layer in micrograph.layers])
     predicted_ids = np.unique(predicted[predicted > 0])
     return Judgement(
-        found=predicted_ids[overlap.predicted[pairs]],
-        false=np.delete(predicted_ids, overlap.predicted[pairs]),
-        missed=np.delete(true_ids, overlap.true[pairs]),
+        found=predicted_ids[finding],
+        false=np.delete(predicted_ids, finding),
+        missed=np.delete(true_ids, found),
     )
 
 
@@ -61,7 +61,8 @@ def draw_judged_overlay(micrograph: LabelledMicrograph, predicted: np.ndarray) -
         ("false", FALSE, _contours([predicted], judgement.false)),
         ("missed", MISSED, _contours(micrograph.layers, judgement.missed)),
     ]
-    counts = [len(ids) for ids in (judgement.found, judgement.false, judgement.missed)]
+    missed = len(judgement.missed)
+    counts = [len(micrograph.areas) - 1 - missed, len(judgement.false), missed]
     legend = [(f"{count} {name}", colour) for (name, colour, _), count in zip(kinds, counts, strict=True)]
     picture = _draw_lines(micrograph, [(colour, contours) for _, colour, contours in kinds])
     return np.concatenate([picture, _draw_legend(legend, picture.shape[1])])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from sempre.deploy.overlay import draw_overlay
 from sempre.embeddings.prototype_study import KINDS
+from sempre.embeddings.token_planes import Tokens
 from sempre.images import percentile_normalise, to_uint8
 from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
 
@@ -26,17 +27,6 @@ class Example:
     heat_map: np.ndarray
     predicted: np.ndarray
     caption: str
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Cells on a plane: `points` `[N, 2]`, whether each is `foreground`, and those of the prototypes of either sort."""
-
-    method: str
-    points: np.ndarray
-    foreground: np.ndarray
-    positive: np.ndarray
-    negative: np.ndarray
 
 
 def draw_heat_map(pixels: np.ndarray, heat_map: np.ndarray) -> np.ndarray:
@@ -107,7 +97,7 @@ def sensitivity_figure(summary: Mapping) -> Figure:
     points_axes.set(
         xscale="log", xlabel="points of each sort", ylabel="Dice", title=f"threshold {summary['threshold']}"
     )
-    points_axes.set_xticks(counts, [str(count) for count in counts])
+    points_axes.set_xticks(counts, [str(count) for count in counts], fontsize=7)
     points_axes.minorticks_off()
     percents = [float(percent) for percent in summary["percent"]]
     percent_axes.plot(percents, [entry["dice"] for entry in summary["percent"].values()], marker="o")

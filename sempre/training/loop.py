@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from sempre.processes import batches_of
 from sempre.training.bad_steps import refuse_bad_steps
 from sempre.training.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
 from sempre.training.guarded_step import GuardedStep
@@ -135,7 +136,7 @@ def fit(
         while not is_finished():
             model.train()
             sampler.set_epoch(progress.epoch, progress.batch)
-            for batch in loader:
+            for batch in batches_of(loader):
                 # Model noise (drop path, proposal sampling) depends on the step alone, so a resumed run repeats it.
                 torch.manual_seed(step_seed(seed, progress.step, accelerator.process_index))
                 set_rate(optimizer, rate(progress.step))

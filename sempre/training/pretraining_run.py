@@ -15,6 +15,7 @@ from sempre.data.shards import open_store
 from sempre.data.staging import stage
 from sempre.data.store import Store
 from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from sempre.training.accelerator import make_accelerator
 from sempre.training.checkpointing import Progress
@@ -124,7 +125,10 @@ class PretrainingRun:
     def export(self, network: nn.Module, method: str, loss: float, arguments: dict | None = None) -> None:
         """Write the network, of one channel, as the run's backbone; `arguments` are those timm made it with."""
         fingerprint, config = self.store.fingerprint, asdict(self.options)
-        details = BackboneDetails(self.options.architecture, 1, method, fingerprint, loss, config, arguments or {})
+        normalisation = {"percentiles": list(self.store.percentiles), "mean": MEAN, "std": STD}
+        details = BackboneDetails(
+            self.options.architecture, 1, method, fingerprint, loss, config, arguments or {}, normalisation
+        )
         save_backbone(self.folder / "backbone", network, details)
 
 

@@ -26,7 +26,7 @@ def open_run(
 
     Args:
         may_change: options that change how fast a run goes, not where to: a run goes on under other values of these.
-        data_fingerprint: of the data the run is trained on.
+        data_fingerprint: of the data the run is trained on; None compares the options alone.
 
     Raises:
         InputError: when the folder's run had other options (the message says which) or other data.
@@ -38,7 +38,8 @@ def open_run(
         if changes:
             listed = "; ".join(changes)
             raise InputError(f"{folder} holds a run with other options ({listed}): give this one another name=")
-        if data.exists() and json.loads(data.read_text())["fingerprint"] != data_fingerprint:
+        known = data_fingerprint is not None and data.exists()
+        if known and json.loads(data.read_text())["fingerprint"] != data_fingerprint:
             raise InputError(f"the micrographs have changed since {folder} was begun: give this run another name=")
         return folder
     folder.mkdir(parents=True, exist_ok=True)

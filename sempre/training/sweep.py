@@ -29,6 +29,7 @@ from omegaconf import OmegaConf
 from sempre.errors import InputError
 
 KEYS = {"recipe", "config", "options", "vary"}
+GROUP_SCORES = ("samples", "aji_plus", "correct", "missed", "false_positives")
 FINISHED = "finished"  # an empty file in a run's folder, left when the recipe has ended well
 
 
@@ -133,8 +134,18 @@ def _losses(folder: Path) -> dict[str, float]:
     return row | ({"validation_loss": losses[-1], "lowest_validation_loss": min(losses)} if losses else {})
 
 
-def _scores(folder: Path) -> dict[str, float]:
-    """Means of the scores in a fine-tuning's summary.json."""
+def _scores(folder: Path) -> dict[str, float | str]:
+    """Means of the scores in a fine-tuning's summary.json, AJI+ of each group, and what its first weights were."""
     summary = folder / "summary.json"
-    scores = json.loads(summary.read_text(encoding="utf-8")).get("scores", {}) if summary.exists() else {}
-    return {name: score["mean"] for name, score in scores.items() if isinstance(score, dict) and "mean" in score}
+    if not summary.exists():
+        return {}
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    row = {name: score["mean"] for name, score in content.get("scores", {}).items() if _has_mean(score)}
+    for group, scores in content.get("groups", {}).items():
+        row |= {f"{name} {group}": scores[name]["mean"] for name in GROUP_SCORES if _has_mean(scores.get(name))}
+    started = {repeat["initial_weights"] for repeat in content.get("repeats", []) if "initial_weights" in repeat}
+    return row | ({"initial_weights": ", ".join(sorted(started))} if started else {})
+
+
+def _has_mean(score: object) -> bool:
+    return isinstance(score, dict) and "mean" in score

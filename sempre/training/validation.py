@@ -8,6 +8,7 @@ from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
+from sempre.processes import batches_of
 from sempre.training.parts import enough_memory, split_batch
 from sempre.training.preemption import Stopped, StopSignal
 
@@ -34,7 +35,7 @@ def mean_losses(
     """
     totals: dict[str, torch.Tensor] = {}
     count = 0
-    parts = (part for batch in loader for part, _ in split_batch(batch, accumulation))
+    parts = (part for batch in batches_of(loader) for part, _ in split_batch(batch, accumulation))
     with enough_memory(accumulation):
         for part in parts:
             if stop:

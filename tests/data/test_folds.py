@@ -75,3 +75,16 @@ def test_thresholds_are_chosen_on_micrographs_that_were_not_trained_on():
     fitted, choosing = sides_of_training(training, 8, seed=0)
     assert len(fitted) == 8 and not len(choosing)
     assert set(sides_of_training(training, 8, seed=1)[0]) != set(fitted)
+
+
+def test_with_a_test_side_validation_chooses_and_all_training_micrographs_are_fitted_to(labelled, options, tmp_path):
+    split_file = tmp_path / "split.csv"
+    sides = {"train": range(20), "validation": range(20, 25), "test": range(25, 30)}
+    split_file.write_text("".join(f"{labelled.names[i]},{side}\n" for side, rows in sides.items() for i in rows))
+    (fold,) = make_folds(labelled, replace(options, split_file=str(split_file)))
+    assert (fold.name, sorted(fold.fitted)) == ("test", list(sides["train"]))
+    assert (fold.stopping, fold.held_out) == (list(sides["validation"]), list(sides["test"]))
+    training, choosing = np.arange(40), np.arange(40, 45)
+    for count in (0, 8):
+        fitted, chosen_on = sides_of_training(training, count, seed=0, choosing=choosing)
+        assert len(fitted) == (count or 40) and list(chosen_on) == list(choosing)

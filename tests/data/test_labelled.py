@@ -97,16 +97,25 @@ def test_the_split_is_the_rule_of_the_store(tmp_path, labels):
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_split_file_decides(tmp_path, labels, kind):
-    for name in "abcd":
+    for name in "abcdef":
         write_pair(tmp_path, name, labels)
     file = tmp_path / f"split.{kind}"
     if kind == "json":
         file.write_text(json.dumps({"train": ["c", "a.png"], "validation": ["d"]}))
     else:
         file.write_text("name,side\nc,train\na.png,train\n\nd,validation\n")
-    train, validation = LabelledSet(tmp_path).split(split_file=file)
+    labelled = LabelledSet(tmp_path)
+    train, validation = labelled.split(split_file=file)
     assert train.tolist() == [0, 2]
     assert validation.tolist() == [3]
+    assert not len(labelled.sides(split_file=file).choosing), "two sides have nothing to choose on"
+    if kind == "json":
+        file.write_text(json.dumps({"train": ["c", "a.png"], "validation": ["d"], "test": ["f", "e"]}))
+    else:
+        file.write_text("c,train\na.png,train\nd,validation\nf,test\ne,test\n")
+    sides = labelled.sides(split_file=file)
+    assert [side.tolist() for side in (sides.training, sides.choosing, sides.held_out)] == [[0, 2], [3], [4, 5]]
+    assert [side.tolist() for side in labelled.split(split_file=file)] == [[0, 2], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,7 @@ def test_a_split_file_decides(tmp_path, labels, kind):
     [
         ('{"train": ["a", "z"], "validation": []}', "names z, which is not in"),
         ('{"train": ["a"], "validation": ["a.png"]}', "names a.png twice"),
+        ('{"train": ["a"], "validation": [], "test": ["a"]}', "names a twice"),
         ('{"train": ["a"]}', "is no split"),
         ("not json", "is no split"),
     ],
@@ -123,6 +133,43 @@ def test_a_wrong_split_file_is_explained(tmp_path, labels, content, complaint):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(InputError, match=complaint):
         LabelledSet(tmp_path).split(split_file=tmp_path / "split.json")
+
+
+def test_a_side_that_is_none_is_named(tmp_path, labels):
+    write_pair(tmp_path, "a", labels)
+    (tmp_path / "split.csv").write_text("name,side\na,train\nb,tests\n")
+    with pytest.raises(InputError, match="has the side 'tests': sides are train, validation, test"):
+        LabelledSet(tmp_path).split(split_file=tmp_path / "split.csv")
+
+
+def test_a_set_in_folders_of_its_sides_is_read_as_one(tmp_path, labels):
+    """The layout of Rettenberger et al.'s published code: train/samples, train/labels, test/…, unlabeled/samples."""
+    for side, names in {"train": "ab", "val": "c", "test": "de"}.items():
+        for name in names:
+            write_pair(tmp_path / side, name, labels)
+        (tmp_path / side / "images").rename(tmp_path / side / "samples")
+    (tmp_path / "unlabeled/samples").mkdir(parents=True)
+    Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(tmp_path / "unlabeled/samples/z.tif")
+    labelled = LabelledSet(tmp_path)
+    assert labelled.names == list("abcde")
+    sides = labelled.sides()
+    assert [side.tolist() for side in (sides.training, sides.choosing, sides.held_out)] == [[0, 1], [2], [3, 4]]
+    assert labelled.read(4).layers.max() == 3
+    (tmp_path / "split.csv").write_text("e,train\na,validation\n")
+    assert labelled.split(split_file=tmp_path / "split.csv")[0].tolist() == [4], "a split file goes before the folders"
+
+
+def test_labels_may_lie_in_the_sub_folders_of_their_micrographs(tmp_path, labels):
+    for name in ("a", "b"):
+        write_pair(tmp_path, name, labels)
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "low").mkdir()
+        (tmp_path / folder / "a.png").rename(tmp_path / folder / "low/a.png")
+    (tmp_path / "images/high").mkdir()
+    (tmp_path / "images/b.png").rename(tmp_path / "images/high/b.png")  # its labels stay where they are
+    labelled = LabelledSet(tmp_path)
+    assert labelled.names == ["a", "b"]
+    assert labelled.read(0).layers.max() == labelled.read(1).layers.max() == 3
 
 
 def write_coco(folder, segmentations: list, size=(40, 60), **image) -> None:

@@ -1,12 +1,15 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score
-from sempre.images import read_labels, write_labels
+from sempre.data.predictions import Prediction, predict_and_score, true_masks
+from sempre.images import encode_rle, read_labels, write_labels
 
 
 @pytest.fixture
@@ -34,6 +37,25 @@ def test_overlapping_truth_is_scored_instance_by_instance(overlapping, tmp_path)
     assert sample["aji_plus"] == pytest.approx((400 + 200) / (400 + 400), abs=0.02)
     assert scores["summary"]["ap"] > 0.9, "detections overlap as the truth does"
     np.testing.assert_array_equal(read_labels(tmp_path / "run/predictions/a.tif"), labels)
+
+
+def test_average_precision_is_of_all_detections_here_and_of_the_files(overlapping, tmp_path):
+    labels = np.zeros((40, 40), np.int32)
+    labels[5:25, 5:25] = 1
+    masks = [(5, 5, np.ones((20, 20), bool)), (15, 15, np.ones((20, 20), bool)), (0, 0, np.ones((4, 4), bool))]
+    prediction = Prediction(labels, masks, np.array([0.9, 0.3, 0.1]))  # the threshold was 0.5
+    run = tmp_path / "run/predictions"
+    scores = predict_and_score(overlapping, [0], lambda pixels: prediction, run)
+    assert scores["samples"]["a"]["predicted_instances"] == 1
+    assert scores["summary"]["ap"] > 0.9, "the second particle was detected too"
+
+    (tmp_path / "true").mkdir()
+    truth = [encode_rle(mask) for mask in true_masks(overlapping.read(0))]
+    (tmp_path / "true/a.json").write_text(json.dumps({"size": [40, 40], "instances": truth}))
+    command = [sys.executable, "tools/score.py", "--pred", run, "--true", tmp_path / "true", "--json", tmp_path / "s"]
+    subprocess.run(list(map(str, command)), check=True, cwd=Path(__file__).parents[2])
+    report = json.loads((tmp_path / "s").read_text())
+    assert report["summary"] == scores["summary"]
 
 
 def test_label_images_are_scored_without_average_precision(tmp_path):

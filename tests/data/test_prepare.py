@@ -76,7 +76,7 @@ def test_a_folder_becomes_a_store(tmp_path, monkeypatch, capsys):
         low, high = np.percentile(pixels, [1, 99])
         expected = np.clip((pixels - low) / (high - low), 0, 1) * 255
         assert np.abs(store.read(index) - expected).max() <= 1
-    assert len(store.patches["pixels"]) == 24
+    assert len(store.patch_entries) == 24
     assert "12 images (12 new), 0 files left out" in capsys.readouterr().out
 
 

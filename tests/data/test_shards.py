@@ -11,8 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from sempre.data.datasets import CropDataset
+from sempre.data.patch_source import PatchSource
 from sempre.data.samplers import EpochSampler
 from sempre.data.shards import open_store
+from sempre.data.sources import StoreSource
 from sempre.data.store import Store
 from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import InputError
@@ -30,7 +32,7 @@ def image(number: int) -> StoredImage:
 
 def make(path: Path, numbers, **settings) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with StoreWriter(path, patches=0, **settings) as writer:
+    with StoreWriter(path, **{"patches": 0, **settings}) as writer:
         for number in numbers:
             writer.append(image(number))
         writer.finish()
@@ -190,3 +192,28 @@ def test_parts_that_are_none_get_one_line(tmp_path, shard):
     result = prepare(f"images={tmp_path}", f"store={tmp_path / 's.h5'}", f"shard={shard}")
     assert result.returncode == 2
     assert f"shard={shard} " in result.stderr.strip().splitlines()[-1]
+
+
+def test_patches_lead_back_to_their_micrographs(tmp_path):
+    for name, numbers in [("a", range(3)), ("b", range(3, 8))]:
+        make(tmp_path / f"shards/{name}.h5", numbers, patches=2, patch_size=40)
+    source = StoreSource(open_store(tmp_path / "shards"))
+    patches = PatchSource(source)
+    assert len(patches) == 2 * 8
+    assert len(set(patches.sha256s)) == len(
+        {(patches.micrograph_name(p), *patches.place(p).in_file(np.zeros(4))) for p in range(16)}
+    )
+    for position in range(16):
+        place, number = patches.place(position), position // 2
+        assert place.file == f"{number}.png"
+        expected = image(number).pixels[place.y : place.y + 40, place.x : place.x + 40]
+        np.testing.assert_array_equal(patches.read(position)[0], expected)
+        np.testing.assert_array_equal(patches.read_micrograph(position), image(number).pixels)
+        label = patches.labels[position]
+        assert (None if label < 0 else patches.label_names[label]) == image(number).label
+    make(tmp_path / "shards/c.h5", [9], patches=2, patch_size=32)
+    with pytest.raises(InputError, match=r"c\.h5 was prepared with patch_size=32, .*a\.h5 with 40"):
+        PatchSource(StoreSource(open_store(tmp_path / "shards")))
+    make(tmp_path / "none.h5", [1])
+    with pytest.raises(InputError, match=r"none\.h5 holds no patches"):
+        PatchSource(StoreSource(open_store(tmp_path / "none.h5")))

@@ -120,18 +120,18 @@ def test_a_crop_reads_only_the_chunks_it_touches(tmp_path, monkeypatch):
 
 def test_patches_are_cut_from_their_images_and_do_not_depend_on_order(tmp_path):
     store = make(tmp_path / "store.h5", patches=5)
-    pixels, images, corners = (store.patches[name][:] for name in ("pixels", "image", "corner"))
-    assert len(pixels) == 5 * sum(min(image(number).pixels.shape) >= 64 for number in range(10))
-    for patch, index, (y, x) in zip(pixels, images, corners, strict=True):
-        np.testing.assert_array_equal(patch, store.read(index)[y : y + 64, x : x + 64])
+    images, corners = store.patch_entries.image, store.patch_entries.corner
+    assert len(images) == 5 * sum(min(image(number).pixels.shape) >= 64 for number in range(10))
+    for position, (index, (y, x)) in enumerate(zip(images, corners, strict=True)):
+        np.testing.assert_array_equal(store.read_patch(position), store.read(index)[y : y + 64, x : x + 64])
     with StoreWriter(tmp_path / "other.h5", patches=5) as writer:
         writer.append(image(4))
         writer.finish()
-    np.testing.assert_array_equal(Store(tmp_path / "other.h5").patches["corner"], corners[images == 4])
+    np.testing.assert_array_equal(Store(tmp_path / "other.h5").patch_entries.corner, corners[images == 4])
 
 
 def test_no_patches_when_none_are_asked_for(tmp_path):
-    assert len(make(tmp_path / "store.h5", patches=0).patches["pixels"]) == 0
+    assert len(make(tmp_path / "store.h5", patches=0).patch_entries) == 0
 
 
 def test_the_fingerprint_is_of_the_data_not_of_their_order(tmp_path):

@@ -4,7 +4,7 @@ import tifffile
 
 from sempre.data.samples import by_sample
 from sempre.data.sources import FolderSource
-from sempre.data.volumes import VolumeSource, labelled_slices, open_slices
+from sempre.data.volumes import SliceOptions, VolumeSource, labelled_slices, open_labelled, open_slices
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract
 from sempre.errors import InputError
@@ -60,7 +60,7 @@ def test_what_a_path_stands_for(volumes):
     assert len(open_slices(volumes / "images/steel.ims")) == 5
     assert len(open_slices(volumes / "images", slices=3)) == 6
     assert isinstance(open_slices(volumes / "images"), FolderSource), "the middle slice of each, as ever"
-    with pytest.raises(InputError, match="slices=0 channel=1 are of volumes"):
+    with pytest.raises(InputError, match="slices=0 channel=1 skip=0 are of volumes"):
         open_slices(volumes / "images", channel=1)
 
 
@@ -97,3 +97,29 @@ def test_labels_that_do_not_fit_and_a_volume_with_one_slice(volumes, tmp_path):
     tifffile.imwrite(volumes / "images/flat.tif", np.zeros((40, 50), np.uint16))
     with pytest.raises(InputError, match=r"flat\.tif has 1 slice and slices=1 takes one: a comparison needs two"):
         labelled_slices(volumes, tmp_path / "out", slices=1)
+
+
+def test_labels_may_be_the_last_channel_and_the_outermost_slices_be_left_out(tmp_path, tmp_path_factory, stack):
+    """Volumes of five and of six channels, whose last is a mask and whose last but one is what is looked at."""
+    mask = np.zeros((5, 1, 40, 50), np.uint16)
+    for position in range(5):
+        mask[position, 0, 5:20, 5 + position : 20] = 65535
+    write_ims(tmp_path / "a.ims", np.concatenate([stack, stack[:, :1], mask], axis=1))
+    write_ims(tmp_path / "c.ims", np.concatenate([stack, stack, stack[:, :1], mask], axis=1))
+    options = SliceOptions(slices=2, channel=-2, label_channel=-1, skip=1)
+    labelled = open_labelled(tmp_path, tmp_path_factory.mktemp("out"), options, (5.0, 95.0))
+    assert labelled.names == ["a_0001", "a_0003", "c_0001", "c_0003"]
+    read = labelled.read(1)
+    assert np.array_equal(read.foreground, mask[3, 0] > 0)
+    difference = read.pixels.astype(int) - to_uint8(percentile_normalise(stack[3, 0], 5, 95))
+    assert np.abs(difference).max() <= 1
+    with pytest.raises(InputError, match=r"skip=3 leaves -1 of the 5 slices of .*a\.ims"):
+        VolumeSource([tmp_path / "a.ims"], skip=3)
+    with pytest.raises(InputError, match=r"c\.ims has no channel -7: it has 6 channels"):
+        VolumeSource([tmp_path / "c.ims"], channel=-7)
+    with pytest.raises(InputError, match="channel=0 label_channel=-1 skip=0 are of volumes"):
+        open_labelled(tmp_path, tmp_path_factory.mktemp("out"), SliceOptions(label_channel=-1))
+    noise = np.random.default_rng(0).random((5, 1, 40, 50)).astype(np.float32)
+    write_ims(tmp_path / "a.ims", np.concatenate([noise, noise], axis=1))
+    with pytest.raises(InputError, match=r"a\.ims holds float32 pixels: a label volume has integer ids"):
+        labelled_slices(tmp_path, tmp_path_factory.mktemp("out"), 1, label_channel=-1)

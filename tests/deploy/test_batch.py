@@ -198,3 +198,13 @@ def test_a_plot_that_cannot_be_made_is_a_failure_of_its_own(segment, tmp_path, l
     like_windows.held.add(tmp_path / "out/size_distribution.png")
     assert segment() == 1
     assert not any(errors(tmp_path / "out").values())
+
+
+def test_a_corrected_scale_beside_the_micrograph_is_heard(segment, segmenter, micrographs, tmp_path):
+    (micrographs / "a.txt").write_text("[SemImageFile]\nPixelSize=2.5\n")
+    assert segment() == 0 and segment() == 0 and segmenter.calls == 3
+    (micrographs / "a.txt").write_text("[SemImageFile]\nPixelSize=3.5\n")
+    (micrographs / "b.hdr").write_text("[MAIN]\nPixelSizeX=4.0e-9\nPixelSizeY=4.0e-9\n")
+    assert segment() == 0 and segmenter.calls == 5
+    sizes = {row["micrograph"]: row["pixel_size_nm"] for row in read_rows(tmp_path / "out/summary.csv")}
+    assert float(sizes["a.tif"]) == 3.5 and float(sizes["b.tif"]) == 4.0 and not sizes["c.tif"]

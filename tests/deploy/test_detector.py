@@ -83,3 +83,17 @@ def test_particles_larger_than_the_overlap_come_back_whole(detector, seed):
         paint_disc(true, x, y, radius, index + 1)
     labels, scores, _ = detector(1024).segment(true.astype(np.float32), None, (1.0,))
     assert len(scores) == 6 and best_ious(true, labels).min() > 0.95
+
+
+@pytest.mark.parametrize("tile", [1024, 128])
+def test_listing_what_scores_too_little_changes_no_label(any_bundle, tile):
+    true = np.zeros((400, 400), np.float32)
+    for number, (y, x) in enumerate(np.ndindex(8, 8), start=1):
+        true[50 * y + 4 : 50 * y + 40, 50 * x + 7 : 50 * x + 43] = number
+    bundle = read_bundle(any_bundle(detections_per_tile=100, proposals_per_tile=1000, score_threshold=0.9))
+    detector = Detector(bundle, LabelSession(100), tile, tile // 4)
+    labels, scores, _ = detector.segment(true, None, (1.0,))
+    same, listed = detector.segment_and_list(true, (1.0,))
+    np.testing.assert_array_equal(same, labels)
+    assert 0 < len(scores) < 64 <= len(listed)
+    assert min(instance.score for instance in listed) < 0.7

@@ -30,3 +30,13 @@ def test_the_strange_one_is_the_farthest_and_zeros_are_at_one():
     assert distances.argmax() in (3, 7)
     assert distances[3] == 1
     np.testing.assert_array_equal(bulk_distance(np.zeros((3, 2))), 1)
+
+
+def test_the_bulk_may_be_named():
+    random = np.random.default_rng(0)
+    kinds = np.arange(20) < 6
+    embeddings = np.where(kinds[:, None], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]) + random.normal(0, 0.05, (20, 3))
+    assert bulk_distance(embeddings)[kinds].min() > bulk_distance(embeddings)[~kinds].max(), "the many are usual"
+    named = bulk_distance(embeddings, kinds)
+    assert named[kinds].max() < 0.1 < 0.8 < named[~kinds].min()
+    np.testing.assert_allclose(bulk_distance(embeddings, np.ones(20, bool)), bulk_distance(embeddings, 1.0))

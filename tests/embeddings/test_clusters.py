@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from sempre.embeddings.clusters import (
     agreement,
     cluster,
     cluster_image,
+    numbered_alike,
     principal_components,
     silhouette,
 )
@@ -26,6 +27,24 @@ def blobs(points: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     names = np.arange(3).repeat(points)
     return (random.normal(size=(3, 5)) * 20)[names] + random.normal(size=(3 * points, 5)), names
+
+
+@given(partitions, st.integers(0, 1000))
+def test_clusters_are_numbered_as_those_that_they_are_most_like(both, seed):
+    clusters, reference = both
+    renumbered = numbered_alike(clusters, reference)
+    assert agreement(renumbered, clusters)["ari"] == 1, "the partition is the same"
+    shared = (renumbered == reference).sum()
+    for names in permutations(range(4)):
+        assert (np.array(names)[clusters] == reference).sum() <= shared
+    shuffled = np.random.default_rng(seed).permutation(4)[reference]
+    np.testing.assert_array_equal(numbered_alike(shuffled, reference), reference)
+
+
+def test_of_too_many_points_to_link_some_tell_the_clusters(monkeypatch):
+    points, names = blobs()
+    monkeypatch.setattr("sempre.embeddings.clusters.LINKED", 12)
+    assert agreement(cluster(points, 3, "agglomerative"), names)["ari"] == 1
 
 
 @given(partitions)

@@ -4,9 +4,10 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sempre.embeddings.encoder import Encoder, official_architecture, open_encoder, pad_to_cells
+from sempre.embeddings.encoder import Encoder, official_architecture, open_encoder, pad_to_cells, split_layer
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
+from sempre.models.original_fcmae import original_state_dict
 from tests.models.test_official_vit import normalised, official_layout, save
 
 ATTO = "convnextv2_atto"
@@ -87,19 +88,55 @@ def test_images_are_continued_by_their_mirror_image():
     assert pad_to_cells(image, 1) is image
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_of_the_original_convnextv2_code_is_read_as_its_own_code_reads_it(tmp_path, channels):
+    torch.manual_seed(0)
+    network = timm.create_model(ATTO, in_chans=channels, num_classes=0).eval()
+    path = tmp_path / "pretrained.pth"
+    torch.save({"model": original_state_dict(network), "epoch": 7}, path)
+    encoder = open_encoder(str(path), layer=2)
+    assert encoder.architecture == ATTO
+    levels = torch.rand(1, 1, 64, 96)
+    colours = normalised(levels.expand(-1, 3, -1, -1), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    with torch.no_grad():
+        stages = network.forward_intermediates(levels if channels == 1 else colours, intermediates_only=True)
+    torch.testing.assert_close(encoder(levels).cells, stages[2].permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+    assert open_encoder(ATTO, str(path), layer=2).checksum == encoder.checksum
+    with pytest.raises(InputError, match=f"is a {ATTO}, not a convnextv2_pico"):
+        open_encoder("convnextv2_pico", str(path))
+
+
 def test_what_cannot_be_opened(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "my_weights.pth")
     for name, message in {
         "nothing": "is neither a backbone/ folder",
         "random:nothing": "timm knows no nothing",
         "random:resnet18": "has no cells to read out",
         str(tmp_path): "is no backbone",
-        "my_weights.pth": "tells no architecture",
+        str(tmp_path / "my_weights.pth"): "tells no architecture",
         "dinov2_vits14_pretrain.pth": "does not exist",
     }.items():
         with pytest.raises(InputError, match=message):
             open_encoder(name)
     with pytest.raises(InputError, match="layer=4 is none of the 4"):
         open_encoder(f"random:{ATTO}", layer=4)
+
+
+def test_the_layer_behind_a_name_goes_first(tmp_path):
+    assert open_encoder(f"random:{ATTO}@-2", layer=0).cell == 16
+    assert open_encoder(f"random:{ATTO}@1").read_out == "layer 2 of 4, 8 px"
+    assert split_layer("runs/dino/backbone@-3") == ("runs/dino/backbone", -3)
+    (tmp_path / "run@2").mkdir()
+    assert split_layer(str(tmp_path / "run@2")) == (str(tmp_path / "run@2"), None), "a folder's own name"
+    with pytest.raises(InputError, match="layer=9 is none of the 4"):
+        open_encoder(f"random:{ATTO}@9")
+
+
+def test_the_deepest_layer_of_fine_cells_is_chosen_by_family():
+    assert open_encoder(f"random:{ATTO}").deepest(16) == -2
+    assert open_encoder("random:vit_tiny_patch16_224").deepest(16) == -1
+    assert open_encoder("intensity").deepest(16) == -2
+    assert open_encoder(f"random:{ATTO}").deepest(2) == -4
 
 
 def test_names_of_official_files_tell_the_architecture(tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -5,9 +7,13 @@ import timm
 import torch
 
 from sempre.data.sources import FolderSource, open_source
+from sempre.data.store_writer import StoredImage, StoreWriter
+from sempre.embeddings import extract as extraction
+from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract
+from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
 from sempre.errors import InputError
+from sempre.models.checkpoints import BackboneDetails, save_backbone
 
 ATTO = "random:convnextv2_atto"
 
@@ -104,3 +110,53 @@ def test_a_vision_transformer_gives_the_tokens_that_timm_gives(folder, options):
             tokens = reference.eval().forward_features((pixels - 0.5) / 0.25)[0].numpy()
         np.testing.assert_allclose(embedding.class_token, tokens[0], atol=1e-4)
         np.testing.assert_allclose(embedding.cells.reshape(-1, 192), tokens[1:], atol=1e-2)
+
+
+@pytest.mark.parametrize("own", [(1.0, 99.0), (2.0, 98.0)])
+def test_percentiles_are_adopted_or_refused(folder, options, tmp_path, own):
+    network = timm.create_model("convnextv2_atto", in_chans=1, num_classes=0)
+    normalisation = {"percentiles": list(own), "mean": 0.5, "std": 0.25}
+    details = BackboneDetails("convnextv2_atto", 1, "fcmae", "", 0.1, {}, normalisation=normalisation)
+    save_backbone(tmp_path / "backbone", network, details)
+    encoder = open_encoder(str(tmp_path / "backbone"))
+    assert file_percentiles(options, encoder) == own
+    with StoreWriter(tmp_path / "store.h5", (2.0, 98.0)) as writer:
+        writer.append(StoredImage("a.tif", "a" * 64, 1, 1, np.eye(64, dtype=np.uint8) * 255))
+        writer.finish()
+    source = open_source(tmp_path / "store.h5")
+    if own == (2.0, 98.0):
+        extract(source, encoder, options).close()
+    else:
+        with pytest.raises(InputError, match=r"percentiles 2 and 98.*by 1 and 99.*percentiles=\[2,98\]"):
+            extract(source, encoder, options)
+    extract(source, open_encoder(ATTO), options).close()
+    options.percentiles = [2.0, 98.0]
+    extract(source, encoder, options).close()
+    assert file_percentiles(options, encoder) == (2, 98)
+    options.percentiles = [5.0, 95.0]
+    with pytest.raises(InputError, match=r"2 and 98, which cannot be changed to percentiles=\[5.0, 95.0\]"):
+        extract(source, encoder, options)
+    options.percentiles = [98.0, 2.0]
+    with pytest.raises(InputError, match="are no range"):
+        file_percentiles(options, encoder)
+
+
+def test_what_was_embedded_is_written_after_so_many_px(folder, options, monkeypatch):
+    """Cells that wait for the end would hold memory, and be lost with the process."""
+    options.batch = 1
+    monkeypatch.setattr(extraction, "COMMIT_PIXELS", 2 * 64 * 96)
+    embedded = []
+
+    def embed(batch, *others):
+        if len(embedded) == 3:
+            raise RuntimeError("the third is the last")
+        embedded.append(batch)
+        return embed_whole(batch, *others)
+
+    embed_whole = extraction.embed
+    monkeypatch.setattr(extraction, "embed", embed)
+    with pytest.raises(RuntimeError):
+        extract(open_source(folder), open_encoder(ATTO), options)
+    (file,) = Path(options.embeddings).glob("*.h5")
+    with Embeddings(file) as kept:
+        assert len(kept) == 2

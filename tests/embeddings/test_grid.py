@@ -45,3 +45,13 @@ def test_a_ramp_of_cells_is_the_ramp_of_pixels(scale):
     assert back.shape == pixels.shape
     inside = slice(round(8 / scale) + 1, -round(24 / scale))
     np.testing.assert_allclose(back[:, inside], pixels[:, inside], atol=0.6)
+
+
+@given(sides, sides, sides, sides, st.sampled_from([4, 8, 16]))
+def test_points_of_a_box_lie_in_its_cell(height, width, input_height, input_width, cell):
+    grid = Grid(height, width, input_height, input_width, cell)
+    boxes = grid.boxes(np.arange(grid.cells))
+    np.testing.assert_allclose(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).sum(), height * width)
+    inside = (0.25 * boxes[:, :2] + 0.75 * boxes[:, 2:])[:, ::-1]
+    rows, columns = grid.cells_at(inside).T
+    np.testing.assert_array_equal(rows * grid.columns + columns, np.arange(grid.cells))

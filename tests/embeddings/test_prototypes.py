@@ -19,7 +19,14 @@ from sempre.embeddings.prototypes import (
 )
 from sempre.errors import InputError
 
-SETTINGS = {"encoder_checksum": "a" * 64, "scale": 1.0, "size": 384, "pixel_size_nm": 0.0, "cell": 16}
+SETTINGS = {
+    "encoder_checksum": "a" * 64,
+    "percentiles": [1, 99],
+    "scale": 1.0,
+    "size": 384,
+    "pixel_size_nm": 0.0,
+    "cell": 16,
+}
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
@@ -88,6 +95,8 @@ def test_saved_prototypes_are_for_their_backbone_and_size_alone(tmp_path):
         load_support(tmp_path / "a.safetensors", SETTINGS | {"encoder_checksum": "b" * 64})
     with pytest.raises(InputError, match="prototypes of size=384, not size=512: take the former"):
         load_support(tmp_path / "a.safetensors", SETTINGS | {"size": 512})
+    with pytest.raises(InputError, match=r"prototypes of percentiles=\[1, 99\], not percentiles=\[2, 98\]"):
+        load_support(tmp_path / "a.safetensors", SETTINGS | {"percentiles": [2, 98]})
     (tmp_path / "b.safetensors").write_text("{}")
     for name in ("b.safetensors", "none.safetensors"):
         with pytest.raises(InputError, match="holds no prototypes"):

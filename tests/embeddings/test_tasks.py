@@ -63,7 +63,10 @@ def test_images_of_subfolders(options, tmp_path):
         pixels[:, :4] = np.array([0, 255] * 2, np.uint8)
         tifffile.imwrite(tmp_path / f"piles/{kind}/{number}.tif", pixels)
     options.data, options.images, options.pooling = "", str(tmp_path / "piles"), "mean"
-    rows = score_backbones(options, lambda task: {"labels": len(set(task.bank_labels)), "queries": len(task.queries)})
+    rows, read_out = score_backbones(
+        options, lambda task: {"labels": len(set(task.bank_labels)), "queries": len(task.queries)}
+    )
+    assert read_out == {"intensity": "layer 2 of 4, 8 px"}
     assert list(rows) == ["intensity"]
     assert rows["intensity"]["images: labels"] == 2
     assert 1 <= rows["intensity"]["images: queries"] < 20

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from sempre.errors import InputError
 from sempre.images import read_labels, write_labels
+from sempre.images.synthetic import FieldOptions, render_field
 
 IDS = np.repeat(np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4), 10, 0), 10, 1)  # flat squares, 0 the first
 
@@ -86,3 +88,34 @@ def test_a_stack_holds_a_particle_a_page(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", np.stack([IDS, IDS]), photometric="minisblack")
     with pytest.raises(InputError, match=r"page 1 of .*b\.tif is no mask"):
         read_labels(tmp_path / "b.tif")
+
+
+SHADES = {
+    "micrograph": lambda field: field.pixels,
+    "probabilities": lambda field: np.rint(255 * ndimage.gaussian_filter((field.labels > 0).astype(float), 2)),
+    "depths": lambda field: np.rint(10 * ndimage.distance_transform_edt(field.labels > 0)),
+}
+
+
+@pytest.mark.parametrize("kind", SHADES)
+def test_a_grey_picture_is_refused_by_name(tmp_path, kind):
+    field = render_field(1, (256, 256), FieldOptions(magnification="low", count=150, arrangement="dispersed"))
+    Image.fromarray(SHADES[kind](field).clip(0, 255).astype(np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png is a picture of shades"):
+        read_labels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("arrangement", ["dispersed", "packed"])
+def test_numbers_far_above_the_particles_of_a_part_are_read(tmp_path, arrangement):
+    options = FieldOptions(magnification="low", count=400, arrangement=arrangement)
+    labels = render_field(2, (256, 256), options).labels
+    scattered = np.where(labels > 0, labels * 97 % 4001 + 50_000, 0)  # a part of a large volume
+    write_labels(tmp_path / "a.tif", scattered)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif"), scattered)
+
+
+def test_a_mask_and_a_map_of_classes_are_read(tmp_path):
+    speckle = np.random.default_rng(0).integers(0, 4, (64, 64)).astype(np.uint8)
+    for name, picture in (("mask", np.where(speckle > 1, 255, 0)), ("classes", speckle)):
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        np.testing.assert_array_equal(read_labels(tmp_path / f"{name}.png"), picture)

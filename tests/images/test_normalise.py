@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.images import is_blank, percentile_normalise, percentile_normalise_to_uint8, to_uint8
+from sempre.errors import InputError
+from sempre.images import (
+    is_blank,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    percentile_range,
+    to_uint8,
+)
+from sempre.images.synthetic import FieldOptions, render_field
 from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
 
@@ -86,3 +94,44 @@ def test_an_image_with_values_is_not_blank():
     pixels[0, :2] = 1, 2
     assert not is_blank(pixels)
     assert not is_blank(np.array([[0, 1]], np.uint16))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_noise_of_a_sparse_field_does_not_fill_the_range(dtype, dark):
+    pixels = np.random.default_rng(0).normal(100, 6, (300, 300))
+    pixels[100:116, 100:116] += 120  # 0.3 % of the field
+    grey = percentile_normalise((255 - pixels if dark else pixels).clip(0, 255).astype(dtype))
+    ground = grey[:90]
+    assert ground.std() < 0.12, "over all levels it would be 0.21"
+    assert abs(grey[102:114, 102:114].mean() - np.median(ground)) > 0.6
+    np.testing.assert_allclose(percentile_normalise(to_uint8(grey)), grey, atol=0.01)  # as bundles are scored
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_sparse_field_of_three_equal_colours_is_normalised_as_one_of_grey(dtype):
+    pixels = np.random.default_rng(0).normal(100, 6, (300, 310))
+    pixels[100:116, 100:116] += 120
+    pixels = pixels.clip(0, 255).astype(dtype)
+    colours = np.repeat(pixels[..., None], 3, axis=2)
+    expected = np.repeat(percentile_normalise(pixels)[..., None], 3, axis=2)
+    np.testing.assert_allclose(percentile_normalise(colours), expected, atol=0.01)
+
+
+def test_what_is_normalised_twice_is_normalised_once():
+    field = render_field(3, (256, 256), FieldOptions(magnification="low", count=3)).pixels
+    once = percentile_normalise_to_uint8(field)
+    assert np.abs(percentile_normalise_to_uint8(once).astype(int) - once).max() <= 2
+
+
+def test_a_dense_field_is_normalised_by_its_percentiles_alone():
+    field = render_field(4, (256, 256), FieldOptions(magnification="medium", arrangement="packed", count=200)).pixels
+    low, high = np.percentile(field, (1, 99))
+    np.testing.assert_allclose(percentile_normalise(field), np.clip((field - low) / (high - low), 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [[99, 1], [1], [-1, 99], [5, 101]])
+def test_what_is_no_range_of_percentiles_is_refused(numbers):
+    with pytest.raises(InputError, match="are no range: give two rising numbers"):
+        percentile_range(numbers)
+    assert percentile_range([5, 95]) == (5.0, 95.0)

@@ -21,13 +21,15 @@ def test_slices_and_channels(tmp_path, kind):
     if kind == "ims":
         write_ims(path, STACK)
     elif kind == "imagej":
-        tifffile.imwrite(path, STACK, imagej=True, resolution=(0.02, 0.02), metadata={"axes": "ZCYX", "unit": "nm"})
+        metadata = {"axes": "ZCYX", "unit": "nm", "spacing": 200.0}
+        tifffile.imwrite(path, STACK, imagej=True, resolution=(0.02, 0.02), metadata=metadata)
     else:
-        metadata = {"axes": "ZCYX", "PhysicalSizeX": 0.05, "PhysicalSizeXUnit": "µm"}
+        metadata = {"axes": "ZCYX", "PhysicalSizeX": 0.05, "PhysicalSizeXUnit": "µm", "PhysicalSizeZ": 0.2}
         tifffile.imwrite(path, STACK, metadata=metadata, compression="zlib" if "compressed" in kind else None)
     volume = open_volume(path)
     assert (volume.slices, volume.channels, volume.shape) == (5, 2, (8, 9))
     assert volume.pixel_size_nm == pytest.approx(50.0)
+    assert volume.slice_distance_nm == pytest.approx(200.0)
     for position in range(5):
         for channel in range(2):
             np.testing.assert_array_equal(volume.read(position, channel), STACK[position, channel])

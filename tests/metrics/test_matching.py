@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sempre.metrics import Matches, count_matches, panoptic_quality
+from sempre.metrics import Matches, count_matches, count_pairs, panoptic_quality
 
 labels = arrays(np.int64, (6, 6), elements=st.integers(0, 4))
 
@@ -48,8 +48,25 @@ def test_panoptic_quality_is_its_definition(true, predicted):
     assert panoptic_quality(true, predicted) == pytest.approx(expected)
 
 
+def test_a_particle_whose_only_partner_is_another_ones_is_not_missed():
+    true = np.zeros((10, 20), int)
+    true[:, :10], true[:, 10:] = 1, 2  # two particles that touch
+    both = np.ones_like(true)  # one prediction over both, IoU 0.5 with each
+    assert count_matches(true, both) == Matches(correct=2, missed=0, false_positives=0)
+    assert count_matches(both, true) == Matches(correct=1, missed=0, false_positives=0)
+    assert count_pairs(true, both) == count_pairs(both, true) == 1
+
+
 @given(labels, labels)
-def test_every_instance_is_counted_once(true, predicted):
+def test_found_missed_and_invented_are_what_the_definition_says(true, predicted):
+    true_masks = [true == label for label in np.unique(true) if label]
+    predicted_masks = [predicted == label for label in np.unique(predicted) if label]
+    near = np.zeros((len(true_masks), len(predicted_masks)), bool)
+    for row, one in enumerate(true_masks):
+        for column, other in enumerate(predicted_masks):
+            near[row, column] = (one & other).sum() / (one | other).sum() >= 0.4
     matches = count_matches(true, predicted)
-    assert matches.correct + matches.missed == len(np.unique(true[true > 0]))
-    assert matches.correct + matches.false_positives == len(np.unique(predicted[predicted > 0]))
+    assert matches.correct == near.any(1).sum()
+    assert matches.missed == (~near.any(1)).sum()
+    assert matches.false_positives == (~near.any(0)).sum()
+    assert count_pairs(true, predicted) <= min(near.any(1).sum(), near.any(0).sum())

@@ -3,8 +3,10 @@ import json
 import pytest
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import (
     BackboneDetails,
     load_backbone,
@@ -12,7 +14,9 @@ from sempre.models.checkpoints import (
     load_timm_weights,
     read_backbone_details,
     save_backbone,
+    timm_weights_name,
 )
+from sempre.models.original_fcmae import original_state_dict, save_original_weights
 from sempre.models.unet_encoder import UNetEncoder
 
 ARCHITECTURE = "convnextv2_atto"
@@ -62,6 +66,30 @@ def test_another_architecture_is_named(backbone):
         load_backbone_weights(other, backbone, "convnextv2_femto")
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_of_the_original_code_answers_to_our_grey_levels_as_it_was_trained(tmp_path, network, channels):
+    torch.manual_seed(2)
+    original = timm.create_model(ARCHITECTURE, in_chans=channels, num_classes=0).eval()
+    file = tmp_path / "checkpoint-799.pth"
+    torch.save({"model": original_state_dict(original), "optimizer": {}}, file)
+    ours = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0).eval()
+    load_backbone_weights(ours, file, ARCHITECTURE)
+    levels = torch.rand(1, 1, 64, 64)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    theirs = levels if channels == 1 else (levels.expand(-1, 3, -1, -1) - mean) / std
+    with torch.no_grad():
+        torch.testing.assert_close(ours((levels - MEAN) / STD), original(theirs), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match=r"is a convnextv2_atto, not a convnextv2_femto: set architecture="):
+        load_backbone_weights(
+            timm.create_model("convnextv2_femto", in_chans=1, num_classes=0), file, "convnextv2_femto"
+        )
+    # What is written here in the original layout says how its levels are normalised.
+    save_original_weights(network, file)
+    load_backbone_weights(ours, file, ARCHITECTURE)
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], weight)
+
+
 def test_what_is_no_backbone_is_refused(tmp_path):
     with pytest.raises(InputError, match="is no backbone"):
         read_backbone_details(tmp_path)
@@ -86,6 +114,13 @@ def test_timms_weights_come_from_a_local_file_with_colour_averaged_to_grey(tmp_p
     load_timm_weights(network, ARCHITECTURE, file)
     torch.testing.assert_close(network.stem[0].weight, colour.stem[0].weight.sum(1, keepdim=True))
     torch.testing.assert_close(network.stages[2].blocks[0].conv_dw.weight, colour.stages[2].blocks[0].conv_dw.weight)
+
+
+def test_it_is_told_which_of_timms_weights_are_taken(tmp_path):
+    assert timm_weights_name("convnextv2_pico") == "convnextv2_pico.fcmae_ft_in1k"
+    assert timm_weights_name("convnextv2_tiny") == "convnextv2_tiny.fcmae_ft_in22k_in1k"
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    assert timm_weights_name(ARCHITECTURE, tmp_path / "mine.pth").startswith("mine.pth (SHA-256 ")
 
 
 def test_a_missing_file_of_weights_is_named(tmp_path, network):

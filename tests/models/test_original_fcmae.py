@@ -11,7 +11,9 @@ from sempre.errors import InputError
 from sempre.models.original_fcmae import (
     convolution_to_sparse,
     depthwise_to_sparse,
+    holds_original_weights,
     load_original_weights,
+    open_original_weights,
     original_state_dict,
     save_original_weights,
 )
@@ -238,3 +240,20 @@ def test_only_convnextv2_has_an_original_layout(tmp_path):
             save_original_weights(timm.create_model(architecture, num_classes=0), tmp_path / "weights.pth")
     with pytest.raises(InputError, match="cannot save"):
         save_original_weights(small_network(0), tmp_path / "absent" / "weights.pth")
+
+
+def test_a_public_file_with_a_classifier_is_opened_as_the_network_that_its_weights_tell(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("convnextv2_atto", in_chans=3, num_classes=0)
+    torch.nn.init.normal_(network.head.norm.weight)
+    weights = dense_layout(original_state_dict(network))
+    norm = {f"norm.{name}": weight.detach() for name, weight in network.head.norm.named_parameters()}
+    classifier = {"head.weight": torch.zeros(1000, 320), "head.bias": torch.zeros(1000)}
+    path = save(tmp_path / "convnextv2_atto_1k_224_ema.pt", {**weights, **norm, **classifier})
+    assert holds_original_weights(path)
+    opened, architecture, levels = open_original_weights(path)
+    assert (architecture, len(levels["mean"])) == ("convnextv2_atto", 3)
+    assert all(torch.equal(weight, opened.state_dict()[name]) for name, weight in network.state_dict().items())
+    assert not holds_original_weights(save(tmp_path / "other.pth", {"patch_embed.proj.weight": torch.zeros(1)}))
+    with pytest.raises(InputError, match=r"other\.pth holds no ConvNeXtV2"):
+        open_original_weights(tmp_path / "other.pth")

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
 from sempre.training.logging import read_log
+from tests.images.imaris import write_ims
 
 ROOT = Path(__file__).parents[2]
 FIELDS = (0, 2, 5, 6)  # seeds of fields with 4 to 17 particles
@@ -29,6 +32,22 @@ def labelled_set(tmp_path_factory) -> Path:
         field = render_field(seed, (192, 192))
         tifffile.imwrite(folder / f"images/field_{seed}.tif", field.pixels)
         write_labels(folder / f"labels/field_{seed}.tif", field.labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bone(tmp_path_factory) -> Path:
+    """Three samples as Imaris volumes of 6 slices of 72x80 px, 0.05 µm a px, 0.1 µm a slice: the last channel is the
+    mask, the last but one the bright structure that it marks; before it one or two that show nothing."""
+    folder = tmp_path_factory.mktemp("bone")
+    for seed, name in enumerate("ACF"):
+        random = np.random.default_rng(seed)
+        smooth = ndimage.gaussian_filter(random.standard_normal((6, 72, 80)), (2, 6, 6))
+        mask = smooth > np.quantile(smooth, 0.88)
+        pixels = 900 + 900 * ndimage.gaussian_filter(mask.astype(float), (0, 1, 1)) + random.normal(0, 60, mask.shape)
+        nothing = random.integers(0, 500, mask.shape)
+        channels = [*[nothing] * (1 + seed % 2), pixels, mask * 65535]
+        write_ims(folder / f"{name}.ims", np.stack(channels, axis=1).astype(np.uint16), slice_distance_um=0.1)
     return folder
 
 

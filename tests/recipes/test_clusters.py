@@ -112,7 +112,6 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
         ({"slices": 3}, "slices= and channel= are of volumes"),
         ({"foreground": [3]}, r"foreground=\[3\] are not all clusters: count from 1 to 2"),
         ({"foreground": [1], "clicks": "clicks.json"}, "both choose the clusters"),
-        ({"percentiles": [99.0, 1.0]}, "are no range"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(changes, message):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from finetune.dense import Options, build_network, train
 from sempre.data.labelled import LabelledSet
@@ -84,6 +85,17 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
     differ = {name for name, weight in ours.state_dict().items() if not torch.equal(weight, random.state_dict()[name])}
     assert differ
     assert all(name.startswith("encoder.body.") for name in differ)
+
+
+def test_the_epoch_that_validates_best_is_kept(labelled_set, tmp_path, monkeypatch):
+    scores = iter((0.7, 0.6))
+    monkeypatch.setattr("finetune.dense.mean_aji_plus", lambda *_: next(scores))
+    options = replace(SMALL, epochs=2, crop=64, crops_an_epoch=8, validate_every=1)
+    network = train(options, 0, LabelledSet(labelled_set), np.arange(2), tmp_path, validating=np.array([3]))
+    last = load_file(tmp_path / "checkpoints/last/model.safetensors")
+    kept, best = network.state_dict(), load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in best.items()) and not network.training
+    assert any(not torch.equal(last[f"average.module.{name}"], weight) for name, weight in kept.items())
 
 
 def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):

@@ -4,6 +4,15 @@ import json
 
 import pytest
 
+from tools.evaluate import with_layers
+
+
+def test_the_layer_is_the_familys_or_the_users():
+    """The last block but one of a vision transformer is not what its last stage but one is to a ConvNeXtV2."""
+    given = ["random:vit_tiny_patch16_224", "random:convnextv2_atto", "intensity", "random:vit_tiny_patch16_224@-4"]
+    chosen = with_layers(dict(zip("abcd", given, strict=True)))
+    assert list(chosen.values()) == [f"{given[0]}@-1", f"{given[1]}@-2", "intensity@-2", given[3]]
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
@@ -16,6 +25,7 @@ def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, r
     page = (folder / "report.html").read_text()
     for title, figures in summary["backbones"].items():
         assert title in page
+        assert figures["read_out"] == "layer 3 of 4, 16 px"
         assert 0 <= figures["knn"] <= 1
         assert 0 <= figures["aji_plus"] <= 1
         assert f"{figures['dice']:.3f}" in page

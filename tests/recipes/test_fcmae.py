@@ -8,8 +8,6 @@ import timm
 from PIL import Image
 from safetensors.torch import load_file
 
-from pretrain.fcmae import Options
-from sempre.config import read_options
 from sempre.models.checkpoints import load_backbone
 from sempre.training.logging import read_log
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
@@ -65,11 +63,6 @@ def test_normalisation_over_the_batch_refuses_a_batch_in_parts(store, run, tmp_p
         finished.stderr
     )
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_studys_choices_have_a_configuration():
-    options = read_options(Options, [str(ROOT / "configs/fcmae/study.yaml"), "store=store.h5"])
-    assert (options.base_rate, options.mask_ratio, options.normalise_target) == (8e-4, 0.5, False)
 
 
 def test_the_configuration_is_saved_and_another_refused(pretrained, store, run):

@@ -6,10 +6,12 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from safetensors.torch import load_file
 
-from finetune.mask_rcnn import Options, build_detector, main, sides, train
+from finetune.mask_rcnn import Options, build_detector, fitted_and_choosing, main, train
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
+from sempre.data.sides import Sides, make_sides
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
 from sempre.models.segmentation import best_score_threshold, segment
@@ -31,6 +33,10 @@ SMALL = Options(
     workers=0,
     precision="float32",
 )
+
+
+def two_sides(training: np.ndarray) -> Sides:
+    return make_sides({"train": training})
 
 
 @pytest.fixture(autouse=True)
@@ -90,17 +96,19 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
 
 def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_on():
     training = np.arange(100, 140)
-    fitted, choosing = sides(SMALL, 0, training)
+    fitted, choosing = fitted_and_choosing(SMALL, 0, two_sides(training))
     assert len(choosing) == 4 and set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
-    fitted, choosing = sides(SMALL, 0, training[:19])  # too few to hold any back
+    fitted, choosing = fitted_and_choosing(SMALL, 0, two_sides(training[:19]))  # too few to hold any back
     assert list(fitted) == list(choosing) == list(training[:19])
-    fitted, _ = sides(replace(SMALL, score_threshold=0.5), 0, training)  # nothing is to be chosen
+    fitted, _ = fitted_and_choosing(
+        replace(SMALL, score_threshold=0.5), 0, two_sides(training)
+    )  # nothing is to be chosen
     assert list(fitted) == list(training)
 
 
 def test_repeats_on_a_few_labels_use_others_each():
     training, options = np.arange(100, 140), replace(SMALL, label_count=8)
-    (fitted, choosing), (others, _) = sides(options, 0, training), sides(options, 1, training)
+    (fitted, choosing), (others, _) = (fitted_and_choosing(options, seed, two_sides(training)) for seed in (0, 1))
     assert len(fitted) == len(others) == 8 and set(fitted) <= set(training)
     assert list(fitted) == list(choosing), "too few to hold any back"
     assert set(fitted) != set(others)
@@ -109,7 +117,7 @@ def test_repeats_on_a_few_labels_use_others_each():
 def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):
     labelled, seen = LabelledSet(many_micrographs), {}
 
-    def train_nothing(options, seed, labelled, fitted, folder, stop):
+    def train_nothing(options, seed, labelled, fitted, folder, stop, validating):
         seen["fitted"] = fitted
         return build_detector(options, seed)
 
@@ -130,6 +138,19 @@ def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_mic
     scored = json.loads((tmp_path / "runs/arm/repeat-0/summary.json").read_text())["samples"]
     assert set(scored) == {labelled.names[index] for index in validation}
     assert json.loads((tmp_path / "runs/arm/repeat-0/model.json").read_text())["score_threshold"] == 0.9
+
+
+def test_the_epoch_that_validates_best_is_kept(labelled_set, tmp_path, monkeypatch):
+    scores = iter((0.7, 0.6))
+    monkeypatch.setattr("finetune.mask_rcnn.threshold_scores", lambda *_: np.array([0.1, next(scores)]))
+    options = replace(SMALL, epochs=2, crop=64, batch=2, proposals=20, proposals_sampled=8, validate_every=1)
+    detector = train(options, 0, LabelledSet(labelled_set), np.arange(2), tmp_path, validating=np.array([3]))
+    last = load_file(tmp_path / "checkpoints/last/model.safetensors")
+    kept, best = detector.state_dict(), load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(kept[name], weight) for name, weight in best.items())
+    assert any(not torch.equal(last[f"detector.{name}"], weight) for name, weight in kept.items())
+    validated = [line["aji_plus"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "validation"]
+    assert validated == [0.7, 0.6]
 
 
 def test_repeats_are_scored_and_summed_up(labelled_set, run, tmp_path):

@@ -14,7 +14,9 @@ from sempre.embeddings.encoder import open_encoder
 from sempre.errors import InputError
 from sempre.images import read_labels
 from sempre.models.checkpoints import read_backbone_details
+from sempre.report.refinement import read_mask
 from tests.recipes.conftest import ROOT, write_split
+from tools import refine
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +71,18 @@ def test_the_network_is_six_deep_and_sees_colours(unet):
     assert (options.loss, options.size) == ("cross_entropy", 0)
     lines = [json.loads(line) for line in (unet / "fold-0/log.jsonl").read_text().splitlines()]
     assert not any("dice_loss" in line for line in lines)
+
+
+def test_the_network_finds_again_in_a_folder_what_it_found_in_those_held_out(folder, unet, monkeypatch):
+    model = f"model={unet / 'fold-0'}"
+    run_here(refine, monkeypatch, folder, model, "images=renders/labelled/images", "out=refined")
+    for name in HELD_OUT:
+        found = read_labels(folder / f"refined/labels/{name}.tif") > 0
+        np.testing.assert_array_equal(found, read_mask(unet / f"fold-0/predictions/{name}.png"))
+        assert tifffile.imread(folder / f"refined/images/{name}.tif").shape == (160, 160, 3)
+    tifffile.imwrite(folder / "stack.tif", np.zeros((3, 40, 40), np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match="is read in grey: for colours give a folder of micrographs"):
+        run_here(refine, monkeypatch, folder, model, "images=stack.tif", "out=of_a_volume")
 
 
 def test_reconstruction_takes_crops_and_transposed_convolutions(store, folder, run):

@@ -1,5 +1,6 @@
 """From labelled micrographs to an evaluation of prototypes, and from clicks to labels to correct."""
 
+import csv
 import json
 
 import numpy as np
@@ -9,6 +10,10 @@ import tifffile
 from sempre.data.labelled import LabelledSet
 from sempre.embeddings.points import sample_points
 from sempre.images import read_labels, write_labels
+from sempre.images.solids import measure_solids
+from sempre.images.volume import open_volume
+from sempre.metrics import dice
+from tests.recipes.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -46,16 +51,17 @@ def test_the_evaluation_of_volumes_writes_what_other_methods_write(labelled_set,
     assert len(samples) == summary["validation"] == 12 - summary["train"]
     assert {file.stem for file in (folder / "repeat-0/predictions").iterdir()} == set(samples)
     assert summary["scores"]["aji_plus"]["mean"] == pytest.approx(summary["repeats"][0]["summary"]["aji_plus"])
-    assert list(summary["points"]) == ["1", "2", "5", "10", "20", "50"]
+    assert list(summary["points"]) == ["1", "2", "5", "10", "20", "25", "50"]
     assert all(set(scores) == {"dice", "iou", "hd95_px"} for scores in summary["masks"].values())
+    assert {"8", "9", "10", "11", "12", "13", "14"} < set(summary["percent"]), "fine where it is best"
     assert summary["masks"]["top"]["dice"] == pytest.approx(summary["percent"]["10"]["dice"])
 
-    dice, of = np.array(summary["transfer"]["dice"]), np.array(summary["transfer"]["samples"])
+    matrix, of = np.array(summary["transfer"]["dice"]), np.array(summary["transfer"]["samples"])
     assert sorted(set(of)) == ["iron", "steel"]
     same = of[:, None] == of
     np.fill_diagonal(same, False)
-    assert summary["transfer"]["mean"]["same micrograph"] == pytest.approx(np.diag(dice).mean())
-    assert summary["transfer"]["mean"]["same sample"] == pytest.approx(dice[same].mean())
+    assert summary["transfer"]["mean"]["same micrograph"] == pytest.approx(np.diag(matrix).mean())
+    assert summary["transfer"]["mean"]["same sample"] == pytest.approx(matrix[same].mean())
     assert len((folder / "scores.csv").read_text().splitlines()) == 1 + 4 * len(samples)
     assert (folder / "report.html").read_text().count("data:image") > 3 + 3 * min(8, len(samples)) - 1
 
@@ -107,3 +113,38 @@ def test_a_volume_is_segmented_slice_by_slice_from_kept_clicks(labelled_set, run
     labelled = LabelledSet(tmp_path / "whole")
     assert labelled.names == ["a_0000", "a_0001", "a_0002", "a_0003"]
     assert not (tmp_path / "failed/labels").exists()
+
+    # One label volume of them, in which no two objects share a place; its file does not say how far apart slices are.
+    volume = open_volume(tmp_path / "whole/volumes/a.ome.tif")
+    assert (volume.slices, volume.shape) == (4, (192, 192))
+    assert volume.pixel_size_nm == pytest.approx(4.0)
+    objects = np.stack([volume.read(number) for number in range(4)])
+    for number, name in enumerate(labelled.names):
+        np.testing.assert_array_equal(objects[number] > 0, read_labels(tmp_path / f"whole/labels/{name}.tif") > 0)
+    with (tmp_path / "whole/volumes/a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["voxels"]) for row in rows] == np.bincount(objects.ravel())[1:].tolist()
+    assert {row["volume_um3"] for row in rows} == {""}
+
+
+def test_a_whole_sample_is_segmented_and_measured_from_points_on_one_slice(bone, run, tmp_path):
+    mask = np.stack([open_volume(bone / "C.ims").read(number, -1) for number in range(6)]) > 0
+    points = sample_points(mask[2], 10, 1, seed=0)
+    clicks = {"positive": points.positive.tolist(), "negative": points.negative.tolist()}
+    (tmp_path / "clicks.json").write_text(json.dumps({"C_0002": clicks}))
+    preset = ROOT / "configs/papers/prototypes_click.yaml"
+    arguments = (f"images={bone / 'C.ims'}", "clicks=clicks.json", "out=out", *BACKBONE, "layer=0", "size=0")
+    finished = run("evaluate/click.py", preset, *arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    volume = open_volume(tmp_path / "out/volumes/C.ome.tif")
+    assert (volume.pixel_size_nm, volume.slice_distance_nm) == pytest.approx((50.0, 100.0))
+    found = np.stack([volume.read(number) for number in range(6)])
+    assert set(np.unique(found)) == {0, 1}, "one structure"
+    assert found.mean() == pytest.approx(0.1, abs=0.005), "10 %"
+    assert dice(mask, found > 0) > 0.7
+    with (tmp_path / "out/volumes/C.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["volume_um3"]) == pytest.approx(found.sum() * 0.05 * 0.05 * 0.1, rel=1e-5)
+    solids = measure_solids(found, 1, (0.1, 0.05, 0.05))
+    assert float(row["surface_um2"]) == pytest.approx(solids.surface[0], rel=1e-5)
+    assert f"{found.mean():.1%} of the volume" in finished.stdout

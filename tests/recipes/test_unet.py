@@ -15,6 +15,8 @@ from tests.recipes.conftest import SHORT_UNET
 
 pytestmark = pytest.mark.slow
 
+CUTS = Options().cuts
+
 
 def test_a_run_leaves_model_masks_and_scores(finished_unet, labelled_set):
     summary = json.loads((finished_unet / "summary.json").read_text())
@@ -47,8 +49,8 @@ def test_the_threshold_is_the_middle_of_the_best():
     true = np.zeros((10, 10), bool)
     true[2:6] = True
     sharp = np.where(true, 0.62, 0.38)
-    assert best_threshold([(sharp, true)]) == pytest.approx(0.5)
-    assert best_threshold([(np.where(true, 0.9, 0.72), true)]) == pytest.approx(0.8)
+    assert best_threshold([(sharp, true)], CUTS) == pytest.approx(0.5)
+    assert best_threshold([(np.where(true, 0.9, 0.72), true)], CUTS) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +58,14 @@ def test_the_threshold_is_the_middle_of_the_best():
     [
         ({"input": "mask"}, "input=mask is unknown"),
         ({"input": "colour+heatmap", "backbone": ""}, "needs a heat map"),
+        ({"input": "colour", "slices": 5}, "input=colour needs colours, and volumes are grey"),
         ({"loss": "focal"}, "loss=focal is unknown: choose bce_dice, cross_entropy, l1"),
         ({"levels": 6, "crop": 32}, "levels=6 leave nothing of crop=32: take crop=64"),
         ({"input": "heatmap", "backbone": ""}, "input=heatmap needs a heat map: give backbone="),
         ({"points": 0}, "points=0 is too few"),
+        ({"threshold": "clicks"}, "threshold=clicks is unknown: choose otsu, top, mixture"),
+        ({"schedule": "linear"}, "schedule=linear is unknown"),
+        ({"cuts": [0.5, 1.5]}, r"cuts=\[0.5, 1.5\] are no probabilities"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(changes, message):

@@ -9,9 +9,9 @@ from PIL import Image
 
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.run_summary import summarise_run
 from sempre.files import write_json
 from sempre.images import write_labels
-from sempre.metrics import summarise_repeats
 
 SIZE = 80  # px
 CENTRES = ((15, 15), (15, 60), (55, 25))  # y, x of the discs on every micrograph
@@ -47,15 +47,14 @@ def disc_set(tmp_path) -> LabelledSet:
 def write_run(disc_set) -> Callable[..., Path]:
     """`write_run(folder, repeat, …)`: a run; a repeat is, of each micrograph scored, which discs it finds."""
 
-    def write(folder: Path, *repeats: dict[str, Sequence[int]]) -> Path:
+    def write(folder: Path, *repeats: dict[str, Sequence[int]], groups: dict[str, str] | None = None) -> Path:
         scored = []
         for number, found in enumerate(repeats):
             predictions = iter(Prediction(discs(shown)) for shown in found.values())
             indices = [disc_set.names.index(name) for name in found]
             target = folder / f"repeat-{number}/predictions"
             scored.append(predict_and_score(disc_set, indices, lambda _, given=predictions: next(given), target))
-        scores = summarise_repeats([repeat["summary"] for repeat in scored])
-        write_json(folder / "summary.json", {"repeats": scored, "scores": scores})
+        write_json(folder / "summary.json", summarise_run(scored, groups))
         return folder
 
     return write

@@ -4,7 +4,8 @@ import pytest
 
 from sempre.errors import InputError
 from sempre.files import write_json
-from sempre.report.arms import error_reductions, read_arms
+from sempre.report.arms import arms_table, error_reductions, read_arms
+from sempre.report.comparison import score_parts
 
 ALL, NO_SMALL, NONE = (0, 1, 2), (1, 2), ()
 
@@ -35,6 +36,18 @@ def test_arms_are_compared_by_their_mean_error(write_run, disc_set, tmp_path):
     runs = {"half": write_run(tmp_path / "half", {"a": ALL, "b": NONE})}
     runs["all"] = write_run(tmp_path / "all", {"a": ALL, "b": ALL})
     assert error_reductions(read_arms(runs, disc_set))["all"] == {"half": 100.0}
+
+
+def test_groups_have_tables_and_error_reductions_of_their_own(write_run, disc_set, tmp_path):
+    groups = {"a": "low", "b": "high"}
+    runs = {"half": write_run(tmp_path / "half", {"a": ALL, "b": NO_SMALL}, groups=groups)}
+    runs["all"] = write_run(tmp_path / "all", {"a": ALL, "b": ALL}, groups=groups)
+    arms = read_arms(runs, disc_set)
+    assert error_reductions(arms, "high")["all"] == {"half": 100.0}
+    assert error_reductions(arms, "low")["all"] == {"half": 0.0}
+    page = "".join(score_parts(arms))
+    assert "low: 1 micrographs" in page and "high: 1 micrographs" in page
+    assert f"{arms[0].aji_plus['b']:.3f}" in arms_table(arms, "high")
 
 
 def test_what_cannot_be_compared_is_said_in_one_line(write_run, disc_set, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from sempre.deploy.segmenter import Segmenter
-from sempre.images import write_labels
+from sempre.images import instance_boxes, write_labels
 from sempre.images.synthetic import render_field
 from sempre.models.dense_files import load_dense
 
@@ -20,16 +20,21 @@ QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", 
 
 @pytest.mark.slow
 def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
-    for folder in ("images", "labels"):
-        (tmp_path / "set" / folder).mkdir(parents=True)
+    for folder in ("set/images", "set/labels", "boxed/images", "boxed/boxes"):
+        (tmp_path / folder).mkdir(parents=True)
     for seed in range(12):
         field = render_field(seed, (128, 128))
         tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
         write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels)
+        tifffile.imwrite(tmp_path / f"boxed/images/{seed}.tif", field.pixels)
+        boxes = instance_boxes(field.labels)[1] / 128
+        lines = [f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0}" for x0, y0, x1, y1 in boxes]
+        (tmp_path / f"boxed/boxes/{seed}.txt").write_text("\n".join(lines))
     command = [
         sys.executable,
         str(ROOT / "tools/release.py"),
         "data=set",
+        "boxes=boxed",
         "out=released",
         "renders=4",
         "tried=4",
@@ -48,6 +53,7 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
     assert scores["renders"]["micrographs"] == 4
     card = (out / "card.md").read_text()
     assert f"{scores['held out']['aji_plus']:.3f}" in card
+    assert "ellipses in held-out boxes" in card
     assert (tmp_path / "runs/release/failures.jpg").stat().st_size > 1000
 
     # And fine-tuning goes on from it.

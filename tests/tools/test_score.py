@@ -49,6 +49,24 @@ def test_the_error_reduction_against_another_report(folders, tmp_path):
     assert "+100.0 %" in finished.stdout
 
 
+def test_groups_are_scored_apart_and_their_errors_compared(folders, tmp_path):
+    true, predicted = folders
+    groups = tmp_path / "groups.csv"
+    groups.write_text("a,low\nb,high\n")
+    first = score("--true", true, "--pred", predicted, "--groups", groups, "--json", tmp_path / "first.json")
+    assert first.returncode == 0, first.stderr
+    report = json.loads((tmp_path / "first.json").read_text())
+    for name, group in {"a": "low", "b": "high"}.items():
+        assert report["groups"][group]["aji_plus"] == report["samples"][name]["aji_plus"]
+    arguments = ("--true", true, "--pred", true, "--groups", groups, "--against", tmp_path / "first.json")
+    finished = score(*arguments, "--json", tmp_path / "second.json")
+    assert "+100.0 %, high +100.0 %, low +100.0 %" in finished.stdout
+    reductions = json.loads((tmp_path / "second.json").read_text())["error_reduction_rate_by_group"]
+    assert next(iter(reductions.values())) == pytest.approx({"high": 100.0, "low": 100.0})
+    finished = score("--true", true, "--pred", true, "--groups", "magnification")
+    assert finished.returncode == 2 and "give --images DIR" in finished.stderr
+
+
 def test_overlapping_instances_come_as_run_lengths_with_scores(tmp_path):
     masks = np.zeros((2, 20, 20), bool)
     masks[0, 2:12, 2:12] = masks[1, 8:18, 8:18] = True  # they overlap

@@ -56,11 +56,18 @@ def test_the_table_lists_all_runs_whatever_has_become_of_them(sizes, monkeypatch
         losses = [{"step": step, "kind": "validation", "loss": 1 / step} for step in (4, 2)]
         (run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in losses))
     (runs[0].folder / "finished").touch()
-    (runs[0].folder / "summary.json").write_text(json.dumps({"scores": {"aji_plus": {"mean": 0.75, "std": 0.01}}}))
+    summary = {
+        "scores": {"aji_plus": {"mean": 0.75, "std": 0.01}},
+        "groups": {"low": {"aji_plus": {"mean": 0.8, "std": 0.01}}, "high": {"aji_plus": {"mean": 0.7, "std": 0.01}}},
+        "repeats": [{"initial_weights": "convnextv2_atto.fcmae_ft_in1k"}],
+    }
+    (runs[0].folder / "summary.json").write_text(json.dumps(summary))
 
     rows = sweep_table(runs)
     assert [row["state"] for row in rows] == ["finished", "unfinished"] + 10 * ["not started"]
     assert rows[0]["aji_plus"] == 0.75
+    assert (rows[0]["aji_plus low"], rows[0]["aji_plus high"]) == (0.8, 0.7)
+    assert rows[0]["initial_weights"] == "convnextv2_atto.fcmae_ft_in1k"
     assert (rows[1]["validation_loss"], rows[1]["lowest_validation_loss"], rows[1]["steps"]) == (0.5, 0.25, 2)
 
     monkeypatch.setattr("sys.argv", ["sweep.py", f"sweep={sizes}"])

@@ -38,7 +38,8 @@ def render_field(seed: int, size: tuple[int, int] = (640, 640), options: FieldOp
 
     Secondary electrons: solids are dropped onto a relief one after the other, and what lies highest is seen and owns
     the label. Electrons leave tilted faces and edges in greater number, are caught in crevices, and are counted one by
-    one. Transmitted electrons: what the solids scatter adds up, and the last to be dropped owns the label.
+    one. Transmitted electrons: what the solids scatter adds up, and the last to be dropped owns the label; in
+    aggregates, whose spheres shine through each other, the one that is nearer to its middle there.
 
     Raises:
         InputError: for a seed outside 0 to 2^64 - 1, a side shorter than 64 px or an unknown name in the options.
@@ -74,9 +75,10 @@ def _projected(seed, size, options) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Transmitted electrons that reach the detector `[H, W]`, owners `[H, W]` and the particles' kinds."""
     support = render_support(options.substrate, size, FEATURES[options.magnification], _generator(seed, SUBSTRATE))
     random = _generator(seed, MATERIAL)
-    amorphous = options.arrangement == "aggregates" or options.kinds == ("hollow",)
+    aggregates = options.arrangement == "aggregates"
+    amorphous = aggregates or options.kinds == ("hollow",)
     crystalline = 0.0 if amorphous or options.modality == "stem" else float(random.choice([0, 0.4, 1.0]))
-    projection = Projection(size, crystalline, random)
+    projection = Projection(size, crystalline, random, parted=aggregates)
     kinds = _poured(projection, seed, options)
     return transmitted(projection, support, options.modality, _generator(seed, CONTRAST)), projection.owner, kinds
 

@@ -18,7 +18,7 @@ VARIETIES = ("plain", "wide")
 # Probabilities of WIDE_ARRANGEMENTS: dispersed, agglomerated, packed, aggregates, bimodal, crowded, lattice.
 ARRANGEMENT_ODDS = {
     "sem": (0.24, 0.22, 0.12, 0.10, 0.16, 0.10, 0.06),
-    "tem": (0.26, 0.20, 0.04, 0.26, 0.08, 0.11, 0.05),
+    "tem": (0.22, 0.17, 0.03, 0.37, 0.07, 0.10, 0.04),
     "stem": (0.36, 0.22, 0.02, 0.12, 0.10, 0.16, 0.02),
 }
 

@@ -11,6 +11,7 @@ from sempre.images.synthetic.solids import OUTSIDE
 from sempre.images.synthetic.substrate import correlated_noise
 
 VISIBLE = 0.2  # of the mass below: a particle that adds less is not seen
+HIDDEN = 0.85  # of another's thickness: a sphere whose centre lies where another is so thick is not told from it
 THICKEST = 2.5  # optical thickness of amorphous particles one over the other: their outlines show through
 
 
@@ -20,16 +21,19 @@ class Projection:
     `mass` float32 `[H, W]` sums the chords (px) through all particles times their scattering power, so that overlaps
     scatter more. `owner` int32 `[H, W]` is 0 or the number of the particle that was added last: the nearest to the eye,
     and on the whole the smaller of two. One that adds next to nothing to what lies there owns no pixel. `height`
-    `[H, W]` sums the chords, by which places are chosen.
+    `[H, W]` sums the chords, by which places are chosen; `share` `[H, W]` is the owner's chord over its longest, where
+    particles are `parted`.
 
     Args:
         crystalline: how much the scattering power differs from crystal to crystal, 0 for amorphous particles.
+        parted: two overlapping particles meet where both are equally thick, spheres along their common chord, for
+            nothing shows which of two translucent spheres is nearer to the eye.
     """
 
-    def __init__(self, shape: tuple[int, int], crystalline: float, random: np.random.Generator):
-        self.height, self.relief, self.mass = (np.zeros(shape, np.float32) for _ in range(3))
+    def __init__(self, shape: tuple[int, int], crystalline: float, random: np.random.Generator, parted: bool = False):
+        self.height, self.relief, self.mass, self.share = (np.zeros(shape, np.float32) for _ in range(4))
         self.owner = np.zeros(shape, np.int32)
-        self.crystalline, self.random = crystalline, random
+        self.crystalline, self.random, self.parted = crystalline, random, parted
 
     def drop(self, solid, x: float, y: float, number: int, escape: float) -> None:
         """Add a solid at (x, y) px; its part outside the field is cut off."""
@@ -42,10 +46,24 @@ class Projection:
         window = (slice(y0, y1), slice(x0, x1))
         chords, there = surface.chords(), surface.top > OUTSIDE
         added = chords * self._scattering(chords, solid.radius)
-        if added[there].sum() > VISIBLE * self.mass[window][there].sum():
+        if self.parted:
+            self._part(window, chords, number)
+        elif added[there].sum() > VISIBLE * self.mass[window][there].sum():
             self.owner[window][there] = number
         self.height[window] += chords
         self.mass[window] += added
+
+    def _part(self, window, chords, number: int) -> None:
+        """Give the particle the pixels where it is thicker, over its thickest, than what owns them."""
+        if not chords.any():
+            return
+        centre = np.unravel_index(chords.argmax(), chords.shape)
+        if self.share[window][centre] > HIDDEN:
+            return
+        share = chords / chords.max()
+        thicker = share > self.share[window]
+        self.share[window][thicker] = share[thicker]
+        self.owner[window][thicker] = number
 
     def _scattering(self, chords, radius) -> np.ndarray | np.float32:
         """Scattering power of the next particle: a number, or `[h, w]` with the bands of a bent or wedged crystal."""

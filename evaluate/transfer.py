@@ -1,0 +1,172 @@
+"""How far the prototypes of a few points carry: on their own micrograph, in the same sample, and across samples.
+
+    python evaluate/transfer.py data=my_set backbones=[runs/fcmae/backbone,intensity] layer=-2 name=transfer
+    python evaluate/transfer.py configs/papers/prototypes.yaml data=ims backbones=[dinov2_vits14_pretrain.pth,…]
+
+Nothing is trained, so nothing is held out. Each micrograph is segmented by points of its own; by those of one reference
+micrograph of its sample; and by those of one of each other sample. Dice, IoU and HD95 have deviations over micrographs
+and over the draws of points and references. `runs/<name>/report.html` shows the backbones side by side, by sample, from
+sample to sample, by the number of points and by the share that is taken, and the worst, the median and the best
+micrograph of each sample with its points; `summary.json` and `scores.csv` hold the figures.
+
+Samples are told from names (`sample_pattern`); the slices of a volume, with `slices`, are one.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sempre.config import read_options, save_options
+from sempre.data.samples import by_sample
+from sempre.data.volumes import SliceOptions, open_labelled
+from sempre.embeddings.encoder import open_encoder
+from sempre.embeddings.extract import extract, file_percentiles
+from sempre.embeddings.points import Clicks
+from sempre.embeddings.prototype_protocols import (
+    own_model,
+    protocol_rows,
+    protocol_summary,
+    scorable,
+    separability,
+    sweeps,
+)
+from sempre.embeddings.prototype_study import KINDS, Micrographs, PrototypeOptions
+from sempre.embeddings.tasks import labelled_source
+from sempre.embeddings.thresholds import RULES
+from sempre.embeddings.token_planes import Tokens, token_planes
+from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent, write_json
+from sempre.report.transfer import TransferExample, spread_text, write_transfer_report
+
+
+@dataclass(kw_only=True)
+class Options(PrototypeOptions, SliceOptions):
+    data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
+    backbones: list[str] = "???"  # backbone/ folders, .pth files, names as in knn.py
+    name: str = "transfer"  # the result goes to runs/<name>
+    k: int = 10  # neighbours of a cell, of which the share of its own sort is told
+    map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
+    sweep: bool = True  # measure how the scores depend on the number of points and on the share that is taken
+
+
+def main() -> None:
+    options = read_options(Options)
+    check(options)
+    folder = Path("runs") / options.name
+    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, None))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_options(options, folder / "config.yaml")
+
+    results, rows, pages = {}, [], {}
+    for backbone in options.backbones:
+        encoder = open_encoder(backbone, layer=options.layer, seed=options.seed)
+        everything = np.arange(len(labelled))
+        with extract(labelled_source(labelled, everything), encoder, options) as embeddings:
+            micrographs = Micrographs(labelled, embeddings, everything)
+            samples = usable_samples(micrographs, options)
+            of_backbone = protocol_rows(micrographs, samples, options)
+            results[backbone] = {
+                **protocol_summary(of_backbone, samples),
+                "separability": separability(micrographs, samples, options.k, options.seed),
+                **(sweeps(micrographs, samples, options) if options.sweep else {}),
+            }
+            pages[backbone] = examples(micrographs, of_backbone, options), planes(micrographs, of_backbone, options)
+        rows += [{"backbone": backbone, **row} for row in of_backbone]
+
+    best = max(results, key=lambda name: results[name]["protocols"][KINDS[0]]["dice"]["mean"])
+    scored = sum(map(len, samples.values()))
+    summary = {
+        "data": options.data,
+        "samples": list(samples),
+        "micrographs": scored,
+        "left_out": len(labelled) - scored,
+        **{name: getattr(options, name) for name in ("points", "draws", "threshold", "percent", "k")},
+        "best": best,
+        "backbones": results,
+    }
+    write_json(folder / "summary.json", summary)
+    write_csv(folder / "scores.csv", rows)
+    of_backbones = {backbone: tokens for backbone, (_, tokens) in pages.items()}
+    write_transfer_report(folder / "report.html", summary, pages[best][0], of_backbones)
+    for backbone, result in results.items():
+        shown = (f"{kind} {spread_text(of['dice'], 3)}" for kind, of in result["protocols"].items() if of)
+        print(f"{backbone}: Dice, {'; '.join(shown)}")
+    print(f"mean ± deviation over micrographs / over draws; the report is {folder / 'report.html'}")
+
+
+def check(options: Options) -> None:
+    if options.threshold not in RULES:
+        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
+    for name in ("points", "draws", "k"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    if not options.backbones:
+        raise InputError("backbones=[] names none: give at least one, as in backbones=[intensity]")
+
+
+def usable_samples(micrographs: Micrographs, options: Options) -> dict[str, list[int]]:
+    """Of each sample the micrographs that have points of both sorts; samples without any are left out."""
+    usable = scorable(micrographs)
+    groups = by_sample(micrographs.labelled.names, options.sample_pattern)
+    samples = {sample: [index for index in group if index in usable] for sample, group in groups.items()}
+    samples = {sample: group for sample, group in samples.items() if group}
+    if not samples:
+        raise InputError(f"no micrograph of {options.data} shows both foreground and background: look at the labels")
+    return samples
+
+
+def examples(micrographs: Micrographs, rows: Sequence[dict], options: Options) -> list[TransferExample]:
+    """Of each sample the worst, the median and the best micrograph by its own points, then a median one of each other
+    protocol, all by the first draw."""
+    first_draw = sorted((row for row in rows if row["draw"] == 0), key=lambda row: row["dice"])
+    shown = []
+    for sample in dict.fromkeys(row["sample"] for row in rows):
+        own = [row for row in first_draw if (row["sample"], row["kind"]) == (sample, KINDS[0])]
+        places = dict.fromkeys((0, len(own) // 2, len(own) - 1))  # fewer than three show fewer
+        words = {0: "worst", len(own) - 1: "best"}
+        shown += [(f"{sample}, {words.get(place, 'median')}", own[place]) for place in places]
+    for kind in KINDS[1:]:
+        of_kind = [row for row in first_draw if row["kind"] == kind]
+        shown += [(f"{kind}, median", row) for row in of_kind[len(of_kind) // 2 :][:1]]
+    return [example(micrographs, title, row, options) for title, row in shown]
+
+
+def example(micrographs: Micrographs, title: str, row: dict, options: Options) -> TransferExample:
+    """The pictures of a row of the scores."""
+    labelled = micrographs.labelled
+    reference, target = (labelled.names.index(row[key]) for key in ("reference", "name"))
+    clicks = micrographs.clicks(reference, options, row["draw"])
+    model = own_model(micrographs, reference, options, row["draw"])
+    heat_map = model.heat_map(micrographs.embedding(target))
+    origin = "" if reference == target else f", points on {row['reference']}"
+    return TransferExample(
+        f"{title}: {row['name']}{origin}, Dice {row['dice']:.3f}",
+        labelled.read(reference).pixels,
+        Clicks(clicks.positive[: options.points], clicks.negative[: options.points]),
+        labelled.read(target).pixels,
+        heat_map,
+        model.mask(heat_map, options.threshold, options.percent),
+        micrographs.foreground(target),
+    )
+
+
+def planes(micrographs: Micrographs, rows: Sequence[dict], options: Options) -> list[Tokens]:
+    """The cells of the micrograph of median Dice on planes, with its prototypes."""
+    own = sorted((row for row in rows if row["kind"] == KINDS[0] and row["draw"] == 0), key=lambda row: row["dice"])
+    index = micrographs.labelled.names.index(own[len(own) // 2]["name"])
+    model = own_model(micrographs, index, options, 0)
+    return token_planes(micrographs, [index], model, options.map, options.seed)
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    run_command(main)

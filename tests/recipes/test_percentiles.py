@@ -1,0 +1,118 @@
+"""Micrographs meet a backbone, and a model that goes on from another, with the percentiles that it was trained with."""
+
+import sys
+
+import pytest
+import timm
+
+import evaluate.attention
+import evaluate.click
+import evaluate.clusters
+import evaluate.prototypes
+import finetune.dense
+import finetune.mask_rcnn
+import finetune.reconstruction
+import finetune.unet
+from sempre.data.labelled import LabelledSet
+from sempre.data.store import Store
+from sempre.errors import InputError
+from sempre.models.checkpoints import BackboneDetails, read_backbone_details, save_backbone
+from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
+
+ATTO = "convnextv2_atto"
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    """A backbone that was pretrained on 2nd to 98th percentiles."""
+    network = timm.create_model(ATTO, in_chans=1, num_classes=0)
+    normalisation = {"percentiles": [2, 98], "mean": 0.5, "std": 0.25}
+    save_backbone(
+        tmp_path / "own", network, BackboneDetails(ATTO, 1, "fcmae", "", 0.1, {}, normalisation=normalisation)
+    )
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "opened", "arguments"),
+    [
+        (finetune.mask_rcnn, "LabelledSet", [f"architecture={ATTO}"]),
+        (finetune.dense, "LabelledSet", [f"architecture={ATTO}"]),
+        (finetune.unet, "open_labelled", []),
+        (evaluate.prototypes, "open_labelled", []),
+        (evaluate.click, "open_slices", ["out=out", "prototypes=clicked"]),
+    ],
+    ids=["mask_rcnn", "dense", "unet", "prototypes", "click"],
+)
+def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbone, monkeypatch, tmp_path):
+    def opens(*positional, percentiles=None, **_):
+        raise InputError(f"opened with {percentiles or positional[-1]}")
+
+    monkeypatch.setattr(recipe, opened, opens)
+    monkeypatch.chdir(tmp_path)
+    key = "images" if recipe is evaluate.click else "data"
+    monkeypatch.setattr(sys, "argv", ["recipe", f"{key}=my_set", f"backbone={backbone}", *arguments])
+    with pytest.raises(InputError, match=r"opened with \(2\.0, 98\.0\)"):
+        recipe.main()
+
+
+@pytest.mark.parametrize("recipe", [finetune.dense, finetune.mask_rcnn])
+def test_those_given_to_fine_tuning_go_before_the_backbones(recipe, backbone):
+    own = recipe.percentiles(recipe.Options(data="", backbone=str(backbone)))
+    assert own != (5.0, 95.0)
+    assert recipe.percentiles(recipe.Options(data="", backbone=str(backbone), percentiles=[5, 95])) == (5.0, 95.0)
+
+
+def test_a_dense_segmenter_adopts_those_of_the_model_that_it_starts_from(monkeypatch):
+    monkeypatch.setattr(finetune.dense, "load_dense", lambda folder: (None, {"percentiles": [0.5, 99.5]}))
+    assert finetune.dense.percentiles(finetune.dense.Options(data="", start="particles")) == (0.5, 99.5)
+    assert finetune.dense.percentiles(finetune.dense.Options(data="")) == (1, 99)
+
+
+@pytest.mark.slow
+def test_clusters_show_each_backbone_its_own(backbone, labelled_set, monkeypatch, tmp_path):
+    opened = []
+
+    class Recorded(LabelledSet):
+        def __init__(self, folder, percentiles):
+            opened.append(percentiles)
+            super().__init__(folder, percentiles=percentiles)
+
+    monkeypatch.setattr(evaluate.clusters, "LabelledSet", Recorded)
+    monkeypatch.chdir(tmp_path)
+    options = [f"data={labelled_set}", f"backbones=[intensity,{backbone}]", "validation_fraction=0.9", "micrographs=1"]
+    monkeypatch.setattr(sys, "argv", ["recipe", *options, "size=64", "shown=1", "layer=1", "workers=0"])
+    evaluate.clusters.main()
+    assert opened[0] == (1, 99), "of the grey values and the true masks"
+    assert opened[-1] == (2, 98)
+
+
+@pytest.mark.slow
+def test_attention_refuses_a_store_of_others(store, tmp_path, monkeypatch):
+    vit = "vit_tiny_patch16_224"
+    network = timm.create_model(vit, in_chans=1, num_classes=0, dynamic_img_size=True)
+    normalisation = {"percentiles": [2, 98], "mean": 0.5, "std": 0.25}
+    save_backbone(tmp_path / "own", network, BackboneDetails(vit, 1, "dino", "", 0.1, {}, normalisation=normalisation))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipe", f"images={store}", f"backbone={tmp_path / 'own'}"])
+    with pytest.raises(InputError, match="normalised by the percentiles 1 and 99"):
+        evaluate.attention.main()
+
+
+def test_pretraining_says_those_of_its_store(tmp_path):
+    class Prepared:
+        percentiles, fingerprint = (2.0, 98.0), "f"
+
+    options = PretrainingOptions(name="run", architecture=ATTO, store="store.h5")
+    run = PretrainingRun(options, tmp_path / "run", Prepared(), None, None, None, None)
+    run.export(timm.create_model(ATTO, in_chans=1, num_classes=0), "fcmae", 0.1)
+    assert read_backbone_details(tmp_path / "run/backbone").percentiles == (2, 98)
+
+
+@pytest.mark.slow
+def test_reconstruction_refuses_a_store_of_others(backbone, store, tmp_path, monkeypatch):
+    assert Store(store).percentiles == (1, 99)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipe", f"store={store}", f"backbone={backbone}", "batch=2"])
+    with pytest.raises(InputError, match=r"prepared with percentiles=\[1.0, 99.0\].*pretrained with \[2.0, 98.0\]"):
+        finetune.reconstruction.main()

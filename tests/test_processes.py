@@ -1,0 +1,85 @@
+"""Workers and Ctrl-C, which a terminal sends to all processes of a command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from torch.utils.data import DataLoader
+
+from sempre.processes import batches_of, in_order
+
+LOADER = """
+import signal
+import time
+
+from torch.utils.data import DataLoader
+from sempre.processes import batches_of
+
+class Slow:
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        time.sleep(0.2)
+        return index
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *arguments: None)  # as a run that is not to end yet
+    batches = batches_of(DataLoader(Slow(), 2, num_workers=1, multiprocessing_context="spawn"))
+    print(sum(int(batch.sum()) for batch in batches))
+"""
+
+
+def interrupted(command: list[str]) -> tuple[int, str, str]:
+    """Interrupt all processes of a command once the first of its workers is there: exit code, stdout and stderr.
+
+    As in a terminal; but a shell lets what it starts in the background ignore Ctrl-C, these tests among it.
+    """
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    main = psutil.Process(process.pid)
+
+    def has_worker() -> bool:
+        try:
+            return any("spawn_main" in " ".join(child.cmdline()) for child in main.children())
+        except psutil.Error:
+            return False
+
+    while process.poll() is None and not has_worker():
+        time.sleep(0.002)
+    time.sleep(1)  # it imports now, which is when it would print a traceback
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+def test_workers_of_a_loader_do_not_hear_of_an_interrupt_while_they_start(tmp_path):
+    script = tmp_path / "load.py"
+    script.write_text(LOADER)
+    code, stdout, stderr = interrupted([sys.executable, str(script)])
+    assert (code, stdout.strip()) == (0, "28"), stderr
+    assert "Traceback" not in stderr
+
+
+def test_an_early_interrupt_of_a_pool_prints_no_traceback(tmp_path):
+    options = [f"out={tmp_path / 'set'}", "labelled=0", "unlabelled=40", "size=256", "workers=2"]
+    code, _, stderr = interrupted([sys.executable, "data/synthesize.py", *options])
+    assert code == 130
+    assert "Traceback" not in stderr and stderr.rstrip().endswith("interrupted")
+
+
+def test_interrupts_are_heard_again_afterwards():
+    assert sum(map(int, batches_of(DataLoader(range(4), 1, num_workers=1)))) == 6
+    assert list(in_order(divmod, [(7, 2), (9, 4)], 2)) == [(3, 1), (2, 1)]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(1)
