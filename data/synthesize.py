@@ -3,6 +3,7 @@
     python data/synthesize.py out=DIR
     python data/synthesize.py out=DIR seed=1 labelled=200 unlabelled=2000 size=1024 workers=16
     python data/synthesize.py out=DIR labelled=2000 unlabelled=0 variety=wide  # to train on for pictures of all sorts
+    python data/synthesize.py out=DIR labelled=50 unlabelled=0 variety=fungus  # a fungus in stained roots, in colour
 
 DIR gets labelled/images/*.tif and labelled/labels/*.tif (of the same names), unlabelled/*.tif (other fields) and
 preview.png. The pixel size stands in the TIFFs as ImageJ writes it. Half of the unlabelled micrographs carry an
@@ -22,7 +23,7 @@ from sempre.config import changed_keys, read_options, save_options
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
-from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field
+from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field, render_fungus
 from sempre.images.write import write_micrograph
 from sempre.processes import in_order
 
@@ -35,6 +36,7 @@ SHAPING = (
     "kinds",
     "information_bars",
 )  # options that change what a field shows
+FUNGUS = "fungus"
 MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
 TILE = 320  # side of an image in the preview, px
 PREVIEWED = 12
@@ -49,7 +51,7 @@ class Options:
     unlabelled: int = 96  # micrographs without
     empty_share: float = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
     size: int = 512  # height and width, px
-    variety: str = "plain"  # wide: also TEM and STEM, aggregates, crowds, other grounds, pictures as papers print them
+    variety: str = "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
     kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
@@ -96,8 +98,10 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"seed={options.seed} is out of range: give 0 to {2**32 - 1}")
     if options.size < 64:
         raise InputError(f"size={options.size} is too small: give at least 64")
-    if options.variety not in VARIETIES:
-        raise InputError(f"variety={options.variety} is unknown: choose {', '.join(VARIETIES)}")
+    if options.variety not in (*VARIETIES, FUNGUS):
+        raise InputError(f"variety={options.variety} is unknown: choose {', '.join((*VARIETIES, FUNGUS))}")
+    if options.variety == FUNGUS and (options.magnifications or options.kinds):
+        raise InputError(f"variety={FUNGUS} shows no particles: leave magnifications and kinds away")
     if (out / "options.yaml").is_file():
         changed = changed_keys(options, out / "options.yaml")
         other = [line for line in changed if line.split(":")[0] in SHAPING]
@@ -131,7 +135,7 @@ def unlabelled_tasks(options: Options, out: Path) -> list[Task]:
             options.size,
             out / "unlabelled" / f"unlabelled_{number:05}.tif",
             None,
-            options.information_bars and number % 2 == 1,
+            options.information_bars and options.variety != FUNGUS and number % 2 == 1,
         )
         for number in range(options.unlabelled)
     ]
@@ -150,7 +154,11 @@ def shown(options: Options, number: int, empty_share: float = 0.0) -> FieldOptio
 
 def make(task: Task) -> None:
     """Render a field and write it: the labels first, so that an image that is there has its labels."""
-    rendered = render_field(task.seed, (task.size, task.size), task.content)
+    size, content = (task.size, task.size), task.content
+    if content.variety == FUNGUS:
+        rendered = render_fungus(task.seed, size, infected=content.count != 0)
+    else:
+        rendered = render_field(task.seed, size, content)
     if task.labels:
         write_labels(task.labels, rendered.labels)
     pixels = rendered.pixels
@@ -169,20 +177,22 @@ def write_preview(path: Path, tasks: list[Task]) -> None:
     sheet = np.zeros((rows * TILE, columns * TILE, 3), np.uint8)
     for place, task in enumerate(tasks):
         y, x = place // columns * TILE, place % columns * TILE
-        sheet[y : y + TILE, x : x + TILE] = outlined(read_micrograph(task.image).pixels, read_labels(task.labels))
+        sheet[y : y + TILE, x : x + TILE] = outlined(
+            read_micrograph(task.image, colour=True).pixels, read_labels(task.labels)
+        )
     with whole_or_absent(path) as partial:
         Image.fromarray(sheet).save(partial, format="PNG")
 
 
 def outlined(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Pixels and labels `[H, W]` as a tile uint8 `[TILE, TILE, 3]` with a coloured line inside each instance."""
-    grey = np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS))
+    """Pixels `[H, W, 3]`, labels `[H, W]` as a tile uint8 `[TILE, TILE, 3]`, a coloured line inside each instance."""
+    shown = np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS))
     rows, columns = (np.arange(TILE) * side // TILE for side in labels.shape)
     labels = np.pad(labels[rows][:, columns], 1, mode="edge")
     inner = labels[1:-1, 1:-1]
     neighbours = (labels[:-2, 1:-1], labels[2:, 1:-1], labels[1:-1, :-2], labels[1:-1, 2:])
     line = (inner > 0) & np.any([inner != neighbour for neighbour in neighbours], axis=0)
-    return np.where(line[..., None], COLOURS[inner % len(COLOURS)], grey[..., None])
+    return np.where(line[..., None], COLOURS[inner % len(COLOURS)], shown)
 
 
 if __name__ == "__main__":

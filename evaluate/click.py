@@ -33,7 +33,7 @@ from sempre.deploy.overlay import write_overlay
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.points import Clicks, read_clicks
+from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
 from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
 from sempre.embeddings.thresholds import RULES
 from sempre.errors import InputError, run_command
@@ -77,7 +77,7 @@ def main() -> None:
     percentiles = file_percentiles(options, encoder)
     source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
     stems = output_stems(source)
-    clicked = clicked_positions(clicks, source, options)
+    clicked = clicked_positions(clicks, source.names, options.clicks)
     settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
     settings |= {name: getattr(options, name) for name in SIZES}
     support = None if clicks else load_support(options.prototypes, settings)
@@ -122,19 +122,6 @@ def check(options: Options, out: Path) -> None:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
-
-
-def clicked_positions(
-    clicks: Mapping[str, Clicks], source: FolderSource | StoreSource | VolumeSource, options: Options
-) -> dict[int, Clicks]:
-    """The clicks by position of their micrograph, which they name by its path in the folder or its file name."""
-    position = {Path(name).name: index for index, name in enumerate(source.names)}
-    position |= {name: index for index, name in enumerate(source.names)}
-    for name in clicks:
-        if name not in position:
-            known = f"{source.names[0]} … {source.names[-1]}" if len(source) > 1 else source.names[0]
-            raise InputError(f"{options.clicks} names {name}, which is not in {options.images}: there is {known}")
-    return {position[name]: points for name, points in clicks.items()}
 
 
 def clicked_support(

@@ -1,24 +1,31 @@
-"""Segment without labels by clustering, and compare with networks that have seen some: intensity against backbones.
+"""Segment without labels by clustering: colour or grey values against backbones, and against networks that saw labels.
 
+    python evaluate/clusters.py images=FOLDER backbones=[runs/dino/backbone] name=masks
+    python evaluate/clusters.py images=volume.ims slices=20 backbones=[…] clusters=3 clicks=clicks.json
     python evaluate/clusters.py data=my_set backbones=[runs/dino/backbone,runs/reconstruction/backbone] layer=-2
     python evaluate/clusters.py data=my_set unets=[runs/unet_20,runs/unet_50,runs/unet_100] name=compared
 
-Each held-out micrograph's px are cut into clusters by K-means: by their grey value alone (the baseline), and by it and
-the first principal components of a frozen backbone's cells, seen in tiles. A rule chooses the foreground clusters.
-`unets` are runs of finetune/unet.py with protocol=split on the same set. `runs/<name>/` holds the table as report.html,
-table.csv and summary.json, with pictures; `<method>/predictions/` the instances that a watershed makes of the masks.
+Each micrograph's px, or with patch=8 its patches, are cut into clusters by K-means: by their level alone (the
+baseline), and by it and the first principal components of a frozen backbone's cells, seen in tiles. Clusters are
+numbered from the darkest to the brightest. Which of them are foreground a rule says, or clicks (as evaluate/click.py
+takes them: a click chooses the cluster below it; micrographs without clicks get what most of the others have), or
+foreground=[1]. Of a labelled set the held-out micrographs are clustered and scored. `unets` are runs of
+finetune/unet.py with protocol=split on the same set.
+
+`runs/<name>/` holds report.html, table.csv and summary.json, and of each method `<method>/masks/` (one channel a
+cluster), `clusters/` (label images of the clusters), `foreground/` (0 and 255) and `predictions/` (the instances that a
+watershed makes of the foreground).
 """
 
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
@@ -28,30 +35,44 @@ from sempre.config import read_options, save_options
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.samples import seeded_subset
-from sempre.embeddings.attention import class_attention
-from sempre.embeddings.clusters import RULES, best_iou, cluster_image, foreground
-from sempre.embeddings.encoder import Encoder, open_encoder
+from sempre.data.volumes import open_slices, output_stems
+from sempre.embeddings.attention import head_maps
+from sempre.embeddings.clusters import cluster_image
+from sempre.embeddings.embedding_file import Embeddings
+from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
-from sempre.embeddings.grid import Grid
-from sempre.embeddings.pixel_features import grey_features, token_features
+from sempre.embeddings.foreground import (
+    RULES,
+    best_iou,
+    chosen_by_clicks,
+    chosen_by_rule,
+    foreground,
+    most_chosen,
+    ranked,
+)
+from sempre.embeddings.pixel_features import level_features, patches_to_pixels, token_features
+from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.tiles import TileSource
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
+from sempre.images import write_labels
+from sempre.images.read import to_grey
 from sempre.images.watershed import split_touching
+from sempre.images.write import write_channels
 from sempre.metrics import dice, hd95, iou
 from sempre.report.backbone_table import print_table
-from sempre.report.clusters import COLUMNS, AttentionExample, Example, table_rows, write_cluster_report
+from sempre.report.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
-GREY = "grey value"  # the baseline's name
 ATTENTION_SHOWN = 2  # micrographs
 MOST_CLUSTERS = 8  # whose every choice is tried, to say what the best one would give
 
 
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
-    data: str = "???"  # folder of labelled micrographs
+    data: str = ""  # folder of labelled micrographs; or
+    images: str = ""  # without labels: folder of micrographs, a volume, a folder of volumes with slices=N, or a store
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: str = "clusters"  # the result goes to runs/<name>
@@ -59,13 +80,20 @@ class Options(ExtractionOptions):
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
+    slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
+    channel: int = 0  # of a volume
+    colour: bool = False  # micrographs are read as red, green and blue, not as luminance
     size: int = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
     tile: int = 320  # side of the tiles that a backbone sees larger ones in, px
+    patch: int = 0  # side of the squares that are clustered, by their means, px; 0 clusters px
     clusters: int = 2  # of each micrograph
     rule: str = "border"  # foreground clusters: those that touch the border less, or the bright ones
+    clicks: str = ""  # or: JSON file of clicks on what is foreground, and what is not
+    foreground: list[int] = field(default_factory=list)  # or: their numbers, 1 is the darkest cluster
+    fill_holes: bool = True  # of the foreground; not for nets of filaments
     components: int = 20  # principal components of a micrograph's cells
-    grey_weight: float = 1.0  # deviation of the grey value beside them, of which the first has 1
-    smoothing: float = 1.0  # deviation of the Gaussian that smooths the grey values, px
+    grey_weight: float = 1.0  # deviation of the grey value or colour beside them, of which the first has 1
+    smoothing: float = 1.0  # deviation of the Gaussian that smooths the levels of px, px
     distance: int = 7  # smallest distance between two particles' centres, px
     smallest: int = 30  # instances of fewer px are dropped
     shown: int = 6  # micrographs in the report
@@ -73,79 +101,115 @@ class Options(ExtractionOptions):
 
 
 @dataclass(frozen=True)
+class Segmentation:
+    """A micrograph's `mask` bool `[H, W]`; and of a clustering the clusters int64 `[H, W]` and the chosen ones."""
+
+    mask: np.ndarray
+    clusters: np.ndarray | None = None
+    chosen: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Arm:
-    """A method's masks, bool `[H, W]`, of the micrographs in order; `best_ious` are those of the best clusters."""
+    """A method: `segment` gives the segmentation of the micrograph at a position."""
 
     name: str
     labelled_micrographs: int
-    masks: list[np.ndarray]
-    best_ious: list[float] | None = None
+    segment: Callable[[int], Segmentation]
+
+
+@dataclass(frozen=True)
+class Micrographs:
+    """What is segmented, in this order: positions in `tiles`, names, and of a labelled set the positions in it."""
+
+    tiles: TileSource
+    order: list[int]
+    stems: list[str]
+    clicks: dict[int, Clicks]
+    labelled: LabelledSet | None = None
+    in_set: np.ndarray | None = None
+
+    def true(self, position: int) -> np.ndarray | None:
+        """The true mask, bool `[H, W]`, where there are labels."""
+        return None if self.labelled is None else self.labelled.read(self.in_set[position]).foreground
 
 
 def main() -> None:
     options = read_options(Options)
     check(options)
-    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, None))
-    _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
-    if not len(validation):
-        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-    validation = seeded_subset(validation, options.micrographs, options.seed)
-    names = [labelled.names[index] for index in validation]
-    true = [labelled.read(index).foreground for index in validation]
-    unets = [read_unet(Path(run), names) for run in options.unets]
+
+    # Each backbone sees levels normalised as in its pretraining.
+    @cache
+    def micrographs_of(percentiles: tuple[float, float]) -> Micrographs:
+        return open_micrographs(options, percentiles)
+
+    micrographs = micrographs_of(file_percentiles(options, None))
+    names = [micrographs.stems[position] for position in micrographs.order]
+    unets = [read_unet(Path(run), micrographs.stems) for run in options.unets]
     folder = Path("runs") / options.name
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
+    shown = micrographs.order[: options.shown]
+    examples = {
+        position: Example(
+            micrographs.stems[position], micrographs.tiles.source.read(position)[0], micrographs.true(position)
+        )
+        for position in shown
+    }
+    arms = {}
 
-    # Clusters of grey values, then of grey values and each backbone's cells.
-    # Each backbone sees grey values normalised as in its pretraining.
-    @cache
-    def tiles_of(percentiles: tuple[float, float]) -> TileSource:
-        seen = LabelledSet(options.data, percentiles=percentiles)
-        return TileSource(labelled_source(seen, validation), options, options.tile)
+    def run_arm(arm: Arm) -> None:
+        arms[arm.name] = segment_all(arm, micrographs, examples, folder, options)
 
-    tiles = tiles_of(labelled.percentiles)
-    grey = [grey_features(tiles.micrograph(index), options.smoothing) for index in range(len(validation))]
-    arms = [cluster_arm(GREY, grey, true, options)]
+    # Clusters of levels, of px and of patches, then of levels and each backbone's cells.
     attention = []
+    level = "colour" if options.colour else "grey value"
+    sides = {level: 0} | ({f"{level}, patches of {options.patch} px": options.patch} if options.patch else {})
+    for name, side in sides.items():
+        run_arm(cluster_arm(name, micrographs, options, side))
     for name in options.backbones:
         encoder = open_encoder(name, layer=options.layer, seed=options.seed)
-        tiles = tiles_of(file_percentiles(options, encoder))
-        with tiles.extract(encoder) as embeddings:
-            features = (
-                token_features(tiles, embeddings, index, options.components, options.grey_weight, options.smoothing)
-                for index in range(len(validation))
-            )
-            arms.append(cluster_arm(name, features, true, options))
+        seen = micrographs_of(file_percentiles(options, encoder))
+        with seen.tiles.extract(encoder) as embeddings:
+            run_arm(cluster_arm(name, seen, options, options.patch, embeddings))
         if isinstance(encoder.network, VisionTransformer) and encoder.has_class_token:
-            attention += [
-                show_attention(encoder, names[index], tiles.micrograph(index))
-                for index in range(min(ATTENTION_SHOWN, options.shown, len(validation)))
-            ]
-    arms += unets
+            for position in shown[:ATTENTION_SHOWN]:
+                pixels, heads = to_grey(seen.tiles.micrograph(position)), head_maps(encoder, seen.tiles, position)
+                attention.append(AttentionExample(encoder.name, micrographs.stems[position], pixels, heads))
+    for arm in unets:
+        run_arm(arm)
 
     summary = {
-        "data": options.data,
+        "data": options.data or options.images,
+        "labelled": bool(options.data),
         "micrographs": names,
         "clusters": options.clusters,
-        "rule": options.rule,
-        "arms": {arm.name: score(arm, labelled, validation, true, folder, options) for arm in arms},
+        "chosen_by": "clicks" if options.clicks else "hand" if options.foreground else options.rule,
+        "arms": arms,
     }
     write_json(folder / "summary.json", summary)
-    header, rows = ["method", *COLUMNS.values()], table_rows(summary["arms"])
+    header, rows = ["method", *columns(arms).values()], table_rows(arms)
     with whole_or_absent(folder / "table.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    examples = [
-        Example(names[k], labelled.read(index).pixels, true[k], {arm.name: arm.masks[k] for arm in arms})
-        for k, index in enumerate(validation[: options.shown])
-    ]
-    write_cluster_report(folder / "report.html", summary, examples, attention)
+    write_cluster_report(folder / "report.html", summary, list(examples.values()), attention)
     print_table(header, rows)
     print(folder / "report.html")
 
 
 def check(options: Options) -> None:
     check_extraction(options)
+    if bool(options.data) == bool(options.images):
+        raise InputError("give data=, a labelled set, or images=, what has no labels; one of them")
+    if options.images and (options.unets or options.micrographs):
+        raise InputError("unets and micrographs= are of labelled sets: give data=, or leave them away")
+    if options.data and (options.slices or options.channel):
+        raise InputError("slices= and channel= are of volumes: give images=, or leave them away")
+    if options.clicks and options.foreground:
+        raise InputError("clicks= and foreground= both choose the clusters: give one")
+    if any(not 1 <= number <= options.clusters for number in options.foreground):
+        raise InputError(f"foreground={options.foreground} are not all clusters: count from 1 to {options.clusters}")
+    if options.patch < 0 or options.smoothing < 0:
+        raise InputError(f"patch={options.patch} or smoothing={options.smoothing:g} is below 0")
     if not 2 <= options.clusters <= MOST_CLUSTERS:
         raise InputError(f"clusters={options.clusters} cannot be told apart: take 2 to {MOST_CLUSTERS}")
     if options.components < 1:
@@ -157,8 +221,29 @@ def check(options: Options) -> None:
         raise InputError(f"{max(arms, key=arms.count)} is given twice: give each backbone and run once")
 
 
+def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micrographs:
+    """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
+    labelled = in_set = None
+    if options.data:
+        labelled = LabelledSet(options.data, percentiles=percentiles)
+        _, in_set = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+        if not len(in_set):
+            raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+        in_set = seeded_subset(in_set, options.micrographs, options.seed)
+        source = labelled_source(labelled, in_set, options.colour)
+        stems = [labelled.names[index] for index in in_set]
+    else:
+        source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+        stems = output_stems(source)
+    clicks = {}
+    if options.clicks:
+        clicks = clicked_positions(read_clicks(options.clicks, need_negative=False), source.names, options.clicks)
+    order = [*clicks, *(position for position in range(len(source)) if position not in clicks)]
+    return Micrographs(TileSource(source, options, options.tile), order, stems, clicks, labelled, in_set)
+
+
 def read_unet(run: Path, names: Sequence[str]) -> Arm:
-    """The masks that a run of finetune/unet.py predicts of the micrographs with these names.
+    """The masks that a run of finetune/unet.py predicts of the micrographs with these names, by their positions.
 
     Raises:
         InputError: when the run has not finished, was not trained on one split, or did not hold all of these out.
@@ -172,18 +257,53 @@ def read_unet(run: Path, names: Sequence[str]) -> Arm:
     for name in names:
         if name not in fold["samples"]:
             raise InputError(f"{run} did not hold out {name}: train it on the same data= and split")
-    masks = [np.asarray(Image.open(run / f"fold-0/predictions/{name}.png")) > 0 for name in names]
-    return Arm(f"U-Net {run.name}", len(fold["fitted"]) + len(fold["stopping"]), masks)
+
+    def segment(position: int) -> Segmentation:
+        mask = np.asarray(Image.open(run / f"fold-0/predictions/{names[position]}.png")) > 0
+        return Segmentation(mask)
+
+    return Arm(f"U-Net {run.name}", len(fold["fitted"]) + len(fold["stopping"]), segment)
 
 
-def cluster_arm(name: str, features: Sequence[np.ndarray], true: Sequence[np.ndarray], options: Options) -> Arm:
-    """Masks from the clusters of each micrograph's features `[h, w, D]`, the last of which is the grey value."""
-    masks, best = [], []
-    for values, mask in zip(tqdm(features, desc=f"clusters of {name}", total=len(true)), true, strict=True):
-        clusters = cluster_image(values, options.clusters, options.seed)
-        masks.append(enlarge(foreground(clusters, values[..., -1], options.rule), mask.shape))
-        best.append(best_iou(enlarge(clusters, mask.shape), mask))
-    return Arm(name, 0, masks, best)
+def cluster_arm(
+    name: str, micrographs: Micrographs, options: Options, side: int, embeddings: Embeddings | None = None
+) -> Arm:
+    """Clusters of levels, and of a backbone's cells where there are `embeddings`: of squares of `side` px, or of px."""
+    tiles, choices = micrographs.tiles, []  # of the clicked micrographs, which come first
+
+    def segment(position: int) -> Segmentation:
+        pixels = tiles.micrograph(position)
+        grey, shape = to_grey(pixels), tiles.shapes[position]
+        if embeddings is None:
+            features = level_features(pixels, options.smoothing, side)
+        else:
+            weights = options.components, options.grey_weight, options.smoothing
+            features = token_features(tiles, embeddings, position, *weights, side)
+        clusters = cluster_image(features, options.clusters, options.seed)
+        if side:
+            clusters = patches_to_pixels(clusters, side, grey.shape)
+        clusters = ranked(clusters, grey)
+        whole = enlarge(clusters, shape)
+        if options.foreground:
+            chosen = [number - 1 for number in options.foreground]
+        elif position in micrographs.clicks:
+            chosen = clicked_clusters(whole, micrographs, position)
+            choices.append(chosen)
+        elif choices:
+            chosen = most_chosen(choices)
+        else:
+            chosen = chosen_by_rule(clusters, grey, options.rule)
+        mask = enlarge(foreground(clusters, chosen, options.fill_holes), shape)
+        return Segmentation(mask, whole, tuple(chosen))
+
+    return Arm(name, 0, segment)
+
+
+def clicked_clusters(clusters: np.ndarray, micrographs: Micrographs, position: int) -> list[int]:
+    try:
+        return chosen_by_clicks(clusters, micrographs.clicks[position])
+    except InputError as error:
+        raise InputError(f"{micrographs.stems[position]}: {error}") from None
 
 
 def enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -192,41 +312,62 @@ def enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return values[rows[:, None], columns]
 
 
-def score(
-    arm: Arm,
-    labelled: LabelledSet,
-    validation: np.ndarray,
-    true: Sequence[np.ndarray],
-    folder: Path,
-    options: Options,
+def segment_all(
+    arm: Arm, micrographs: Micrographs, examples: dict[int, Example], folder: Path, options: Options
 ) -> dict:
-    """Scores of an arm's masks, and of the instances that a watershed makes of them, which it writes."""
-    masks = iter(arm.masks)  # they are asked for in the order of the micrographs
-    instances = predict_and_score(
-        labelled,
-        validation,
-        lambda _: Prediction(split_touching(next(masks), options.distance, options.smallest)),
-        folder / re.sub(r"[^\w.-]+", "_", arm.name) / "predictions",
-    )
-    samples = {}
-    for k, index in enumerate(validation):
-        name = labelled.names[index]
-        of_mask = {"iou": iou, "dice": dice, "hd95_px": hd95}
-        samples[name] = {score: function(true[k], arm.masks[k]) for score, function in of_mask.items()}
-        if arm.best_ious is not None:
-            samples[name]["best_iou"] = arm.best_ious[k]
-    first = next(iter(samples.values()))
-    means = {score: float(np.mean([sample[score] for sample in samples.values()])) for score in first}
-    samples = {name: of_mask | instances["samples"][name] for name, of_mask in samples.items()}
+    """Segment the micrographs one by one, write what is found, and score it where there are labels.
+
+    The examples are given the method's segmentations of them.
+    """
+    out = folder / re.sub(r"[^\w.-]+", "_", arm.name)
+    samples, positions = {}, iter(micrographs.order)
+
+    def predict(_=None) -> Prediction:
+        position = next(positions)
+        name, found = micrographs.stems[position], arm.segment(position)
+        write_segmentation(out, name, found, options.clusters)
+        samples[name] = describe(found, micrographs.true(position), options)
+        if position in examples:
+            examples[position].masks[arm.name] = found.mask
+            examples[position].clusters[arm.name] = found.clusters
+        return Prediction(split_touching(found.mask, options.distance, options.smallest))
+
+    instances = {"summary": {}, "samples": {}}
+    if micrographs.labelled is not None:
+        indices = micrographs.in_set[micrographs.order]
+        instances = predict_and_score(micrographs.labelled, indices, predict, out / "predictions")
+    else:
+        (out / "predictions").mkdir(parents=True, exist_ok=True)
+        for position in tqdm(micrographs.order, desc=f"clusters of {arm.name}", unit="image"):
+            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict().labels)
+    figures = [name for name, value in next(iter(samples.values())).items() if isinstance(value, float)]
+    means = {figure: float(np.mean([sample[figure] for sample in samples.values()])) for figure in figures}
+    samples = {name: sample | instances["samples"].get(name, {}) for name, sample in samples.items()}
     return {"labelled_micrographs": arm.labelled_micrographs, **means, **instances["summary"], "samples": samples}
 
 
-def show_attention(encoder: Encoder, name: str, pixels: np.ndarray) -> AttentionExample:
-    """Where each head looks in a whole micrograph, uint8 `[h, w]`."""
-    image = torch.from_numpy(pixels)[None, None].to(encoder.device)
-    grid = Grid(*pixels.shape, *pixels.shape, encoder.cell)
-    heads = [grid.to_pixels(head) for head in class_attention(encoder, image)[0].cpu().numpy()]
-    return AttentionExample(encoder.name, name, pixels, np.stack(heads))
+def describe(found: Segmentation, true: np.ndarray | None, options: Options) -> dict:
+    """The foreground's share, which clusters it is, and where there is a true mask the scores against it."""
+    sample = {"foreground_share": float(found.mask.mean())}
+    if found.clusters is not None:
+        sample["chosen"] = [int(name) + 1 for name in found.chosen]
+    if true is None:
+        return sample
+    sample |= {"iou": iou(true, found.mask), "dice": dice(true, found.mask), "hd95_px": hd95(true, found.mask)}
+    if found.clusters is not None:
+        sample["best_iou"] = best_iou(found.clusters, true, options.fill_holes)
+    return sample
+
+
+def write_segmentation(out: Path, name: str, found: Segmentation, clusters: int) -> None:
+    """Write the foreground and, of a clustering, the clusters as one channel each and as a label image from 1 on."""
+    for kind in ("foreground", *(("masks", "clusters") if found.clusters is not None else ())):
+        (out / kind).mkdir(parents=True, exist_ok=True)
+    write_labels(out / f"foreground/{name}.tif", 255 * found.mask)
+    if found.clusters is not None:
+        channels = found.clusters == np.arange(clusters)[:, None, None]
+        write_channels(out / f"masks/{name}.tif", channels.astype(np.uint8) * 255)
+        write_labels(out / f"clusters/{name}.tif", found.clusters + 1)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import read_backbone_details
 from sempre.models.one_channel import to_one_channel
 from sempre.pretraining.collapse import feature_statistics
-from sempre.pretraining.reconstruction import Reconstruction
+from sempre.pretraining.reconstruction import UPSAMPLING, Reconstruction
 from sempre.training.logging import RunLog
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
@@ -47,6 +47,7 @@ class Options(PretrainingOptions):
     architecture: str = ""  # the backbone's, which tells it itself; another is refused
     layers: int = 2  # last blocks of the backbone that learn
     decoder_width: int = 256  # channels of the decoder's first block
+    upsampling: str = "bilinear"  # of the decoder; or transposed: by convolutions of stride 2, each with a 1x1 one
     crop: int = 224  # side of the random crops, px; of a vision transformer a multiple of its patch
     flip: float = 0.5  # probability of a horizontal flip
     epochs: int = 50  # passes over the training images, one crop each
@@ -79,7 +80,7 @@ def main() -> int | None:
     if (encoder.mean, encoder.std) != ((MEAN,), (STD,)):
         network = to_one_channel(network, encoder.mean, encoder.std)
     torch.manual_seed(options.seed)
-    model = Reconstruction(network, options.layers, options.decoder_width)
+    model = Reconstruction(network, options.layers, options.decoder_width, options.upsampling)
     arguments = timm_arguments(options, encoder)
     if options.compile:
         model.compile()
@@ -130,6 +131,8 @@ def check(options: Options, encoder: Encoder) -> None:
         raise InputError(f"crop={options.crop} is no multiple of {encoder.cell} px: take {nearest}")
     if options.layers < 1 or options.decoder_width < 1:
         raise InputError("layers and decoder_width must be at least 1")
+    if options.upsampling not in UPSAMPLING:
+        raise InputError(f"upsampling={options.upsampling} is unknown: choose {' or '.join(UPSAMPLING)}")
 
 
 def timm_arguments(options: Options, encoder: Encoder) -> dict:

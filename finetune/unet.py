@@ -2,6 +2,7 @@
 
     python finetune/unet.py data=my_set backbone=runs/fcmae/backbone layer=-2 name=refined
     python finetune/unet.py data=my_set input=raw label_share=0.2 name=unet_20
+    python finetune/unet.py data=my_set input=colour levels=6 loss=cross_entropy name=deep
 
 `data` is a labelled set; foreground is what any instance covers. A heat map says how much each place is like particles
 and unlike background to a frozen backbone, judged by prototypes from points in the micrographs that the network is
@@ -35,7 +36,7 @@ from sempre.embeddings.extract import ExtractionOptions, extract, file_percentil
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
 from sempre.embeddings.prototype_protocols import spread
-from sempre.embeddings.refiner import CHANNELS, DETAILS, WEIGHTS, as_batch, probabilities, unet_input
+from sempre.embeddings.refiner import CHANNELS, DETAILS, INPUTS, WEIGHTS, as_batch, probabilities, unet_input
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError, run_command
@@ -43,7 +44,7 @@ from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
 from sempre.metrics import dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.unet import UNet, bce_dice
+from sempre.models.unet import LOSSES, UNet, mask_losses
 from sempre.models.weights import load_weights, save_weights
 from sempre.report.refinement import refinement_examples, write_refinement_report
 from sempre.report.transfer import spread_text
@@ -61,7 +62,7 @@ MAY_CHANGE = ("workers", "batch", "embeddings")
 @dataclass(kw_only=True)
 class Options(FoldOptions, SliceOptions, ExtractionOptions):
     name: str = "unet"  # the run goes to runs/<name>
-    input: str = "raw+heatmap"  # raw, heatmap, raw+heatmap or raw+heatmap+mask (the heat map's own mask)
+    input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own); or heatmap
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     size: int = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
@@ -72,6 +73,8 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
     threshold: str = "otsu"  # of the heat map's own mask, which the U-Net's is compared with: otsu, top or mixture
     percent: float = 10.0  # of a micrograph that threshold=top takes
     width: int = 16  # channels of the U-Net's first level
+    levels: int = 2  # halvings of the resolution in the U-Net; the channels double with each
+    loss: str = "bce_dice"  # half cross-entropy, half Dice; or cross_entropy or l1 alone
     crop: int = 128  # side of the training crops, px
     crops_an_epoch: int = 128  # however many micrographs they come from
     crops_a_step: int = 8  # so many make one gradient
@@ -98,7 +101,7 @@ class Inputs:
     def image(self, index: int) -> np.ndarray:
         """The network's channels, float16 `[C, h, w]`."""
         pixels, pixel_size_nm = self.source.read(index)
-        shape = input_shape(self.source.names[index], pixels.shape, pixel_size_nm, self.options)
+        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
         rule = self.options.threshold, self.options.percent
         return unet_input(self.options.input, pixels, shape, self.heat(index), *rule)
 
@@ -124,12 +127,12 @@ class Inputs:
 class UNetLoss(nn.Module):
     """The network's losses on a batch."""
 
-    def __init__(self, network: UNet):
+    def __init__(self, network: UNet, loss: str):
         super().__init__()
-        self.network = network
+        self.network, self.loss = network, loss
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return bce_dice(self.network(image), mask)
+        return mask_losses(self.network(image), mask, self.loss)
 
 
 def main() -> int | None:
@@ -137,7 +140,7 @@ def main() -> int | None:
     check(options)
     stop = StopSignal()
     encoder = None
-    if options.input != "raw":
+    if "heatmap" in options.input:
         encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder = Path("runs") / options.name
     if (folder / "config.yaml").exists():
@@ -152,7 +155,7 @@ def main() -> int | None:
     embeddings = None
     if encoder is not None:
         used = sorted({index for fold in folds for index in (*fold.fitted, *fold.stopping, *fold.held_out)})
-        embeddings = extract(labelled_source(labelled, np.array(used)), encoder, options)
+        embeddings = extract(labelled_source(labelled, np.array(used), "colour" in options.input), encoder, options)
 
     # Every repeat has its own seed for the weights, the crops and the points, on the same folds.
     repeats = []
@@ -211,20 +214,26 @@ def spread_of(repeats: list[dict], side: str) -> dict | None:
 
 def check(options: Options) -> None:
     check_extraction(options)
-    if options.input not in CHANNELS:
-        raise InputError(f"input={options.input} is unknown: choose {', '.join(CHANNELS)}")
-    if options.input != "raw" and not options.backbone:
+    if options.input not in INPUTS:
+        raise InputError(f"input={options.input} is unknown: choose {', '.join(INPUTS)}")
+    if "heatmap" in options.input and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
+    if "colour" in options.input and options.slices:
+        raise InputError(f"input={options.input} needs colours, and volumes are grey: take raw in place of colour")
+    if options.loss not in LOSSES:
+        raise InputError(f"loss={options.loss} is unknown: choose {', '.join(LOSSES)}")
     if options.threshold not in HEAT_RULES:
         raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(HEAT_RULES)}")
     if options.schedule not in SCHEDULES:
         raise InputError(f"schedule={options.schedule} is unknown: choose {' or '.join(SCHEDULES)}")
     if not options.cuts or not all(0 < cut < 1 for cut in options.cuts):
         raise InputError(f"cuts={options.cuts} are no probabilities: give some between 0 and 1")
-    counts = ("repeats", "points", "width", "crop", "crops_an_epoch", "crops_a_step", "epochs")
+    counts = ("repeats", "points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     for name in counts:
         if getattr(options, name) < 1:
             raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    if options.crop < (smallest := 1 << options.levels):
+        raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 
 
 def make_inputs(
@@ -242,7 +251,7 @@ def make_inputs(
             options.negative_weight,
             options.seed,
         )
-    source = labelled_source(labelled, np.arange(len(labelled)))
+    source = labelled_source(labelled, np.arange(len(labelled)), "colour" in options.input)
     return Inputs(labelled, source, embeddings, heat_maps, options, backbone_seed)
 
 
@@ -260,7 +269,9 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
     fixed = torch.stack([crops[options.epochs, sample]["image"] for sample in range(len(crops))])
 
     torch.manual_seed(options.seed)
-    model = UNetLoss(UNet(CHANNELS[options.input], options.width)).to(memory_format=torch.channels_last)
+    channels = sum(CHANNELS[name] for name in options.input.split("+"))
+    model = UNetLoss(UNet(channels, options.width, options.levels), options.loss)
+    model = model.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def validate(model: UNetLoss, *_) -> dict[str, float]:
@@ -337,7 +348,7 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 
 def save_details(path: Path, inputs: Inputs, cut: float) -> None:
     """What else is needed to use the network: its shape, its threshold, and what makes its heat maps."""
-    kept = ("input", "width", "size", "scale", "pixel_size_nm", "layer", "percent")
+    kept = ("input", "width", "levels", "size", "scale", "pixel_size_nm", "layer", "percent")
     details = {name: getattr(inputs.options, name) for name in kept}
     details |= {
         "threshold": cut,

@@ -24,6 +24,7 @@ from sempre.embeddings.extract import extract, input_shape
 from sempre.embeddings.refiner import load_refiner
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_range, write_labels
+from sempre.images.read import to_grey
 from sempre.images.write import write_micrograph
 
 
@@ -48,7 +49,8 @@ def main() -> None:
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
     refiner = load_refiner(options.model, options.backbone, options.weights)
     percentiles = percentile_range(refiner.details["percentiles"])
-    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
+    chosen = {"skip": options.skip, "colour": refiner.colour}
+    source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
     stems = output_stems(source)
     extraction = refiner.extraction(embeddings=options.embeddings)
     for folder in ("images", "labels", "overlays"):
@@ -58,12 +60,12 @@ def main() -> None:
     with extract(source, refiner.encoder, extraction) if refiner.encoder else nullcontext() as embeddings:
         for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
             pixels, pixel_size_nm = source.read(index)
-            shape = input_shape(source.names[index], pixels.shape, pixel_size_nm, extraction)
+            shape = input_shape(source.names[index], pixels.shape[:2], pixel_size_nm, extraction)
             embedding = embeddings[source.sha256s[index]] if refiner.encoder else None
             labels = refiner.mask(pixels, shape, embedding).astype(np.int32)
             write_micrograph(out / f"images/{stem}.tif", pixels, pixel_size_nm)
             write_labels(out / f"labels/{stem}.tif", labels)
-            write_overlay(out / f"overlays/{stem}.png", pixels, labels, pixel_size_nm)
+            write_overlay(out / f"overlays/{stem}.png", to_grey(pixels), labels, pixel_size_nm)
 
     if isinstance(source, VolumeSource):
         for volume, indices in source.volumes():

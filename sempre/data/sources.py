@@ -37,7 +37,7 @@ class Place:
 
 
 class FolderSource:
-    """The micrographs of a folder, or those of `files` alone, in the order of their paths.
+    """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
     `names` are paths relative to the folder; `labels` what `label_of` gives of these, by default the subfolders that
     they lie in, -1 for none, counted into `label_names`. `preparation` says what was done to the grey values that
@@ -53,11 +53,12 @@ class FolderSource:
         percentiles: tuple[float, float] = (1.0, 99.0),
         files: Sequence[Path] | None = None,
         label_of: LabelRule | None = None,
+        colour: bool = False,
     ):
-        self.path = Path(folder)
+        self.path, self.colour = Path(folder), colour
         self.files = find_micrographs(folder) if files is None else list(files)
         self.names = [str(file.relative_to(self.path)) for file in self.files]
-        self.preparation = {"percentiles": tuple(map(float, percentiles))}
+        self.preparation = {"percentiles": tuple(map(float, percentiles))} | ({"colour": True} if colour else {})
         self.labels, self.label_names = as_codes([(label_of or _subfolder)(name) for name in self.names])
         self._pixel_sizes_nm: dict[int, float | None] = {}
 
@@ -70,8 +71,11 @@ class FolderSource:
         return [file_sha256(file) for file in self.files]
 
     def read(self, index: int) -> tuple[np.ndarray, float | None]:
-        """A micrograph, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
-        micrograph = read_micrograph(self.files[index])
+        """A micrograph, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown.
+
+        Of colours, uint8 `[H, W, 3]`, the percentiles are those of all three channels together, which keeps the hues.
+        """
+        micrograph = read_micrograph(self.files[index], colour=self.colour)
         self._pixel_sizes_nm[index] = micrograph.pixel_size_nm
         grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
         return grey, micrograph.pixel_size_nm
@@ -124,7 +128,11 @@ class StoreSource:
 
 
 def open_source(
-    path: str | Path, percentiles: tuple[float, float] = (1.0, 99.0), labels_from: str = "auto", labels_csv: str = ""
+    path: str | Path,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+    labels_from: str = "auto",
+    labels_csv: str = "",
+    colour: bool = False,
 ) -> FolderSource | StoreSource:
     """The micrographs at `path`: a store, shards of one, or a folder of files (its `images/` where it has labels too).
 
@@ -132,14 +140,15 @@ def open_source(
     from the store, or from the folder's sub-folders.
 
     Raises:
-        InputError: when there are none, and as `label_rule`.
+        InputError: when there are none, for the colours of a store, which keeps luminance, and as `label_rule`.
     """
     label_of = None if labels_from == "auto" else label_rule(labels_from, labels_csv)
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.h5")):
-        return FolderSource(
-            folder / "images" if (folder / "images").is_dir() else folder, percentiles, label_of=label_of
-        )
+        folder = folder / "images" if (folder / "images").is_dir() else folder
+        return FolderSource(folder, percentiles, label_of=label_of, colour=colour)
+    if colour:
+        raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if folder.is_file() and folder.suffix.lower() not in STORE_SUFFIXES:
         raise InputError(f"{path} is neither a store (.h5) nor a folder of micrographs")
     return StoreSource(open_store(path), label_of)

@@ -113,18 +113,22 @@ def open_slices(
     channel: int = 0,
     percentiles: tuple[float, float] = (1.0, 99.0),
     skip: int = 0,
+    colour: bool = False,
 ) -> FolderSource | StoreSource | VolumeSource:
     """The micrographs at `path`: as `open_source`, and slices of volumes.
 
     A single file that is no store is a volume. With `slices` every file of a folder is one.
 
     Raises:
-        InputError: as `open_source` and `VolumeSource` do, for slices of a store, and a channel of plain micrographs.
+        InputError: as `open_source` and `VolumeSource` do, for slices of a store, a channel of plain micrographs, and
+            the colours of volumes.
     """
     path = Path(path)
+    if colour and (slices or path.is_file()):
+        raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if path.is_file() and path.suffix.lower() not in STORE_SUFFIXES:
         return VolumeSource([path], slices, channel, percentiles, skip)
-    source = open_source(path, percentiles)
+    source = open_source(path, percentiles, colour=colour)
     if slices and isinstance(source, FolderSource):
         return VolumeSource(source.files, slices, channel, percentiles, skip)
     if slices or channel or skip:

@@ -1,10 +1,8 @@
-"""Clusters of embeddings, and masks made of clusters of px."""
+"""Clusters of embeddings, and of px or patches."""
 
 import warnings
-from itertools import combinations
 
 import numpy as np
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
@@ -19,14 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from sempre.data.crops import ORDER, generator
 from sempre.errors import InputError
-from sempre.metrics import iou
 
 METHODS = ("kmeans", "agglomerative")
-RULES = ("border", "bright")
 STARTS = 10  # of K-means, the best is kept
 SILHOUETTE_POINTS = 5000  # of more, so many are drawn
 LINKED = 10_000  # embeddings whose distances to each other fit into memory, 400 MB
-FITTED_PIXELS = 20_000  # of a micrograph's px, so many are drawn to find the clusters
+FITTED_PIXELS = 20_000  # of a micrograph's px or patches, so many are drawn to find the clusters
 
 
 def cluster(embeddings: np.ndarray, k: int, method: str = "kmeans", seed: int = 0) -> np.ndarray:
@@ -112,9 +108,9 @@ def principal_components(cells: np.ndarray, components: int, seed: int = 0) -> n
 
 
 def cluster_image(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """The cluster, int64 `[h, w]`, of every px of features `[h, w, D]`, by K-means.
+    """The cluster, int64 `[h, w]`, of every px or patch of features `[h, w, D]`, by K-means.
 
-    The clusters' means are found on at most 20,000 px, drawn under the seed.
+    The clusters' means are found on at most 20,000 of them, drawn under the seed.
 
     Raises:
         InputError: for a k below 1.
@@ -126,46 +122,6 @@ def cluster_image(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     found = _fit_kmeans(drawn, min(k, len(drawn)), seed)
     with threadpool_limits(1):
         return found.predict(pixels).astype(np.int64).reshape(features.shape[:2])
-
-
-def foreground(clusters: np.ndarray, grey: np.ndarray, rule: str = "border") -> np.ndarray:
-    """Which px, bool `[h, w]`, belong to the clusters `[h, w]` taken for particles; `grey` are their values `[h, w]`.
-
-    `border`: with k clusters, those that hold less than 1/k of the image's border px; for two clusters the side that
-    touches the border less, as `otsu_watershed` chooses. `bright`: those whose mean grey value is above the middle
-    between the darkest cluster's and the brightest one's. Holes of the foreground are filled, as there. A single
-    cluster is background.
-
-    Raises:
-        InputError: for an unknown rule.
-    """
-    if rule not in RULES:
-        raise InputError(f"rule={rule} is unknown: choose {' or '.join(RULES)}")
-    names = np.unique(clusters)
-    if len(names) == 1:
-        return np.zeros(clusters.shape, bool)
-    if rule == "border":
-        border = np.concatenate([clusters[0], clusters[-1], clusters[1:-1, 0], clusters[1:-1, -1]])
-        chosen = [name for name in names if np.mean(border == name) < 1 / len(names)]
-    else:
-        means = np.array([grey[clusters == name].mean() for name in names])
-        chosen = names[means > (means.min() + means.max()) / 2]
-    return ndimage.binary_fill_holes(np.isin(clusters, chosen))
-
-
-def cluster_mask(features: np.ndarray, k: int, seed: int = 0, rule: str = "border") -> np.ndarray:
-    """The foreground, bool `[h, w]`, of features `[h, w, D]`, the last of which is the grey value."""
-    return foreground(cluster_image(features, k, seed), features[..., -1], rule)
-
-
-def best_iou(clusters: np.ndarray, true: np.ndarray) -> float:
-    """The IoU with the mask `true` of the union of clusters, both `[h, w]`, that is most like it, its holes filled.
-
-    It looks at the truth, and so is no result but a bound: what the clusters could give if no rule had to choose.
-    """
-    names = np.unique(clusters)
-    unions = (subset for size in range(len(names)) for subset in combinations(names, size))
-    return max(iou(true, ndimage.binary_fill_holes(np.isin(clusters, subset))) for subset in unions)
 
 
 def _fit_kmeans(points: np.ndarray, k: int, seed: int) -> KMeans:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from sempre.embeddings.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
+from sempre.images.read import LUMINANCE
 from sempre.models.checkpoints import load_backbone
 from sempre.models.official_vit import load_official_vit
 from sempre.models.original_fcmae import SUFFIXES, holds_original_weights
@@ -103,16 +104,21 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """The features of grey values `[B, 1, H, W]`, uint8 or float32 in [0, 1], of any size.
+        """The features of grey values `[B, 1, H, W]` or colours `[B, 3, H, W]`, uint8 or float32 in [0, 1]; any H, W.
 
         Images are continued by their mirror image, down and to the right, to a whole number of cells.
         """
         return self.features(self.normalise(images))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the network takes, `[B, channels, h, w]`, of grey values `[B, 1, H, W]`."""
+        """What the network takes, `[B, channels, h, w]`, of grey values `[B, 1, H, W]` or colours `[B, 3, H, W]`.
+
+        A network for grey values sees the luminance of colours, one for colours three equal channels of grey values.
+        """
         if images.dtype == torch.uint8:
             images = images.float() / 255
+        if images.shape[1] > len(self.mean):
+            images = (images * images.new_tensor(LUMINANCE)[:, None, None]).sum(1, keepdim=True)
         images = pad_to_cells(images, self.cell).expand(-1, len(self.mean), -1, -1)
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         layout = torch.channels_last if isinstance(self.network, ConvNeXt) else torch.contiguous_format

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -46,7 +47,10 @@ class ExtractionOptions:
 
 
 class Inputs(Dataset):
-    """Micrographs at the size that they are embedded at: uint8 `[1, h, w]`, with the source's index and their grid."""
+    """Micrographs at the size that they are embedded at, with the source's index and their grid.
+
+    They are uint8 `[1, h, w]`, coloured ones `[3, h, w]`.
+    """
 
     def __init__(self, source: FolderSource | StoreSource, indices: list[int], options: ExtractionOptions, cell: int):
         self.source, self.indices, self.options, self.cell = source, indices, options, cell
@@ -57,9 +61,14 @@ class Inputs(Dataset):
     def __getitem__(self, item: int) -> tuple[int, Grid, Tensor]:
         index = self.indices[item]
         pixels, pixel_size_nm = self.source.read(index)
-        shape = input_shape(self.source.names[index], pixels.shape, pixel_size_nm, self.options)
-        grid = Grid(*pixels.shape, *shape, self.cell)
-        return index, grid, torch.from_numpy(resize_to(pixels, shape))[None]
+        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
+        grid = Grid(*pixels.shape[:2], *shape, self.cell)
+        return index, grid, as_channels(resize_to(pixels, shape))
+
+
+def as_channels(pixels: np.ndarray) -> Tensor:
+    """Pixels `[h, w]` or `[h, w, 3]` as a network takes them, `[1, h, w]` or `[3, h, w]`."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0)))
 
 
 def input_shape(

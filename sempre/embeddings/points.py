@@ -1,7 +1,7 @@
 """Points that say what is sought and what is not: clicked by a person, or sampled from the truth."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,21 @@ def read_clicks(path: str | Path, need_negative: bool = True) -> dict[str, Click
             "or take weight=0 and a threshold other than clicks"
         )
     return clicks
+
+
+def clicked_positions(clicks: Mapping[str, Clicks], names: Sequence[str], file: str | Path) -> dict[int, Clicks]:
+    """The clicks by the position in `names` of their micrograph, which they name by its path or its file name.
+
+    Raises:
+        InputError: when it is none of these; `file` is where the clicks are from.
+    """
+    position = {Path(name).name: index for index, name in enumerate(names)}
+    position |= {name: index for index, name in enumerate(names)}
+    for name in clicks:
+        if name not in position:
+            known = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
+            raise InputError(f"{file} names {name}, which is not among the micrographs: there is {known}")
+    return {position[name]: points for name, points in clicks.items()}
 
 
 def sample_points(mask: np.ndarray, count: int, margin: float, seed: int | Sequence[int]) -> Clicks:

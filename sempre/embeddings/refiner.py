@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sempre.embeddings.embedding_file import Embedding
 from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.extract import ExtractionOptions
+from sempre.embeddings.extract import ExtractionOptions, as_channels
 from sempre.embeddings.heat_maps import HeatMaps
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError
@@ -19,7 +19,8 @@ from sempre.images.resize import resize_to
 from sempre.models.unet import UNet
 from sempre.models.weights import load_weights
 
-CHANNELS = {"raw": 1, "heatmap": 1, "raw+heatmap": 2, "raw+heatmap+mask": 3}
+CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
+INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
 WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
 
@@ -29,16 +30,17 @@ def unet_input(
     """The network's channels, float16 `[C, h, w]`: half of the memory, and finer than the 8 bits of the pixels.
 
     Args:
-        names: one of `CHANNELS`.
-        pixels: the micrograph, uint8 `[H, W]`.
+        names: one of `INPUTS`, `CHANNELS` joined by +.
+        pixels: the micrograph, uint8 `[H, W]`, or `[H, W, 3]` where the names tell of colour.
         shape: that the network sees it at.
         heat: its heat map `[h, w]`, where the names tell of one.
         rule, percent: the threshold of the heat map's own mask.
     """
-    channels = {"raw": resize_to(pixels, shape) / np.float32(255)}
+    levels = as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
+    channels = {"colour" if pixels.ndim == 3 else "raw": levels}
     if heat is not None:
-        channels |= {"heatmap": heat, "mask": heat > threshold(heat, rule, percent)}
-    return np.stack([channels[name] for name in names.split("+")]).astype(np.float16)
+        channels |= {"heatmap": heat[None], "mask": heat[None] > threshold(heat, rule, percent)}
+    return np.concatenate([channels[name] for name in names.split("+")]).astype(np.float16)
 
 
 @torch.inference_mode()
@@ -62,12 +64,17 @@ class Refiner:
     encoder: Encoder | None
     heat_maps: HeatMaps | None
 
+    @property
+    def colour(self) -> bool:
+        """Whether it sees red, green and blue, not luminance."""
+        return "colour" in self.details["input"]
+
     def mask(self, pixels: np.ndarray, shape: tuple[int, int], embedding: Embedding | None) -> np.ndarray:
-        """The foreground bool `[H, W]` of a micrograph uint8 `[H, W]` that the network sees at `shape`."""
+        """The foreground bool `[H, W]` of a micrograph uint8 `[H, W]` or `[H, W, 3]`, which it sees at `shape`."""
         heat = None if self.heat_maps is None else self.heat_maps(embedding)
         rule = self.details["mask_threshold"], self.details["percent"]
         image = unet_input(self.details["input"], pixels, shape, heat, *rule)
-        return resize_to(probabilities(self.network, image), pixels.shape) > self.details["threshold"]
+        return resize_to(probabilities(self.network, image), pixels.shape[:2]) > self.details["threshold"]
 
     def extraction(self, **others: object) -> ExtractionOptions:
         """How micrographs are embedded for it, with what else an extraction is told."""
@@ -90,7 +97,8 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
             raise InputError(f"{folder} holds no {name}: name a finished fold, such as runs/unet/fold-0")
     try:
         details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
-        network = UNet(CHANNELS[details["input"]], details["width"])
+        channels = sum(CHANNELS[name] for name in details["input"].split("+"))
+        network = UNet(channels, details["width"], details.get("levels", 2))
         encoder, heat_maps = None, None
         if maps := details.get("heat_maps"):
             seen = (backbone or maps["backbone"], weights or ("" if backbone else maps["weights"]))

@@ -107,10 +107,10 @@ def image_task(encoder: Encoder, options: TaskOptions) -> Task:
     return Task("images", vectors[bank], source.labels[bank], vectors[queries], source.labels[queries])
 
 
-def labelled_source(labelled: LabelledSet, indices: np.ndarray) -> FolderSource:
+def labelled_source(labelled: LabelledSet, indices: np.ndarray, colour: bool = False) -> FolderSource:
     """The micrographs at `indices` of a labelled set, to be embedded."""
     files = [labelled.images[index] for index in indices]
-    return FolderSource(labelled.folder, labelled.percentiles, files)
+    return FolderSource(labelled.folder, labelled.percentiles, files, colour=colour)
 
 
 def draw_cells(

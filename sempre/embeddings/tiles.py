@@ -13,6 +13,7 @@ from sempre.deploy.tiling import tile_boxes
 from sempre.embeddings.embedding_file import Embedding, Embeddings
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
+from sempre.embeddings.grid import Grid
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
 
@@ -24,7 +25,8 @@ class TileSource:
 
     Micrographs are first brought to the size that `options` ask for. Those that are larger than a tile are cut into
     equal tiles of `tile` px that overlap by at least an eighth; the others are one tile. `boxes` are those of each
-    micrograph (x0, y0, x1, y1, px, exclusive ends), `first` the position of its first tile.
+    micrograph (x0, y0, x1, y1, px, exclusive ends), `first` the position of its first tile, `shapes` the heights and
+    widths in px that the micrographs have themselves.
 
     Raises:
         InputError: for a tile of less than 32 px; also as `input_shape`.
@@ -35,11 +37,12 @@ class TileSource:
             raise InputError(f"tile={tile} is too small: take 32 px or more")
         self.source, self.options, self.path = source, options, Path(source.path)
         self._last: tuple[int, np.ndarray | None] = (-1, None)
+        self.shapes: dict[int, tuple[int, int]] = {}
         self.boxes: list[list[Box]] = []
         self.names, self.sha256s = [], []
         self._micrograph_of = []
         for index, (name, sha256) in enumerate(zip(source.names, source.sha256s, strict=True)):
-            boxes = list(tile_boxes(self.micrograph(index).shape, tile, tile // 8))
+            boxes = list(tile_boxes(self.micrograph(index).shape[:2], tile, tile // 8))
             self.boxes.append(boxes)
             self._micrograph_of += [(index, box) for box in boxes]
             self.names += [f"{name} at x={box[0]} y={box[1]}" for box in boxes]
@@ -52,15 +55,16 @@ class TileSource:
         return len(self.names)
 
     def read(self, index: int) -> tuple[np.ndarray, None]:
-        """A tile, uint8 `[h, w]`, which has its size already and is not to be scaled by its pixel size again."""
+        """A tile, uint8 `[h, w]` or `[h, w, 3]`, which has its size already and is not to be scaled again."""
         micrograph, (x0, y0, x1, y1) = self._micrograph_of[index]
         return np.ascontiguousarray(self.micrograph(micrograph)[y0:y1, x0:x1]), None
 
     def micrograph(self, index: int) -> np.ndarray:
-        """A whole micrograph at the size that it is embedded at, uint8 `[h, w]`."""
+        """A whole micrograph at the size that it is embedded at, uint8 `[h, w]` or `[h, w, 3]`."""
         if self._last[0] != index:  # its tiles are read one after the other
             pixels, pixel_size_nm = self.source.read(index)
-            shape = input_shape(self.source.names[index], pixels.shape, pixel_size_nm, self.options)
+            shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
+            self.shapes[index] = pixels.shape[:2]
             self._last = index, resize_to(pixels, shape)
         return self._last[1]
 
@@ -74,16 +78,17 @@ class TileSource:
         return [embeddings[self.sha256s[first + number]] for number in range(len(self.boxes[index]))]
 
 
-def stitch(cells: Sequence[np.ndarray], embeddings: Sequence[Embedding], boxes: Sequence[Box]) -> np.ndarray:
+def stitch(cells: Sequence[np.ndarray], grids: Sequence[Grid], boxes: Sequence[Box]) -> np.ndarray:
     """Values of tiles' cells `[rows, columns, D]` at every px of their micrograph, float32 `[h, w, D]`.
 
-    Between cells they are interpolated; where tiles overlap, the mean is taken.
+    `grids` say where in each tile its cells lie. Between cells values are interpolated; where tiles overlap, the mean
+    is taken.
     """
     height, width = max(box[3] for box in boxes), max(box[2] for box in boxes)
     sums = np.zeros((height, width, cells[0].shape[-1]), np.float32)
     counts = np.zeros((height, width, 1), np.float32)
-    for values, embedding, (x0, y0, x1, y1) in zip(cells, embeddings, boxes, strict=True):
+    for values, grid, (x0, y0, x1, y1) in zip(cells, grids, boxes, strict=True):
         for channel in range(values.shape[-1]):
-            sums[y0:y1, x0:x1, channel] += embedding.grid.to_pixels(values[..., channel])
+            sums[y0:y1, x0:x1, channel] += grid.to_pixels(values[..., channel])
         counts[y0:y1, x0:x1] += 1
     return sums / counts

@@ -35,10 +35,11 @@ def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.
     the ground's noise does not fill all levels.
 
     Args:
-        pixels: `[H, W]`, any real type; values that are not finite count as the nearest finite ones or 0.
+        pixels: `[H, W]`, or colours `[H, W, 3]`, which have common percentiles; any real type. Values that are not
+            finite count as the nearest finite ones or 0.
 
     Returns:
-        float32 `[H, W]` in [0, 1]; zeros for a constant image.
+        float32 in [0, 1] of the same shape; zeros for a constant image.
     """
     pixels = np.asarray(pixels)
     if _has_few_levels(pixels):
@@ -74,7 +75,7 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _widened(pixels: np.ndarray, darkest: float, brightest: float) -> tuple[float, float]:
-    """The percentiles of pixels `[H, W]`, moved out to what stands out beyond them."""
+    """The percentiles of pixels `[H, W]` or `[H, W, 3]`, moved out to what stands out beyond them."""
     blocks = _blocks(pixels)
     if not blocks.size:
         return darkest, brightest
@@ -85,8 +86,8 @@ def _widened(pixels: np.ndarray, darkest: float, brightest: float) -> tuple[floa
 
 
 def _blocks(pixels: np.ndarray) -> np.ndarray:
-    """The median of the rows' medians of each block of 3x3 px, `[h, w]`."""
-    height, width = (side // 3 * 3 for side in pixels.shape)
+    """The median of the rows' medians of each block of 3x3 px, `[h, w]`, in each channel where there are some."""
+    height, width = (side // 3 * 3 for side in pixels.shape[:2])
     rows = max(PART // max(width, 1) // 3, 1) * 3
     parts = [pixels[top : min(top + rows, height), :width] for top in range(0, height, rows)]
     medians = [_median(*(part[:, start::3] for start in range(3))) for part in parts]

@@ -31,12 +31,13 @@ MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIX
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
 IMS_INFORMATION = "DataSetInfo/Image"
+Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
 class Micrograph:
-    """A grey image `[H, W]`, in the file's integer type or float32.
+    """A grey image `[H, W]`, or a coloured one `[H, W, 3]` where that was asked for, in the file's integers or float32.
 
     `pixel_size_nm` is None if the file and the one that the microscope wrote beside it are silent; else
     `pixel_size_source` is "metadata" or "sidecar" and that file's name.
@@ -48,8 +49,10 @@ class Micrograph:
     pixel_size_source: str = ""
 
 
-def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograph:
+def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool = False) -> Micrograph:
     """Read one micrograph; colour becomes luminance, a stack gives its first page, a volume its middle slice.
+
+    With `colour` it stays red, green and blue, and a grey micrograph has three equal channels.
 
     TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo, Zeiss, TESCAN and Phenom tags), PNG, JPEG, BMP, HDF5 (the first
     dataset of two or more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through
@@ -61,7 +64,7 @@ def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS) -> Micrograp
     """
     path = Path(path)
     with one_error(path):
-        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels)
+        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels, to_colour if colour else to_grey)
     if micrograph.pixels.size == 0:
         raise InputError(f"{path} holds no pixels")
     if micrograph.pixel_size_nm is not None:
@@ -108,7 +111,7 @@ def find_micrographs(folder: str | Path) -> list[Path]:
     return found
 
 
-def _reader(suffix: str, path: Path) -> Callable[[Path, int], Micrograph]:
+def _reader(suffix: str, path: Path) -> Callable[[Path, int, Levels], Micrograph]:
     if suffix in TIFF_SUFFIXES:
         return _read_tiff
     if suffix in PICTURE_SUFFIXES:
@@ -122,11 +125,11 @@ def _reader(suffix: str, path: Path) -> Callable[[Path, int], Micrograph]:
     raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
 
 
-def _read_tiff(path: Path, max_pixels: int) -> Micrograph:
+def _read_tiff(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         check_tiff_page(path, page, max_pixels)
-        pixels = grey_of_page(page, page.asarray())
+        pixels = levels(stored_levels(page, page.asarray()))
         metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
         return Micrograph(pixels, tiff_pixel_size_nm(file), metadata)
 
@@ -145,24 +148,24 @@ def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, ma
         raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
 
 
-def grey_of_page(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
-    """Grey values `[H, W]`, brighter is larger, of a page's stored pixels: palettes, planes and inverted scales."""
+def stored_levels(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
+    """Levels `[H, W]` or `[H, W, C]`, brighter is larger, of a stored page: palettes, planes, inverted scales."""
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
     elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
         pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
         pixels = np.moveaxis(pixels, 0, -1)
-    return to_grey(pixels)
+    return pixels
 
 
-def _read_picture(path: Path, max_pixels: int) -> Micrograph:
+def _read_picture(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     with open_picture(path, max_pixels) as image:
         size = _behind_the_picture(path) if image.format == "JPEG" else None
         metadata = {"format": image.format or path.suffix[1:].upper()}
         if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
             image = image.convert("RGB" if image.mode != "1" else "L")
-        return Micrograph(to_grey(np.asarray(image)), size, metadata)
+        return Micrograph(levels(np.asarray(image)), size, metadata)
 
 
 @contextmanager
@@ -190,7 +193,7 @@ def _behind_the_picture(path: Path) -> float | None:
         return phenom_pixel_size_nm(file.read().decode("latin-1"))
 
 
-def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:
+def _read_hdf5(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     with h5py.File(path) as file:
         names = []
         file.visititems(
@@ -208,10 +211,10 @@ def _read_hdf5(path: Path, max_pixels: int) -> Micrograph:
         check_size(path, dataset.shape[planes:], max_pixels)
         check_packing(path, plane_bytes(dataset, axes=dataset.ndim - planes))
         check_inside(dataset)
-        return Micrograph(to_grey(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
+        return Micrograph(levels(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
 
 
-def _read_ims(path: Path, max_pixels: int) -> Micrograph:
+def _read_ims(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     with h5py.File(path) as file:
         depth, height, width = ims_shape(file)
         check_size(path, (height, width), max_pixels)
@@ -219,7 +222,7 @@ def _read_ims(path: Path, max_pixels: int) -> Micrograph:
         check_packing(path, plane_bytes(dataset))
         pixels = dataset[depth // 2, :height, :width]
         size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
-        return Micrograph(to_grey(pixels), size, {"format": "Imaris", "slices": depth})
+        return Micrograph(levels(pixels), size, {"format": "Imaris", "slices": depth})
 
 
 def ims_shape(file: h5py.File) -> tuple[int, int, int]:
@@ -251,7 +254,7 @@ def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
     return min(size, int(b"".join(np.asarray(attributes[axis]).ravel().tolist())))
 
 
-def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
+def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     plugin = ROSETTASCIIO_PLUGINS[path.suffix.lower()]
     try:
         reader = import_module(f"rsciio.{plugin}")
@@ -270,7 +273,7 @@ def _read_rosettasciio(path: Path, max_pixels: int) -> Micrograph:
     check_size(path, data.shape[-2:], max_pixels)
     check_packing(path, plane_bytes(data))
     pixels = np.asarray(data[(0,) * (data.ndim - 2)])
-    return Micrograph(to_grey(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
+    return Micrograph(levels(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
 
 
 def _axis_nm(axis: dict) -> float | None:
@@ -308,3 +311,11 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
     if grey.dtype == bool:
         grey = grey.astype(np.uint8)
     return np.ascontiguousarray(grey if grey.dtype.kind in "ui" else grey.astype(np.float32))
+
+
+def to_colour(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W, 3]` of what `to_grey` takes: red, green and blue, three times the same for grey."""
+    if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
+        colours = pixels[..., :3]
+        return np.ascontiguousarray(colours if colours.dtype.kind in "ui" else colours.astype(np.float32))
+    return np.repeat(to_grey(pixels)[..., None], 3, axis=-1)

@@ -11,8 +11,8 @@ def resize(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 def resize_to(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """float32 or uint8 `[H, W]` as `[*shape]` px of its type; bilinear, smoothed first when it gets smaller."""
-    if pixels.shape == tuple(shape):
+    """float32 or uint8 `[H, W]`, or uint8 `[H, W, 3]`, as `shape` px; bilinear, smoothed first when it gets smaller."""
+    if pixels.shape[:2] == tuple(shape):
         return pixels
     size = shape[1], shape[0]
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))

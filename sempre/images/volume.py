@@ -21,11 +21,11 @@ from sempre.images.read import (
     TIFF_SUFFIXES,
     check_size,
     check_tiff_page,
-    grey_of_page,
     ims_channel,
     ims_shape,
     one_error,
     read_micrograph,
+    stored_levels,
     to_grey,
 )
 
@@ -162,10 +162,10 @@ def _read_tiff_slice(path: Path, series: tifffile.TiffPageSeries, slice: int, ch
     page = series.keyframe
     if series.is_truncated:  # ImageJ describes stacks of more than 4 GB by their first page alone
         check_size(path, page.shape)
-        return grey_of_page(page, np.array(tifffile.memmap(path, mode="r")[position]))
+        return to_grey(stored_levels(page, np.array(tifffile.memmap(path, mode="r")[position])))
     index = int(np.ravel_multi_index(position, tuple(lengths.values()))) if lengths else 0
     stored = series.pages[index]
     if stored is None:
         raise ValueError(f"slice {slice} is in a file of this OME-TIFF that is not there")
     check_tiff_page(Path(stored.parent.filehandle.path), stored)
-    return grey_of_page(page, stored.asarray())
+    return to_grey(stored_levels(page, stored.asarray()))

@@ -1,32 +1,33 @@
-"""A small U-Net for foreground masks, and its loss."""
+"""A small U-Net for foreground masks, and its losses."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LEVELS = 2  # halvings of the resolution
+LOSSES = ("bce_dice", "cross_entropy", "l1")
 EMPTY = 1.0  # px; what Dice's numerator and denominator both gain
 
 
 class UNet(nn.Module):
-    """Two levels down and two up; `forward(images [B, channels, H, W])` gives logits `[B, 1, H, W]` for any H and W.
+    """As many levels down as up; `forward(images [B, channels, H, W])` gives logits `[B, 1, H, W]` for any H and W.
 
     Each level has two 3x3 convolutions, each with batch normalisation and ReLU; the way up concatenates what the way
     down had at that level (Ronneberger et al., "U-Net", MICCAI 2015). Unlike there the convolutions are padded, so
-    that no border is lost; images whose sides are no multiples of 4 are continued by their last pixels meanwhile.
+    that no border is lost; images whose sides do not halve so often are continued by their last pixels meanwhile.
 
     Args:
         channels: of the images.
         width: channels of the first level; each level down has twice as many.
+        levels: halvings of the resolution, with as many blocks on the way down, one between, and as many on the way up.
     """
 
-    def __init__(self, channels: int, width: int = 32):
+    def __init__(self, channels: int, width: int = 32, levels: int = 2):
         super().__init__()
-        widths = [width << level for level in range(LEVELS + 1)]
+        widths = [width << level for level in range(levels + 1)]
         inputs = [channels, *widths]
-        self.down = nn.ModuleList(_convolutions(inputs[level], widths[level]) for level in range(LEVELS))
+        self.down = nn.ModuleList(_convolutions(inputs[level], widths[level]) for level in range(levels))
         self.bottom = _convolutions(widths[-2], widths[-1])
-        upwards = list(reversed(range(LEVELS)))
+        upwards = list(reversed(range(levels)))
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(widths[level + 1], widths[level], kernel_size=2, stride=2) for level in upwards
         )
@@ -35,7 +36,7 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        multiple = 1 << LEVELS
+        multiple = 1 << len(self.down)
         x = functional.pad(images, (0, -width % multiple, 0, -height % multiple), "replicate")
         skipped = []
         for block in self.down:
@@ -68,6 +69,20 @@ def bce_dice(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
         "cross_entropy": cross_entropy,
         "dice_loss": dice_loss,
     }
+
+
+def mask_losses(logits: Tensor, masks: Tensor, name: str = "bce_dice") -> dict[str, Tensor]:
+    """One of the `LOSSES` of logits and masks `[B, 1, H, W]`, in float32, as `loss`.
+
+    `cross_entropy` is the binary one, the mean over all px, as in the U-Net's own paper; `l1` the mean absolute
+    difference of probabilities and masks.
+    """
+    if name == "bce_dice":
+        return bce_dice(logits, masks)
+    logits, masks = logits.float(), masks.float()
+    if name == "cross_entropy":
+        return {"loss": functional.binary_cross_entropy_with_logits(logits, masks)}
+    return {"loss": functional.l1_loss(logits.sigmoid(), masks)}
 
 
 def _convolutions(channels: int, width: int) -> nn.Sequential:

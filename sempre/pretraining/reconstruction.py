@@ -12,6 +12,7 @@ from sempre.models.features import feature_map
 from sempre.models.grn import use_float32_grn
 
 UPSAMPLINGS = 3
+UPSAMPLING = ("bilinear", "transposed")
 NARROWEST = 16  # channels of the decoder, at the least
 
 
@@ -29,15 +30,16 @@ class Reconstruction(nn.Module):
         network: headless ConvNeXtV2 or vision transformer of timm, of one channel.
         layers: blocks that learn.
         width: channels of the decoder's first block.
+        upsampling: of the decoder, one of `UPSAMPLING`.
     """
 
-    def __init__(self, network: nn.Module, layers: int = 2, width: int = 256):
+    def __init__(self, network: nn.Module, layers: int = 2, width: int = 256, upsampling: str = "bilinear"):
         super().__init__()
         self.network = use_float32_grn(network)
         network.requires_grad_(False)
         for block in last_blocks(network, layers):
             block.requires_grad_(True)
-        self.decoder = ReconstructionDecoder(network.feature_info[-1]["num_chs"], width)
+        self.decoder = ReconstructionDecoder(network.feature_info[-1]["num_chs"], width, upsampling)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         image = normalise_batch(image)
@@ -51,22 +53,25 @@ class Reconstruction(nn.Module):
 class ReconstructionDecoder(nn.Module):
     """Three blocks that double the resolution, and a resize over what is left of the stride.
 
-    A block is a bilinear upsampling, which leaves no chequerboard (Odena et al., "Deconvolution and checkerboard
-    artifacts", Distill 2016), a 3x3 convolution, batch normalisation and ReLU; each has half the channels of the one
-    before. `forward(features [B, C, h, w], (H, W))` gives images `[B, 1, H, W]`.
+    A block is a `bilinear` upsampling, which leaves no chequerboard (Odena et al., "Deconvolution and checkerboard
+    artifacts", Distill 2016), and a 3x3 convolution; or a `transposed` convolution of stride 2, whose kernels of 2 px
+    do not overlap, and a 1x1 convolution (Zöngür, "Unsupervised segmentation of light microscopy images", TU München,
+    2023). Batch normalisation and ReLU follow; each block has half the channels of the one before.
+    `forward(features [B, C, h, w], (H, W))` gives images `[B, 1, H, W]`.
     """
 
-    def __init__(self, features: int, width: int):
+    def __init__(self, features: int, width: int, upsampling: str = "bilinear"):
         super().__init__()
         widths = [features, *(max(NARROWEST, width >> block) for block in range(UPSAMPLINGS))]
         layers = []
         for inputs, outputs in pairwise(widths):
-            layers += [
-                nn.Upsample(scale_factor=2, mode="bilinear"),
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
-            ]
+            if upsampling == "bilinear":
+                layers += [nn.Upsample(scale_factor=2, mode="bilinear")]
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
+            else:
+                layers += [nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)]
+                layers += [nn.Conv2d(outputs, outputs, kernel_size=1, bias=False)]
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         self.blocks = nn.Sequential(*layers)
         self.prediction = nn.Conv2d(widths[-1], 1, kernel_size=1)
 

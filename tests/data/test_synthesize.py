@@ -9,7 +9,7 @@ from PIL import Image
 
 from sempre.errors import InputError
 from sempre.images import crop_information_bar, read_labels, read_micrograph
-from sempre.images.synthetic import FieldOptions, render_field
+from sempre.images.synthetic import FieldOptions, render_field, render_fungus
 
 SCRIPT = Path(__file__).parents[2] / "data" / "synthesize.py"
 SMALL = ("labelled=3", "unlabelled=4", "size=128")
@@ -48,6 +48,28 @@ def test_writes_labelled_and_unlabelled_micrographs(tmp_path, monkeypatch, capsy
         assert micrograph.pixels.dtype == np.uint8
         assert micrograph.pixel_size_nm == pytest.approx(field.pixel_size_nm, rel=1e-5)
     assert "3 labelled and 4 unlabelled micrographs (7 new)" in capsys.readouterr().out
+
+
+def test_a_set_of_the_fungus_is_in_colour(tmp_path, monkeypatch):
+    synthesize(
+        monkeypatch,
+        f"out={tmp_path / 'set'}",
+        "labelled=4",
+        "unlabelled=2",
+        "size=96",
+        "variety=fungus",
+        "empty_share=0.25",
+    )
+    image = tmp_path / "set/labelled/images/labelled_00001.tif"
+    field = render_fungus(1, (96, 96))
+    np.testing.assert_array_equal(read_micrograph(image, colour=True).pixels, field.pixels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "set/labelled/labels/labelled_00001.tif"), field.labels)
+    assert not read_labels(tmp_path / "set/labelled/labels/labelled_00003.tif").any(), "the fourth is empty"
+    assert read_micrograph(tmp_path / "set/unlabelled/unlabelled_00001.tif").pixels.shape == (96, 96), "no bar"
+    preview = np.asarray(Image.open(tmp_path / "set/preview.png"))
+    assert (preview[..., 0] != preview[..., 2]).mean() > 0.5
+    with pytest.raises(InputError, match="variety=fungus shows no particles"):
+        synthesize(monkeypatch, f"out={tmp_path / 'other'}", "variety=fungus", "kinds=[rod]")
 
 
 def test_no_micrograph_is_both_labelled_and_unlabelled(tmp_path, monkeypatch):

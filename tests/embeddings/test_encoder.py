@@ -4,7 +4,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sempre.embeddings.encoder import official_architecture, open_encoder, pad_to_cells, split_layer
+from sempre.embeddings.encoder import Encoder, official_architecture, open_encoder, pad_to_cells, split_layer
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, save_backbone
 from sempre.models.original_fcmae import original_state_dict
@@ -63,6 +63,19 @@ def test_intensity_is_the_histogram_of_each_cell():
     counts = np.histogram(levels[8:16, 16:24], np.linspace(0, 1, 16 + 1))[0] / 64
     np.testing.assert_allclose(cells[1, 2], counts, atol=1e-5)
     np.testing.assert_allclose(cells.sum(-1), 1, atol=1e-5)
+
+
+def test_a_network_for_colours_sees_them_and_one_for_grey_values_their_luminance():
+    images = torch.rand(1, 3, 32, 32)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True).eval()
+    coloured = Encoder(network, "coloured", "vit_tiny_patch16_224", -1, mean, std)
+    levels = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(coloured.normalise(images), (images - levels[0]) / levels[1])
+    grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    encoder = open_encoder("random:convnextv2_atto")
+    torch.testing.assert_close(encoder(images).cells, encoder(grey).cells, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(coloured(images).cells, coloured(grey).cells, atol=1e-3)
 
 
 def test_images_are_continued_by_their_mirror_image():

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sempre.data.sources import FolderSource, open_source
-from sempre.embeddings.embedding_file import Embedding
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import ExtractionOptions
 from sempre.embeddings.grid import Grid
-from sempre.embeddings.pixel_features import grey_features, token_features
+from sempre.embeddings.pixel_features import level_features, patch_means, patches_to_pixels, token_features
 from sempre.embeddings.tiles import TileSource, stitch
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
@@ -66,8 +67,8 @@ def test_a_tile_that_is_no_tile(source):
 
 def test_stitched_values_are_those_of_the_tiles_and_their_mean_where_they_overlap():
     boxes = [(0, 0, 40, 32), (24, 0, 64, 32)]
-    embeddings = [Embedding("", Grid(32, 40, 32, 40, 8), np.zeros((4, 5, 1)), None)] * 2
-    stitched = stitch([np.full((4, 5, 2), value, np.float32) for value in (1.0, 3.0)], embeddings, boxes)
+    grids = [Grid(32, 40, 32, 40, 8)] * 2
+    stitched = stitch([np.full((4, 5, 2), value, np.float32) for value in (1.0, 3.0)], grids, boxes)
     assert stitched.shape == (32, 64, 2)
     assert (stitched[:, :24] == 1).all()
     assert (stitched[:, 24:40] == 2).all()
@@ -105,5 +106,62 @@ def test_no_number_of_workers_changes_a_feature(source):
         np.testing.assert_array_equal(alone, shared)
 
 
-def test_grey_features_without_contrast():
-    assert not grey_features(np.full((4, 5), 7, np.uint8)).any()
+def test_levels_without_contrast():
+    assert not level_features(np.full((4, 5), 7, np.uint8)).any()
+
+
+def test_colours_keep_their_hues_and_three_equal_channels_are_as_good_as_one():
+    grey = np.random.default_rng(0).integers(0, 255, (9, 11), dtype=np.uint8)
+    one, three = level_features(grey), level_features(np.dstack([grey] * 3))
+    assert one.shape == (9, 11, 1) and three.shape == (9, 11, 3)
+    between = [np.linalg.norm(levels[0, 0] - levels[5, 5]) for levels in (one, three)]
+    assert between[0] == pytest.approx(between[1], rel=1e-4)
+    red = np.dstack([grey, np.full_like(grey, 80), np.full_like(grey, 10)])
+    levels = level_features(red, smoothing=0.0)
+    assert not levels[..., 1:].any(), "channels without contrast are not amplified"
+    np.testing.assert_allclose(levels[..., 0], (grey - grey.mean()) / grey.std(), atol=1e-4)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))
+def test_the_mean_of_a_patch_is_the_mean_of_its_px(height, width, side):
+    values = np.random.default_rng(0).random((height, width, 2), dtype=np.float32)
+    means = patch_means(values, side)
+    for row in range(means.shape[0]):
+        for column in range(means.shape[1]):
+            square = values[row * side : (row + 1) * side, column * side : (column + 1) * side]
+            np.testing.assert_allclose(means[row, column], square.mean((0, 1)), rtol=1e-4)
+    spread = patches_to_pixels(np.arange(means[..., 0].size).reshape(means.shape[:2]), side, (height, width))
+    assert spread.shape == (height, width)
+    assert spread[-1, -1] == means[..., 0].size - 1
+    assert spread[0, min(side, width) - 1] == 0
+
+
+def test_features_of_patches_are_the_means_of_those_of_px(source):
+    tiles, encoder = TileSource(source, options(source), 64), open_encoder("random:convnextv2_atto", layer=1)
+    with tiles.extract(encoder) as embeddings:
+        of_pixels = token_features(tiles, embeddings, 0, components=3)
+        of_patches = token_features(tiles, embeddings, 0, components=3, patch=8)
+    assert of_patches.shape == (13, 19, 4)
+    np.testing.assert_allclose(of_patches[2, 5, :3], of_pixels[16:24, 40:48, :3].mean((0, 1)), rtol=1e-4, atol=1e-5)
+    assert of_patches[..., 3].std() == pytest.approx(1, rel=1e-4)
+
+
+def test_colours_are_tiled_resized_and_embedded_in_three_channels(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (80, 100, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/a.tif", colours, photometric="rgb")
+    source = open_source(tmp_path / "images", (0, 100), colour=True)
+    tiles = TileSource(source, options(source, size=75), 64)
+    assert tiles.micrograph(0).shape == (60, 75, 3) and tiles.shapes[0] == (80, 100)
+    assert tiles.read(0)[0].shape == (60, 64, 3)
+    encoder = open_encoder("random:convnextv2_atto", layer=1)
+    grey = TileSource(open_source(tmp_path / "images", (0, 100)), tiles.options, 64)
+    with tiles.extract(encoder) as coloured, grey.extract(encoder) as without:
+        assert token_features(tiles, coloured, 0, components=3).shape == (60, 75, 6)
+        assert coloured.path != without.path, "one is not taken for the other"
+
+
+def test_stores_have_no_colours(tmp_path):
+    (tmp_path / "store.h5").touch()
+    with pytest.raises(InputError, match="is read in grey: for colours give a folder"):
+        open_source(tmp_path / "store.h5", colour=True)

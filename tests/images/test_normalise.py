@@ -108,6 +108,16 @@ def test_the_noise_of_a_sparse_field_does_not_fill_the_range(dtype, dark):
     np.testing.assert_allclose(percentile_normalise(to_uint8(grey)), grey, atol=0.01)  # as bundles are scored
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_sparse_field_of_three_equal_colours_is_normalised_as_one_of_grey(dtype):
+    pixels = np.random.default_rng(0).normal(100, 6, (300, 310))
+    pixels[100:116, 100:116] += 120
+    pixels = pixels.clip(0, 255).astype(dtype)
+    colours = np.repeat(pixels[..., None], 3, axis=2)
+    expected = np.repeat(percentile_normalise(pixels)[..., None], 3, axis=2)
+    np.testing.assert_allclose(percentile_normalise(colours), expected, atol=0.01)
+
+
 def test_what_is_normalised_twice_is_normalised_once():
     field = render_field(3, (256, 256), FieldOptions(magnification="low", count=3)).pixels
     once = percentile_normalise_to_uint8(field)

@@ -47,6 +47,25 @@ def test_colour_becomes_luminance(tmp_path, suffix):
     np.testing.assert_allclose(pixels, 58.7, atol=0.5)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "png", "h5"])
+def test_colour_is_kept_where_it_is_asked_for(tmp_path, suffix):
+    colour = np.random.default_rng(0).integers(0, 255, (8, 9, 3), dtype=np.uint8)
+    if suffix == "tif":
+        tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(colour, -1, 0), photometric="rgb", planarconfig="separate")
+    elif suffix == "h5":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["image"] = colour
+    else:
+        Image.fromarray(np.dstack([colour, colour[..., 0]]), "RGBA").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_micrograph(tmp_path / f"a.{suffix}", colour=True).pixels, colour)
+
+
+def test_grey_read_as_colour_has_three_equal_channels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    pixels = read_micrograph(tmp_path / "a.tif", colour=True).pixels
+    np.testing.assert_array_equal(pixels, np.dstack([GREY] * 3))
+
+
 def test_equal_channels_stay_what_they_are(tmp_path):
     grey = (GREY % 256).astype(np.uint8)
     Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(tmp_path / "a.png")

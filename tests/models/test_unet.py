@@ -8,7 +8,7 @@ from torch import nn
 
 from sempre.images.synthetic import render_field
 from sempre.metrics import dice
-from sempre.models.unet import UNet, bce_dice
+from sempre.models.unet import UNet, bce_dice, mask_losses
 
 
 @settings(deadline=None, max_examples=20)
@@ -23,6 +23,15 @@ def test_it_has_two_levels_down_and_two_up_of_two_convolutions_each():
     down = [(2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)]
     up = [(16, 8), (8, 8), (8, 4), (4, 4)]
     assert widths == down + up
+
+
+@pytest.mark.parametrize("levels", [1, 4, 6])
+def test_it_has_as_many_levels_as_it_is_told(levels):
+    network = UNet(3, width=2, levels=levels).eval()
+    assert network(torch.zeros(1, 3, 70, 41)).shape == (1, 1, 70, 41)
+    transposed = [module for module in network.modules() if isinstance(module, nn.ConvTranspose2d)]
+    assert [layer.out_channels for layer in transposed] == [2 << level for level in reversed(range(levels))]
+    assert len(network.down) == len(network.up) == levels
 
 
 def test_a_logit_depends_on_what_lies_near_it_alone():
@@ -47,6 +56,15 @@ def test_the_loss_is_that_of_its_formula(logits, masks):
     assert losses["cross_entropy"].item() == pytest.approx(cross_entropy, rel=1e-4, abs=1e-5)
     assert losses["dice_loss"].item() == pytest.approx((1 - soft).mean(), abs=1e-5)
     assert losses["loss"].item() == pytest.approx((cross_entropy + (1 - soft).mean()) / 2, rel=1e-4, abs=1e-5)
+
+
+def test_losses_of_the_px_alone():
+    logits, masks = torch.tensor([[[[2.0, -1.0]]]]), torch.tensor([[[[1.0, 1.0]]]])
+    probabilities = 1 / (1 + np.exp(-np.array([2.0, -1.0])))
+    found = {name: mask_losses(logits, masks, name)["loss"].item() for name in ("cross_entropy", "l1", "bce_dice")}
+    assert found["cross_entropy"] == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
+    assert found["l1"] == pytest.approx((1 - probabilities).mean(), rel=1e-5)
+    assert found["bce_dice"] == bce_dice(logits, masks)["loss"].item()
 
 
 def test_nothing_predicted_where_nothing_is_costs_nothing():

@@ -43,14 +43,23 @@ def test_the_loss_is_the_mean_absolute_difference_of_normalised_grey_values():
     assert loss == pytest.approx(np.abs(reconstructed - normalised.numpy()).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("upsampling", ["bilinear", "transposed"])
 @pytest.mark.parametrize(("cells", "size"), [((2, 3), (64, 96)), ((4, 4), (32, 32)), ((5, 5), (70, 70))])
-def test_what_is_left_of_the_stride_is_a_resize(cells, size):
-    assert ReconstructionDecoder(8, 32)(torch.zeros(1, 8, *cells), size).shape == (1, 1, *size)
+def test_what_is_left_of_the_stride_is_a_resize(cells, size, upsampling):
+    assert ReconstructionDecoder(8, 32, upsampling)(torch.zeros(1, 8, *cells), size).shape == (1, 1, *size)
 
 
-def test_the_loss_falls():
+def test_transposed_blocks_are_a_stride_of_two_a_change_of_basis_a_norm_and_an_activation():
+    names = [type(layer).__name__ for layer in ReconstructionDecoder(8, 32, "transposed").blocks]
+    assert names == ["ConvTranspose2d", "Conv2d", "BatchNorm2d", "ReLU"] * 3
+    kernels = {layer.kernel_size for layer in ReconstructionDecoder(8, 32, "transposed").blocks[1::4]}
+    assert kernels == {(1, 1)}
+
+
+@pytest.mark.parametrize("upsampling", ["bilinear", "transposed"])
+def test_the_loss_falls(upsampling):
     torch.manual_seed(1)
-    model = Reconstruction(small_network("vit"), width=64)
+    model = Reconstruction(small_network("vit"), width=64, upsampling=upsampling)
     blurred = torch.nn.functional.interpolate(torch.randn(2, 1, 6, 6), 48, mode="bicubic")
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=3e-3)
     losses = []

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
+import tifffile
 
-from evaluate.clusters import Options, check, enlarge, read_unet
+from evaluate.clusters import Options, check, enlarge, main, read_unet
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
-from sempre.images import read_labels
+from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.watershed import split_touching
 from sempre.metrics import dice, label_overlap, score_sample
+from tests.recipes.conftest import write_split
 
 pytestmark = pytest.mark.slow
 
@@ -74,9 +77,10 @@ def test_a_trained_network_is_scored_by_its_own_masks(compared, finished_unet):
     trained = json.loads((finished_unet / "summary.json").read_text())["folds"]["validation"]["samples"]
     for name in HELD_OUT:
         assert trained[name].items() <= arm["samples"][name].items()
-    (masks,) = [read_unet(finished_unet, HELD_OUT).masks]
+    mask = read_unet(finished_unet, HELD_OUT).segment(0).mask
     written = read_labels(folder / "U-Net_refined/predictions/field_5.tif")
-    np.testing.assert_array_equal(written, split_touching(masks[0]))
+    np.testing.assert_array_equal(written, split_touching(mask))
+    np.testing.assert_array_equal(read_labels(folder / "U-Net_refined/foreground/field_5.tif") > 0, mask)
 
 
 def test_the_report_shows_masks_and_the_heads_of_the_transformer(compared):
@@ -103,11 +107,89 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
         ({"components": 0}, "components=0 leaves nothing of the cells"),
         ({"rule": "dark"}, "rule=dark is unknown"),
         ({"backbones": ["intensity", "intensity"]}, "intensity is given twice"),
+        ({"images": "stack.tif"}, "give data=, a labelled set, or images="),
+        ({"data": "", "images": "stack.tif", "unets": ["runs/unet"]}, "unets and micrographs= are of labelled sets"),
+        ({"slices": 3}, "slices= and channel= are of volumes"),
+        ({"foreground": [3]}, r"foreground=\[3\] are not all clusters: count from 1 to 2"),
+        ({"foreground": [1], "clicks": "clicks.json"}, "both choose the clusters"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(changes, message):
     with pytest.raises(InputError, match=message):
-        check(Options(data="", **changes))
+        check(Options(**{"data": "set"} | changes))
+
+
+def clustered(monkeypatch, folder, *options):
+    """Run the recipe in this process, in `folder`: what it put into `runs/masks`."""
+    monkeypatch.chdir(folder)
+    common = ("name=masks", "size=96", "tile=64", "workers=0", "shown=1")
+    monkeypatch.setattr(sys, "argv", ["clusters.py", *common, *map(str, options)])
+    main()
+    return folder / "runs/masks", json.loads((folder / "runs/masks/summary.json").read_text())
+
+
+def test_a_folder_without_labels_becomes_masks(labelled_set, tmp_path, monkeypatch):
+    options = (f"images={labelled_set}/images", "backbones=[random:vit_tiny_patch16_224]", "patch=8", "clusters=3")
+    folder, summary = clustered(monkeypatch, tmp_path, *options, "foreground=[2,3]", "fill_holes=false")
+    arms = ["grey value", "grey value, patches of 8 px", "random:vit_tiny_patch16_224"]
+    assert list(summary["arms"]) == arms
+    assert not {"iou", "aji_plus"} & summary["arms"]["grey value"].keys(), "without labels nothing is scored"
+    assert sorted(summary["micrographs"]) == ["field_0", "field_2", "field_5", "field_6"]
+    for method in ("grey_value", "grey_value_patches_of_8_px", "random_vit_tiny_patch16_224"):
+        channels = tifffile.imread(folder / method / "masks/field_2.tif")
+        clusters = read_labels(folder / method / "clusters/field_2.tif")
+        assert channels.shape == (3, 192, 192)
+        np.testing.assert_array_equal(channels.argmax(0) + 1, clusters)
+        assert (channels.astype(int).sum(0) == 255).all()
+        found = read_labels(folder / method / "foreground/field_2.tif")
+        np.testing.assert_array_equal(found == 255, clusters >= 2)
+        grey = read_micrograph(labelled_set / "images/field_2.tif").pixels
+        means = [grey[clusters == number].mean() for number in (1, 2, 3)]
+        assert means == sorted(means), "1 is the darkest"
+    squares = read_labels(folder / "grey_value_patches_of_8_px/clusters/field_2.tif").reshape(12, 16, 12, 16)
+    assert (squares == squares[:, :1, :, :1]).all(), "8 px at half the size"
+    page = (folder / "report.html").read_text()
+    assert page.count(": clusters<") == 3
+    assert "IoU" not in page
+
+
+def test_a_store_becomes_masks_in_grey_alone(store, tmp_path, monkeypatch):
+    folder, summary = clustered(monkeypatch, tmp_path, f"images={store}", "rule=bright")
+    assert len(summary["micrographs"]) == len(list((folder / "grey_value/masks").iterdir())) == 4
+    with pytest.raises(InputError, match="is read in grey: for colours give a folder of micrographs"):
+        clustered(monkeypatch, tmp_path, f"images={store}", "colour=true")
+
+
+def test_clicks_choose_the_clusters_of_all_slices_of_a_volume(labelled_set, tmp_path, monkeypatch):
+    fields = [read_micrograph(file).pixels for file in sorted((labelled_set / "images").iterdir())]
+    stack = np.stack([255 - field for field in fields])  # particles are dark now, and touch the border
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    true = read_labels(labelled_set / "labels/field_5.tif") > 0
+    y, x = np.argwhere(~true & (fields[2] < np.percentile(fields[2], 20)))[0].tolist()
+    (tmp_path / "clicks.json").write_text(json.dumps({"stack_0002": {"positive": [[y, x]]}}))
+    folder, summary = clustered(monkeypatch, tmp_path, "images=stack.tif", "clicks=clicks.json")
+    samples = summary["arms"]["grey value"]["samples"]
+    assert list(samples) == ["stack_0002", "stack_0000", "stack_0001", "stack_0003"]
+    assert all(sample["chosen"] == [2] for sample in samples.values()), "the bright ground was clicked"
+    assert (read_labels(folder / "grey_value/foreground/stack_0002.tif") > 0)[y, x]
+
+
+def test_colours_tell_apart_what_has_one_luminance(tmp_path, monkeypatch):
+    truth = np.zeros((96, 96), bool)
+    truth[30:60, 20:70] = True
+    colours = np.where(truth[..., None], (150, 60, 60), (40, 116, 60)).astype(np.uint8)  # both of luminance 87
+    colours += np.random.default_rng(0).integers(0, 5, colours.shape, dtype=np.uint8)
+    (tmp_path / "set/images").mkdir(parents=True)
+    (tmp_path / "set/labels").mkdir()
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"set/images/{name}.tif", colours, photometric="rgb")
+        write_labels(tmp_path / f"set/labels/{name}.tif", truth.astype(int))
+    write_split(tmp_path / "split.json", ["a"], ["b"])
+    labelled = ("data=set", "split_file=split.json")
+    _, in_grey = clustered(monkeypatch, tmp_path, *labelled)
+    _, in_colour = clustered(monkeypatch, tmp_path, *labelled, "colour=true")
+    assert in_grey["arms"]["grey value"]["iou"] < 0.5
+    assert in_colour["arms"]["colour"]["iou"] > 0.95
 
 
 def test_every_px_takes_the_value_at_its_centre():

@@ -5,6 +5,7 @@ import sys
 import pytest
 import timm
 
+import evaluate.attention
 import evaluate.click
 import evaluate.clusters
 import evaluate.prototypes
@@ -84,6 +85,18 @@ def test_clusters_show_each_backbone_its_own(backbone, labelled_set, monkeypatch
     evaluate.clusters.main()
     assert opened[0] == (1, 99), "of the grey values and the true masks"
     assert opened[-1] == (2, 98)
+
+
+@pytest.mark.slow
+def test_attention_refuses_a_store_of_others(store, tmp_path, monkeypatch):
+    vit = "vit_tiny_patch16_224"
+    network = timm.create_model(vit, in_chans=1, num_classes=0, dynamic_img_size=True)
+    normalisation = {"percentiles": [2, 98], "mean": 0.5, "std": 0.25}
+    save_backbone(tmp_path / "own", network, BackboneDetails(vit, 1, "dino", "", 0.1, {}, normalisation=normalisation))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipe", f"images={store}", f"backbone={tmp_path / 'own'}"])
+    with pytest.raises(InputError, match="normalised by the percentiles 1 and 99"):
+        evaluate.attention.main()
 
 
 def test_pretraining_says_those_of_its_store(tmp_path):

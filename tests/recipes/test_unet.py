@@ -56,7 +56,11 @@ def test_the_threshold_is_the_middle_of_the_best():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"input": "colour"}, "input=colour is unknown"),
+        ({"input": "mask"}, "input=mask is unknown"),
+        ({"input": "colour+heatmap", "backbone": ""}, "needs a heat map"),
+        ({"input": "colour", "slices": 5}, "input=colour needs colours, and volumes are grey"),
+        ({"loss": "focal"}, "loss=focal is unknown: choose bce_dice, cross_entropy, l1"),
+        ({"levels": 6, "crop": 32}, "levels=6 leave nothing of crop=32: take crop=64"),
         ({"input": "heatmap", "backbone": ""}, "input=heatmap needs a heat map: give backbone="),
         ({"points": 0}, "points=0 is too few"),
         ({"threshold": "clicks"}, "threshold=clicks is unknown: choose otsu, top, mixture"),

@@ -1,9 +1,10 @@
-"""Electron micrographs of particles with their instances, rendered from a seed."""
+"""Micrographs with the instances in them, rendered from a seed: of particles by electrons, of a fungus by light."""
 
 from sempre.images.synthetic.annotations import information_bar
 from sempre.images.synthetic.backdrops import WIDE_SUBSTRATES
 from sempre.images.synthetic.detector import Microscope
 from sempre.images.synthetic.field import Field, render_field
+from sempre.images.synthetic.fungus import render_fungus
 from sempre.images.synthetic.grains import WIDE_KINDS
 from sempre.images.synthetic.options import MODALITIES, VARIETIES, FieldOptions
 from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS, WIDE_ARRANGEMENTS
@@ -27,4 +28,5 @@ __all__ = [
     "Microscope",
     "information_bar",
     "render_field",
+    "render_fungus",
 ]

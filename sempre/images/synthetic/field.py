@@ -24,8 +24,8 @@ CHOICES, SUBSTRATE, PARTICLES, MATERIAL, RECORDING, CONTRAST, PUBLISHING = range
 
 @dataclass(frozen=True)
 class Field:
-    """A micrograph uint8 `[H, W]`; its instances int32 `[H, W]`, 0 is background, ids 1 to N; the kind of each of the
-    N instances; the size of a pixel in nm."""
+    """A micrograph uint8 `[H, W]`, in colour `[H, W, 3]`; its instances int32 `[H, W]`, 0 is background, ids 1 to N;
+    the kind of each of the N instances; the size of a pixel in nm."""
 
     pixels: np.ndarray
     labels: np.ndarray

@@ -1,0 +1,84 @@
+"""Show where a vision transformer looks: attention of its class token, head by head, in any images.
+
+    python evaluate/attention.py images=FOLDER backbone=dino_deitsmall8_pretrain.pth name=attention
+    python evaluate/attention.py images=volume.ims slices=20 backbone=runs/dino/backbone layer=-2
+
+Images are a folder of micrographs, a volume, a folder of volumes with slices=N, or a store. They are seen whole, or
+with tile=320 in tiles of 320 px, each with its own class token. `runs/<name>/heads/` holds a TIFF each, one channel a
+head, float32 at the size that the image was seen at; `pictures/` a PNG each, the image beside its heads in colours;
+report.html shows the first of them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from sempre.config import read_options, save_options
+from sempre.data.volumes import open_slices, output_stems
+from sempre.embeddings.attention import check_class_token, head_maps
+from sempre.embeddings.encoder import open_encoder
+from sempre.embeddings.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
+from sempre.embeddings.extract import check as check_extraction
+from sempre.embeddings.tiles import TileSource
+from sempre.errors import run_command
+from sempre.files import whole_or_absent
+from sempre.images.read import to_grey
+from sempre.images.write import write_channels
+from sempre.report.clusters import AttentionExample, attention_parts, draw_attention
+from sempre.report.html import write_page
+
+
+@dataclass(kw_only=True)
+class Options(ExtractionOptions):
+    images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
+    backbone: str = (
+        "???"  # of a vision transformer: backbone/ folder, official .pth file, timm's name, random:<its name>
+    )
+    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    name: str = "attention"  # the result goes to runs/<name>
+    size: int = 512  # longer side that images are seen at, px; 0 keeps their own resolution
+    tile: int = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
+    slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
+    channel: int = 0  # of a volume
+    colour: bool = False  # images are read as red, green and blue, not as luminance
+    shown: int = 4  # images in the report
+    seed: int = 0  # of random weights
+
+
+def main() -> None:
+    options = read_options(Options)
+    check_extraction(options)
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    check_class_token(encoder)
+    encoder = encoder.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    percentiles = file_percentiles(options, encoder)
+    source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+    check_percentiles(source, encoder, options)
+    stems = output_stems(source)
+    tiles = TileSource(source, options, options.tile or LARGEST_INPUT)
+    folder = Path("runs") / options.name
+    for kind in ("heads", "pictures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    save_options(options, folder / "config.yaml")
+
+    examples = []
+    for index, stem in enumerate(tqdm(stems, desc="attention", unit="image")):
+        heads = head_maps(encoder, tiles, index)
+        example = AttentionExample(encoder.name, stem, to_grey(tiles.micrograph(index)), heads)
+        write_channels(folder / f"heads/{stem}.tif", heads)
+        pictures = [picture for picture, _ in draw_attention(example)]
+        pictures[0] = np.repeat(pictures[0][..., None], 3, axis=2)
+        with whole_or_absent(folder / f"pictures/{stem}.png") as partial:
+            Image.fromarray(np.concatenate(pictures, axis=1)).save(partial, format="PNG")
+        if index < options.shown:
+            examples.append(example)
+    write_page(folder / "report.html", f"Attention: {Path(options.images).name}", attention_parts(examples))
+    print(f"{len(stems)} images, {len(heads)} heads each: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run_command(main)
