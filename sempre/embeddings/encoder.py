@@ -13,10 +13,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sempre.deploy.released import find_weights, released_names
 from sempre.embeddings.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import load_backbone
+from sempre.models.dense_files import load_dense
 from sempre.models.official_vit import load_official_vit
 from sempre.models.unet_encoder import UNetEncoder
 
@@ -150,13 +152,16 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
         mean, std = (MEAN,), (STD,)
     elif backbone == INTENSITY:
         architecture, network, mean, std = INTENSITY, IntensityHistogram(), (0.0,), (1.0,)
+    elif backbone in released_names():
+        segmenter, _ = load_dense(find_weights(backbone))
+        architecture, network, mean, std = segmenter.architecture, segmenter.encoder, (MEAN,), (STD,)
     elif timm.is_model(backbone):
         architecture = backbone
         network, mean, std = _timm_network(architecture, pretrained=True)
     else:
         raise InputError(
             f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's, "
-            "random:<name of timm's> nor intensity"
+            f"random:<name of timm's>, intensity nor {' nor '.join(released_names())}"
         )
     network.eval().requires_grad_(False)
     if isinstance(network, ConvNeXt):
