@@ -22,6 +22,7 @@ ROOMS = [
     "pretraining",
     "training",
     "embeddings",
+    "scan",
     "report",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]

@@ -1,17 +1,16 @@
 """See: overlapping patches of a preview, and what a frozen backbone makes of each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
+from scipy import ndimage
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
-from torch.nn import functional
 
-from sempre.embeddings.embedding_file import Embedding
 from sempre.embeddings.encoder import Encoder
 from sempre.embeddings.extract import ExtractionOptions, extract
 from sempre.embeddings.grid import Grid
+from sempre.embeddings.windows import describe_windows
 from sempre.errors import InputError
 from sempre.scan.preview import Preview
 
@@ -43,51 +42,42 @@ class Patches:
 class PatchOptions:
     scales: list[int] = field(default_factory=lambda: [32, 64])  # sides of the patches that are seen together, px
     stride: int = 16  # px from patch to patch
+    surround: int = 64  # px; what a patch shares with its surroundings is taken off its features; 0 keeps it
     components: int = 50  # principal components that are kept of a patch's features
     whiten: bool = False  # whether every component counts the same
 
 
 def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: str = "runs/embeddings") -> Patches:
-    """The patches of a preview: means and deviations of the backbone's cells in each, on their principal components.
+    """The patches of a preview: what the backbone's cells in each have in common, on their principal components.
 
     The network sees the preview once, as a whole, and a patch is what it makes of the patch's px in their surroundings;
-    patches that overlap share the work. Cells are kept in the folder `embeddings` by content, so that only the first
-    look at a preview costs.
+    patches that overlap share the work. The preview is continued by its mirror image, for a network sees its input's
+    border, and borders are rare. Thickness, light and contamination change slowly over a sample and would make its
+    corners strange: what a patch shares with its surroundings is taken off. Cells are kept in the folder `embeddings`
+    by content, so that only the first look at a preview costs.
 
     Raises:
         InputError: for scales, a stride or components that cannot be.
     """
-    check(options, preview.pixels.shape)
+    shape = preview.pixels.shape
+    check(options, shape)
+    margin = min(-(-max(options.scales) // encoder.cell) * encoder.cell, min(shape) - 1)
+    continued = replace(preview, pixels=np.pad(preview.pixels, margin, "reflect"))
     extraction = ExtractionOptions(layer=encoder.layer, workers=0, embeddings=embeddings, precision="float32")
-    with extract(preview, encoder, extraction) as stored:
-        embedding = stored[preview.sha256s[0]]
-    grid = Grid(*preview.pixels.shape, *preview.pixels.shape, options.stride)
-    described = np.concatenate([describe(embedding, grid, scale) for scale in options.scales], axis=1)
+    with extract(continued, encoder, extraction) as stored:
+        embedding = stored[continued.sha256s[0]]
+    grid = Grid(*shape, *shape, options.stride)
+    described = np.concatenate([describe_windows(embedding, grid, side, margin) for side in options.scales], axis=1)
+    if options.surround:
+        described = stand_out(described, (grid.rows, grid.columns), options.surround / options.stride)
     return Patches(grid, reduce(described, options.components, options.whiten))
 
 
-def describe(embedding: Embedding, grid: Grid, scale: int) -> np.ndarray:
-    """Mean and deviation of the cells within `scale` px about each cell of `grid`, float32 `[rows * columns, 2 C]`.
-
-    Beyond the preview's border cells are mirrored. A window of fewer px than a cell holds the cell it lies in.
-    """
-    cells = torch.from_numpy(embedding.cells).permute(2, 0, 1)[None]
-    side = max(1, round(scale / embedding.grid.cell))
-    margin = min(side, *(length - 1 for length in cells.shape[2:])) if min(cells.shape[2:]) > 1 else 0
-    padded = functional.pad(cells, (margin,) * 4, "reflect") if margin else cells
-    side = min(side, *padded.shape[2:])
-    mean = functional.avg_pool2d(padded, side, stride=1)
-    square = functional.avg_pool2d(padded**2, side, stride=1)
-    both = torch.cat([mean, (square - mean**2).clamp(min=0).sqrt()], dim=1)
-    # Where the patches' centres lie among the windows, in px of the first window's middle.
-    middle = (side / 2 - margin) * embedding.grid.cell
-    rows, columns = (
-        ((np.arange(count) + 0.5) * grid.cell - middle) / embedding.grid.cell / max(length - 1, 1) * 2 - 1
-        for count, length in zip((grid.rows, grid.columns), both.shape[2:], strict=True)
-    )
-    places = torch.from_numpy(np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32))[None]
-    sampled = functional.grid_sample(both, places, mode="bilinear", padding_mode="border", align_corners=True)
-    return sampled[0].flatten(1).T.numpy()
+def stand_out(vectors: np.ndarray, shape: tuple[int, int], reach: float) -> np.ndarray:
+    """Vectors `[rows * columns, D]` of a grid of `shape` less their Gaussian mean over about `reach` patches."""
+    values = vectors.reshape(*shape, -1)
+    around = ndimage.gaussian_filter(values, (reach, reach, 0), mode="reflect", truncate=3)
+    return (values - around).reshape(vectors.shape)
 
 
 def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.ndarray:
@@ -111,5 +101,5 @@ def check(options: PatchOptions, shape: tuple[int, int]) -> None:
         raise InputError(f"scales={options.scales} are no patches of a preview of {shape[0]}x{shape[1]} px")
     if not 4 <= options.stride <= min(options.scales):
         raise InputError(f"stride={options.stride} leaves gaps or is too fine: take 4 to {min(options.scales)} px")
-    if options.components < 1:
-        raise InputError(f"components={options.components} leaves nothing of the features: take 1 or more")
+    if options.components < 1 or options.surround < 0:
+        raise InputError(f"components={options.components} or surround={options.surround} is too small")

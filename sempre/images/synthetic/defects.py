@@ -21,13 +21,11 @@ class Defects:
         """Defects of one site each."""
         return cls(tuple(kinds), np.array(points, np.float64).reshape(-1, 2), np.arange(len(kinds)))
 
-    def reached(self, seen: np.ndarray) -> float:
-        """The share of all defects that is reached, 0 to 1, where the sites `seen` bool `[N]` are: each defect counts
-        one, with the share of its own sites that are seen. nan without defects."""
-        if not self.kinds:
-            return float("nan")
+    @property
+    def weights(self) -> np.ndarray:
+        """What each site counts `[N]`: a defect's sites together as much as another's, all together 1."""
         own = np.bincount(self.owner, minlength=len(self.kinds))
-        return float((np.bincount(self.owner, seen, len(self.kinds)) / own).mean())
+        return 1 / (own[self.owner] * len(self.kinds))
 
 
 def scattered(count: int, size: tuple[int, int], margin: float, gap: float, random: np.random.Generator) -> np.ndarray:

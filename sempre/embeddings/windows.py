@@ -1,0 +1,32 @@
+"""Windows of any size over a micrograph's cells: what a backbone makes of overlapping patches, from one look."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from sempre.embeddings.embedding_file import Embedding
+from sempre.embeddings.grid import Grid
+
+
+def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int) -> np.ndarray:
+    """Mean and deviation of the cells in a window about each cell of `grid`, float32 `[rows * columns, 2 C]`.
+
+    Args:
+        embedding: of a micrograph that was continued by `margin` px on every side, at that size.
+        grid: whose cells the windows are centred on, of the micrograph itself.
+        side: of the windows, at most twice the margin, px; they hold a whole number of cells, at least one.
+    """
+    cells = torch.from_numpy(embedding.cells).permute(2, 0, 1)[None]
+    cell = embedding.grid.cell
+    count = max(1, min(round(side / cell), *cells.shape[2:]))
+    mean = functional.avg_pool2d(cells, count, stride=1)
+    deviation = (functional.avg_pool2d(cells**2, count, stride=1) - mean**2).clamp(min=0).sqrt()
+    windows = torch.cat([mean, deviation], dim=1)[0].numpy()
+    # The windows' middles lie a cell apart, the first half a window from the corner; each patch takes the nearest.
+    rows, columns = (
+        np.clip(
+            np.rint((margin + (np.arange(patches) + 0.5) * grid.cell) / cell - count / 2).astype(int), 0, length - 1
+        )
+        for patches, length in zip((grid.rows, grid.columns), windows.shape[1:], strict=True)
+    )
+    return windows[:, rows][:, :, columns].reshape(len(windows), -1).T
