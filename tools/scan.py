@@ -32,6 +32,7 @@ from sempre.scan.artefacts import write_efficiency, write_map, write_quantificat
 from sempre.scan.calibration import Calibration
 from sempre.scan.coordinates import WRITERS, write_coordinates
 from sempre.scan.decision import Decision, decide
+from sempre.scan.drivers import SimulatorOptions, open_stage
 from sempre.scan.efficiency import Targets, compare
 from sempre.scan.explore import ExploreOptions, explore
 from sempre.scan.limits import check_limits, list_moves
@@ -39,7 +40,6 @@ from sempre.scan.patches import Patches, see
 from sempre.scan.plan import Plan, make_plan
 from sempre.scan.preview import Preview, read_preview
 from sempre.scan.protocol import protocol_of, write_protocol
-from sempre.scan.drivers import SimulatorOptions, open_stage
 from sempre.scan.threshold import Blob, blobs_of
 
 
@@ -47,9 +47,11 @@ from sempre.scan.threshold import Blob, blobs_of
 class Options(ExploreOptions, SimulatorOptions):
     preview: str = "???"  # micrograph of low magnification
     out: str = "???"  # folder for what is written
-    backbone: str = "particles"  # backbone/ folder, official .pth file, timm's name, random:<name>, intensity or particles
+    backbone: str = (
+        "particles"  # backbone/ folder, official .pth file, timm's name, random:<name>, intensity or particles
+    )
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    layer: int = 1  # of the backbone that is read out
+    layer: int = 2  # of the backbone that is read out
     clicks: str = ""  # JSON file of clicks on the preview
     denoise: float = 0.0  # side of a median filter over the preview, px; 0 for none
     clahe: float = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
@@ -187,8 +189,8 @@ def drive(
             micrographs=out / "fields",
         )
     print(
-        f"{done.ended}: {len(done.visited)} fields visited, {len(done.skipped)} skipped, {done.seconds / 60:.1f} min of "
-        f"stage and beam; micrographs in {out / 'fields'}, the log is {out / 'log.jsonl'}"
+        f"{done.ended}: {len(done.visited)} fields visited, {len(done.skipped)} skipped, {done.seconds / 60:.1f} min "
+        f"of stage and beam; micrographs in {out / 'fields'}, the log is {out / 'log.jsonl'}"
     )
 
 

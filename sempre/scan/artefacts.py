@@ -20,7 +20,7 @@ from sempre.scan.efficiency import Curve
 from sempre.scan.threshold import Blob
 
 BLOB_COLUMNS = (
-    "blob",  # numbered from 1; the last row's is their count
+    "blob",  # numbered from 1 by falling mean priority, so that the last one is their count
     "x_px",  # centroid, from the preview's upper left corner
     "y_px",
     "x_nm",

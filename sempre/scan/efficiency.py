@@ -21,7 +21,7 @@ class Targets:
 
     @classmethod
     def of_priority(cls, centres: np.ndarray, priority: np.ndarray, least: float) -> "Targets":
-        """Where the truth is unknown: the patches (y, x in px) `[N, 2]` above the priority `least`, by their priority."""
+        """Where the truth is unknown: patches (y, x in px) `[N, 2]` above the priority `least`, by their priority."""
         sought = priority > least
         weights = priority[sought].astype(np.float64)
         return cls(centres[sought], weights / max(weights.sum(), 1e-12))

@@ -1,7 +1,7 @@
 """The closed loop: go, acquire, update the map, plan the rest anew; and a log that says what has been done.
 
-The log is JSON lines, each flushed: `start` (the preview's checksum), then `visited`, `retry`, `skipped`, and at the end
-`aborted` or `finished`. A loop that finds its log goes on behind it.
+The log is JSON lines, each flushed: `start` (the preview's checksum), then `visited`, `retry`, `skipped`, and at the
+end `aborted` or `finished`. A loop that finds its log goes on behind it.
 """
 
 import json

@@ -11,7 +11,7 @@ from sempre.scan.patches import Patches
 
 @dataclass(frozen=True)
 class Fields:
-    """Square fields of view of `side` px: their middles (y, x in px) float64 `[N, 2]`, and each one's priority `[N]`."""
+    """Square fields of view of `side` px: their middles (y, x in px) float64 `[N, 2]`, and their priority `[N]`."""
 
     centres: np.ndarray
     priority: np.ndarray

@@ -8,7 +8,11 @@ from sempre.scan.fields import Fields
 
 
 def check_limits(positions: np.ndarray, limits_um: list[float]) -> None:
-    """Raises: InputError when a position (x, y in um) `[N, 2]` is outside `limits_um` (x0, y0, x1, y1), or these are none."""
+    """Check positions (x, y in um) `[N, 2]` against limits (x0, y0, x1, y1 in um).
+
+    Raises:
+        InputError: when one is outside, and for limits that are no area.
+    """
     if len(limits_um) != 4 or not (limits_um[0] < limits_um[2] and limits_um[1] < limits_um[3]):
         raise InputError(f"limits_um={limits_um} is no area: give [x0,y0,x1,y1] in um")
     low, high = np.array(limits_um[:2]), np.array(limits_um[2:])

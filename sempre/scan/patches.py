@@ -81,7 +81,7 @@ def stand_out(vectors: np.ndarray, shape: tuple[int, int], reach: float) -> np.n
 
 
 def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.ndarray:
-    """Vectors `[N, D]` on their first principal components, float32 `[N, P]`; P is `components` or as many as there are.
+    """Vectors `[N, D]` on their first principal components, float32 `[N, P]`; P is `components` or what there is.
 
     Dimensions count by their own deviation, so that loud channels do not drown the others.
     """

@@ -1,7 +1,7 @@
 """Act, third: in which order fields are visited, and which of them where time is short.
 
-An open path for a travelling salesman who does not come home; under a budget it is the orienteering problem (Vansteenwegen
-et al., European Journal of Operational Research, 2011). Travel times need not be symmetric.
+An open path for a travelling salesman who does not come home; under a budget it is the orienteering problem
+(Vansteenwegen et al., European Journal of Operational Research, 2011). Travel times need not be symmetric.
 """
 
 from importlib.util import find_spec

@@ -12,7 +12,6 @@ from sempre.scan.path import best_within, shortest_path
 from sempre.scan.threshold import level
 from sempre.scan.timing import TimingOptions, acquisition_s, check_timing, travel_times
 
-
 DEFAULT_SIDE = 64.0  # px
 
 
@@ -51,9 +50,9 @@ def make_plan(
 ) -> Plan:
     """The fields worth visiting by `priority` `[rows * columns]`, and a quick path from `start`, by default the middle.
 
-    An `area_percent` keeps the most urgent fields; within `minutes` as much priority as can be had on the way. Of a scan
-    that is under way, `seen` are patches that have been looked at, `spent_area` and `spent_s` what that took of the
-    budgets.
+    An `area_percent` keeps the most urgent fields; within `minutes` as much priority as can be had on the way. Of a
+    scan that is under way, `seen` are patches that have been looked at, `spent_area` and `spent_s` what that took of
+    the budgets.
 
     Raises:
         InputError: for options that cannot be.

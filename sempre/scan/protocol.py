@@ -18,9 +18,7 @@ from sempre.scan.timing import TimingOptions, acquisition_s, travel_times
 FORMAT = 1
 
 
-def protocol_of(
-    plan: Plan, preview: Preview, calibration: Calibration, timing: TimingOptions, decision: dict
-) -> dict:
+def protocol_of(plan: Plan, preview: Preview, calibration: Calibration, timing: TimingOptions, decision: dict) -> dict:
     """The protocol as JSON holds it; `decision` says how priorities came about: backbone, layer, parts and seed."""
     fields = plan.fields
     stage = calibration.to_stage(fields.centres)
