@@ -75,8 +75,8 @@ def pyjem_positions(protocol: dict) -> str:
 def swift_positions(protocol: dict) -> str:
     """JSON of the positions in m and the field's width, for a script in Nion Swift.
 
-    Swift's lengths are m; a script sets a microscope's controls by name, `SetVal(control, value)`:
-    https://nionswift-instrumentation.readthedocs.io
+    Swift's lengths are m; a script gives them to the instrument's controls, `set_control_output(name, value)`, after
+    Nion Swift's "Hardware Guide": https://nionswift.readthedocs.io/en/stable/api/hardware.html
     """
     positions = [
         {"x": field["stage_x_um"] * 1e-6, "y": field["stage_y_um"] * 1e-6, "priority": field["priority"]}
