@@ -14,7 +14,8 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int) -
     Args:
         embedding: of a micrograph that was continued by `margin` px on every side, at that size.
         grid: whose cells the windows are centred on, of the micrograph itself.
-        side: of the windows, at most twice the margin, px; they hold a whole number of cells, at least one.
+        side: of the windows, px; they hold a whole number of cells, at least one. At the border they lie within it, as
+            near to their patch as they can.
     """
     cells = torch.from_numpy(embedding.cells).permute(2, 0, 1)[None]
     cell = embedding.grid.cell
@@ -22,11 +23,15 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int) -
     mean = functional.avg_pool2d(cells, count, stride=1)
     deviation = (functional.avg_pool2d(cells**2, count, stride=1) - mean**2).clamp(min=0).sqrt()
     windows = torch.cat([mean, deviation], dim=1)[0].numpy()
-    # The windows' middles lie a cell apart, the first half a window from the corner; each patch takes the nearest.
     rows, columns = (
-        np.clip(
-            np.rint((margin + (np.arange(patches) + 0.5) * grid.cell) / cell - count / 2).astype(int), 0, length - 1
-        )
-        for patches, length in zip((grid.rows, grid.columns), windows.shape[1:], strict=True)
+        _first_cells(patches, grid.cell, length, cell, count, margin)
+        for patches, length in ((grid.rows, grid.height), (grid.columns, grid.width))
     )
     return windows[:, rows][:, :, columns].reshape(len(windows), -1).T
+
+
+def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int) -> np.ndarray:
+    """Of the windows along an axis the first of their `count` cells, `[patches]`."""
+    nearest = np.rint((margin + (np.arange(patches) + 0.5) * stride) / cell - count / 2).astype(int)
+    lowest, highest = -(-margin // cell), (margin + length) // cell - count
+    return np.clip(nearest, lowest, max(lowest, highest))

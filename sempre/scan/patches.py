@@ -53,8 +53,9 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
     The network sees the preview once, as a whole, and a patch is what it makes of the patch's px in their surroundings;
     patches that overlap share the work. The preview is continued by its mirror image, for a network sees its input's
     border, and borders are rare. Thickness, light and contamination change slowly over a sample and would make its
-    corners strange: what a patch shares with its surroundings is taken off. Cells are kept in the folder `embeddings`
-    by content, so that only the first look at a preview costs.
+    corners strange: what a patch shares with its surroundings is taken off. Of several scales larger patches count
+    less, by their side: they overlap more and say the same more often. Cells are kept in the folder `embeddings` by
+    content, so that only the first look at a preview costs.
 
     Raises:
         InputError: for scales, a stride or components that cannot be.
@@ -67,10 +68,13 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
     with extract(continued, encoder, extraction) as stored:
         embedding = stored[continued.sha256s[0]]
     grid = Grid(*shape, *shape, options.stride)
-    described = np.concatenate([describe_windows(embedding, grid, side, margin) for side in options.scales], axis=1)
-    if options.surround:
-        described = stand_out(described, (grid.rows, grid.columns), options.surround / options.stride)
-    return Patches(grid, reduce(described, options.components, options.whiten))
+    described = []
+    for side in options.scales:
+        windows = describe_windows(embedding, grid, side, margin)
+        if options.surround:
+            windows = stand_out(windows, (grid.rows, grid.columns), options.surround / options.stride)
+        described.append(standardised(windows) * min(options.scales) / side)
+    return Patches(grid, reduce(np.concatenate(described, axis=1), options.components, options.whiten))
 
 
 def stand_out(vectors: np.ndarray, shape: tuple[int, int], reach: float) -> np.ndarray:
@@ -80,14 +84,16 @@ def stand_out(vectors: np.ndarray, shape: tuple[int, int], reach: float) -> np.n
     return (values - around).reshape(vectors.shape)
 
 
-def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.ndarray:
-    """Vectors `[N, D]` on their first principal components, float32 `[N, P]`; P is `components` or what there is.
-
-    Dimensions count by their own deviation, so that loud channels do not drown the others.
-    """
+def standardised(vectors: np.ndarray) -> np.ndarray:
+    """Vectors `[N, D]` with mean 0 and deviation 1 in every dimension, so that loud channels drown no others; without
+    the dimensions in which all agree."""
     vectors = vectors.astype(np.float64)
     spread = vectors.std(axis=0)
-    vectors = (vectors - vectors.mean(axis=0))[:, spread > 1e-6] / spread[spread > 1e-6]
+    return (vectors - vectors.mean(axis=0))[:, spread > 1e-6] / spread[spread > 1e-6]
+
+
+def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.ndarray:
+    """Vectors `[N, D]` on their first principal components, float32 `[N, P]`; P is `components` or what there is."""
     if not vectors.shape[1]:
         return np.zeros((len(vectors), 1), np.float32)
     components = min(components, *vectors.shape)
