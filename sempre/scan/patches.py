@@ -54,7 +54,7 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
     patches that overlap share the work. The preview is continued by its mirror image, for a network sees its input's
     border, and borders are rare. Thickness, light and contamination change slowly over a sample and would make its
     corners strange: what a patch shares with its surroundings is taken off. Of several scales larger patches count
-    less, by their side: they overlap more and say the same more often. Cells are kept in the folder `embeddings` by
+    less, by their area: what is small is lost in them. Cells are kept in the folder `embeddings` by
     content, so that only the first look at a preview costs.
 
     Raises:
@@ -73,7 +73,7 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
         windows = describe_windows(embedding, grid, side, margin)
         if options.surround:
             windows = stand_out(windows, (grid.rows, grid.columns), options.surround / options.stride)
-        described.append(standardised(windows) * min(options.scales) / side)
+        described.append(standardised(windows) * (min(options.scales) / side) ** 2)
     return Patches(grid, reduce(np.concatenate(described, axis=1), options.components, options.whiten))
 
 
