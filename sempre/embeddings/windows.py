@@ -8,14 +8,14 @@ from sempre.embeddings.embedding_file import Embedding
 from sempre.embeddings.grid import Grid
 
 
-def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int) -> np.ndarray:
+def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int, inset: int = 0) -> np.ndarray:
     """Mean and deviation of the cells in a window about each cell of `grid`, float32 `[rows * columns, 2 C]`.
 
     Args:
         embedding: of a micrograph that was continued by `margin` px on every side, at that size.
         grid: whose cells the windows are centred on, of the micrograph itself.
-        side: of the windows, px; they hold a whole number of cells, at least one. At the border they lie within it, as
-            near to their patch as they can.
+        side: of the windows, px; they hold a whole number of cells, at least one.
+        inset: px that windows keep from the micrograph's border; those of patches nearer to it lie beside them.
     """
     cells = torch.from_numpy(embedding.cells).permute(2, 0, 1)[None]
     cell = embedding.grid.cell
@@ -24,14 +24,14 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int) -
     deviation = (functional.avg_pool2d(cells**2, count, stride=1) - mean**2).clamp(min=0).sqrt()
     windows = torch.cat([mean, deviation], dim=1)[0].numpy()
     rows, columns = (
-        _first_cells(patches, grid.cell, length, cell, count, margin)
+        _first_cells(patches, grid.cell, length, cell, count, margin, inset)
         for patches, length in ((grid.rows, grid.height), (grid.columns, grid.width))
     )
     return windows[:, rows][:, :, columns].reshape(len(windows), -1).T
 
 
-def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int) -> np.ndarray:
+def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int, inset: int) -> np.ndarray:
     """Of the windows along an axis the first of their `count` cells, `[patches]`."""
     nearest = np.rint((margin + (np.arange(patches) + 0.5) * stride) / cell - count / 2).astype(int)
-    lowest, highest = -(-margin // cell), (margin + length) // cell - count
+    lowest, highest = -(-(margin + inset) // cell), (margin + length - inset) // cell - count
     return np.clip(nearest, lowest, max(lowest, highest))

@@ -52,7 +52,7 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
 
     The network sees the preview once, as a whole, and a patch is what it makes of the patch's px in their surroundings;
     patches that overlap share the work. The preview is continued by its mirror image, for a network sees its input's
-    border, and borders are rare. Thickness, light and contamination change slowly over a sample and would make its
+    border, and borders are rare; so are the twins of a mirrored lattice, so that windows keep a little from it. Thickness, light and contamination change slowly over a sample and would make its
     corners strange: what a patch shares with its surroundings is taken off. Of several scales larger patches count
     less, by their area: what is small is lost in them. Cells are kept in the folder `embeddings` by
     content, so that only the first look at a preview costs.
@@ -70,7 +70,7 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
     grid = Grid(*shape, *shape, options.stride)
     described = []
     for side in options.scales:
-        windows = describe_windows(embedding, grid, side, margin)
+        windows = describe_windows(embedding, grid, side, margin, inset=min(options.scales) // 2)
         if options.surround:
             windows = stand_out(windows, (grid.rows, grid.columns), options.surround / options.stride)
         described.append(standardised(windows) * (min(options.scales) / side) ** 2)

@@ -102,7 +102,10 @@ def test_nothing_moves_before_the_moves_were_shown_and_go_was_given(plan, capsys
         (["text=[cracks]", "backbone=intensity"], "give their folder, clip=FOLDER"),
         (["minutes=0.001", "backbone=intensity"], "no field fits into the budget"),
         (["backbone=nowhere"], "intensity nor particles"),
-        (["driver=nowhere:Stage", "limits_um=[-9,-9,9,9]", "go=true", "backbone=intensity"], "is neither simulator nor"),
+        (
+            ["driver=nowhere:Stage", "limits_um=[-9,-9,9,9]", "go=true", "backbone=intensity"],
+            "is neither simulator nor",
+        ),
     ],
 )
 def test_what_cannot_be_gets_one_line(plan, arguments, message):

@@ -16,7 +16,7 @@ def test_windows_are_the_means_and_deviations_of_the_px_there():
     margin, side = 32, 32
     continued = np.pad(pixels, margin, "reflect")
     embedding = Embedding("", Grid(*continued.shape, *continued.shape, 1), continued[..., None], None)
-    grid = Grid(96, 128, 96, 128, 16)
+    grid = Grid(96, 128, 96, 128, 16)  # windows at the border lie within it
     found = describe_windows(embedding, grid, side, margin).reshape(6, 8, 2)
     for row, column in ((0, 0), (2, 5), (5, 7)):
         y, x = (
