@@ -82,8 +82,9 @@ def measure(
     timing = ExploreOptions()
     for anomaly in options.anomalies:
         priority = decide(preview, patches, with_(options, anomaly=anomaly)).priority
-        fields = cover(patches, priority, options.side, area=FREE)
-        rows[f"{anomaly}, no click, {FREE:.0%} of the area"].append(found(fields, targets))
+        for area in (FREE, CLICKED):
+            fields = cover(patches, priority, options.side, area=area)
+            rows[f"{anomaly}, no click, {area:.0%} of the area"].append(found(fields, targets))
     decision = decide(preview, patches, options)
     clicks = one_click(sample.defects, seed)
     clicked = decide(preview, patches, options, clicks, decision.parts)

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sempre.deploy.overlay import draw_scale_bar, text_font
-from sempre.report.palette import BLUISH_GREEN, ORANGE
+from sempre.report.palette import BLACK, BLUISH_GREEN, ORANGE
 from sempre.scan.fields import Fields
 
 STRENGTH = 0.65  # of the colour where the priority is 1
@@ -28,7 +28,14 @@ def draw_scan(
     half = fields.side / 2
     for number, (x, y) in enumerate(middles, start=1):
         draw.rectangle((x - half, y - half, x + half, y + half), outline=ORANGE, width=width)
-        draw.text((x - half + width + 1, y - half + width), str(number), font=font, fill=ORANGE)
+        draw.text(
+            (x - half + width + 1, y - half + width),
+            str(number),
+            font=font,
+            fill=ORANGE,
+            stroke_width=2,
+            stroke_fill=BLACK,
+        )
     if pixel_size_nm is None:
         return np.asarray(picture)
     return draw_scale_bar(np.asarray(picture), pixel_size_nm)

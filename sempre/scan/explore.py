@@ -136,9 +136,11 @@ def read_log(log: Path, preview: Preview, calibration: Calibration) -> Progress:
     if not log.exists():
         return progress
     try:
-        # A line that a kill cut short says nothing.
-        whole = log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        events = [json.loads(line) for line in whole]
+        content = log.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # a line that a kill cut short says nothing, and the next must not follow it
+            log.write_bytes(whole)
+        events = [json.loads(line) for line in whole.splitlines()]
         if events and events[0]["preview_sha256"] != preview.sha256s[0]:
             raise InputError(f"{log} is the log of another preview: give another out=")
         for event in events:

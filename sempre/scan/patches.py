@@ -52,10 +52,10 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
 
     The network sees the preview once, as a whole, and a patch is what it makes of the patch's px in their surroundings;
     patches that overlap share the work. The preview is continued by its mirror image, for a network sees its input's
-    border, and borders are rare; so are the twins of a mirrored lattice, so that windows keep a little from it. Thickness, light and contamination change slowly over a sample and would make its
-    corners strange: what a patch shares with its surroundings is taken off. Of several scales larger patches count
-    less, by their area: what is small is lost in them. Cells are kept in the folder `embeddings` by
-    content, so that only the first look at a preview costs.
+    border, and borders are rare; so are the twins of a mirrored lattice, so that windows keep a little from it.
+    Thickness, light and contamination change slowly over a sample and would make its corners strange: what a patch
+    shares with its surroundings is taken off. Of several scales larger patches count less, by their area: what is small
+    is lost in them. Cells are kept in the folder `embeddings` by content, so that only the first look costs.
 
     Raises:
         InputError: for scales, a stride or components that cannot be.
