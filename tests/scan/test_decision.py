@@ -40,7 +40,7 @@ def test_the_teacher_is_scikit_learns_and_never_learns_from_near_the_click(patch
     far = np.flatnonzero(np.linalg.norm(patches.centres - click, axis=1) >= 64)
     drawn = np.sort(np.random.default_rng(5).permutation(far)[:20])
     chosen = np.concatenate([patches_at(patches, click), drawn])
-    scaled = patches.vectors / patches.vectors.std()
+    scaled = patches.vectors / patches.vectors.std(axis=0)
     model = LogisticRegression(C=10, class_weight="balanced", max_iter=1000)
     model.fit(scaled[chosen], [1] + [0] * 20)
     np.testing.assert_allclose(
