@@ -104,12 +104,12 @@ def explore(
                 progress.ended = "aborted"
                 break
             travel = travel_times(np.stack([progress.position, [x, y]]), options)[0, 1]
-            progress.position = np.array([x, y])
+            progress.position = np.array(stage.position(), np.float64)
             if image is None:
                 progress.seconds += travel
                 progress.skipped.append(tuple(centre))
                 note("skipped", **place, seconds=progress.seconds)
-                continue
+                continue  # with the moves that were listed: none takes its place
             progress.seconds += travel + acquisition_s(options)
             progress.visited.append(tuple(centre))
             if micrographs is not None:

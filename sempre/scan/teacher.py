@@ -16,8 +16,8 @@ def taught(patches: Patches, clicks: Clicks, background: int = 20, apart: float 
 
     A logistic regression (`class_weight="balanced"`, C = 10) of the patches under the clicks against those under the
     negative clicks and `background` others, drawn by the seed from all that are `apart` px or more from every positive
-    click: what is rare is rarely among them. Every
-    component counts the same: what tells a rare kind is seldom what varies most.
+    click: what is rare is rarely among them. Every component counts the same: what tells a rare kind is seldom what
+    varies most.
 
     Raises:
         InputError: without a positive click, for one outside the preview, or where no background is left.
