@@ -38,8 +38,19 @@ MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
+SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
-TESTING = ["pytest>=8.0", "pytest-xdist>=3.5", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.8", *FORMATS, *OCR]
+TESTING = [
+    "pytest>=8.0",
+    "pytest-xdist>=3.5",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "ruff>=0.8",
+    "jsonschema>=4.20",
+    "ortools>=9.10",
+    *FORMATS,
+    *OCR,
+]
 
 setup(
     name="sempre",
@@ -50,13 +61,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["sempre", "sempre.*"]),
-    package_data={"sempre.released": [f"*/*.{suffix}" for suffix in ("onnx", "json", "safetensors", "md")]},
+    package_data={
+        "sempre.released": [f"*/*.{suffix}" for suffix in ("onnx", "json", "safetensors", "md")],
+        "sempre.scan": ["*.schema.json"],
+    },
     install_requires=DEPLOYMENT,
     extras_require={
         "train": TRAINING,
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,
+        "scan": SCAN,
         "minkowski": MINKOWSKI,
         "test": TESTING,
     },

@@ -23,6 +23,7 @@ ROOMS = [
     "pretraining",
     "training",
     "embeddings",
+    "scan",
     "report",
     "fuzzing",
 ]

@@ -13,11 +13,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sempre.deploy.released import find_weights, released_names
 from sempre.embeddings.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.read import LUMINANCE
 from sempre.models.checkpoints import load_backbone
+from sempre.models.dense_files import load_dense
 from sempre.models.official_vit import load_official_vit
 from sempre.models.original_fcmae import SUFFIXES, holds_original_weights
 from sempre.models.unet_encoder import UNetEncoder
@@ -148,8 +150,8 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
     Args:
         backbone: a `backbone/` folder; a file of the original ConvNeXtV2 code; an official DINO or DINOv2 file
             (`dinov2_vitb14_pretrain.pth`), whose name tells the architecture; a timm name, with timm's own weights;
-            `random:<timm name>`; or `intensity`, the grey levels alone. `@<layer>` behind any of these goes before
-            `layer`.
+            `random:<timm name>`; a released dense model's name (`particles`), for its encoder; or `intensity`, the grey
+            levels alone. `@<layer>` behind any of these goes before `layer`.
         weights: a file of the original or the official code for the architecture that `backbone` names.
         layer: stage or block that is read out, negative ones count from the last.
         seed: of random weights.
@@ -181,13 +183,16 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
         mean, std = (MEAN,), (STD,)
     elif backbone == INTENSITY:
         architecture, network, mean, std = INTENSITY, IntensityHistogram(), (0.0,), (1.0,)
+    elif backbone in released_names():
+        segmenter, _ = load_dense(find_weights(backbone))
+        architecture, network, mean, std = segmenter.architecture, segmenter.encoder, (MEAN,), (STD,)
     elif timm.is_model(backbone):
         architecture = backbone
         network, mean, std = _timm_network(architecture, pretrained=True)
     else:
         raise InputError(
             f"backbone={backbone} is neither a backbone/ folder, an official .pth file, a name of timm's, "
-            "random:<name of timm's> nor intensity, perhaps with @<layer> behind it"
+            f"random:<name of timm's>, intensity nor {' nor '.join(released_names())}, perhaps with @<layer> behind it"
         )
     network.eval().requires_grad_(False)
     if isinstance(network, ConvNeXt):

@@ -4,9 +4,12 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from sempre.deploy.released import find_weights
 from sempre.embeddings.encoder import Encoder, official_architecture, open_encoder, pad_to_cells, split_layer
 from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import BackboneDetails, save_backbone
+from sempre.models.dense_files import load_dense
 from sempre.models.original_fcmae import original_state_dict
 from tests.models.test_official_vit import normalised, official_layout, save
 
@@ -147,3 +150,12 @@ def test_names_of_official_files_tell_the_architecture(tmp_path):
     for size in "sblg":
         for registers in ("", "_reg4"):
             assert timm.is_model(official_architecture(tmp_path / f"dinov2_vit{size}14{registers}_pretrain.pth"))
+
+
+def test_the_released_model_is_a_backbone_by_its_name():
+    encoder = open_encoder("particles", layer=1)
+    assert (encoder.architecture, encoder.cell, encoder.has_class_token) == ("unet_medium", 4, False)
+    segmenter, _ = load_dense(find_weights("particles"))
+    images = torch.rand(1, 1, 64, 96)
+    expected = segmenter.encoder((images - MEAN) / STD)[1].permute(0, 2, 3, 1)
+    torch.testing.assert_close(encoder(images).cells, expected.detach())

@@ -1,0 +1,114 @@
+"""Planning a scan as a person does: from a preview's file to a protocol, and a simulated stage that follows it."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from sempre.errors import InputError
+from sempre.images.synthetic.sample import render_sample
+from sempre.images.write import write_micrograph
+from sempre.scan.fields import Fields
+from sempre.scan.protocol import calibration_of, fields_of, read_protocol
+from tools.scan import main
+
+SIZE = (320, 320)
+ARTEFACTS = ("scan_protocol.json", "efficiency.csv", "scan_map.npy", "scan_map.ome.tif", "quantification.csv")
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """`plan(*arguments)`: tools/scan.py in a folder with the preview `film.tif`, clicks on its first defect, and 1 px
+    of 8 nm."""
+    sample = render_sample("film", 3, SIZE)
+    write_micrograph(tmp_path / "film.tif", sample.pixels, 8.0)
+    click = sample.defects.sites[0].tolist()
+    (tmp_path / "clicks.json").write_text(json.dumps({"film.tif": {"positive": [click]}}))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["scan.py", "preview=film.tif", "field_px=64", *arguments])
+        main()
+
+    run.sample, run.folder = sample, tmp_path
+    return run
+
+
+def test_a_preview_becomes_a_protocol_that_reaches_defects(plan, capsys):
+    plan("out=scan", "threshold=none", "area_percent=30", "clicks=clicks.json", "coordinates=[serialem,swift]")
+    assert "of the area" in capsys.readouterr().out
+    folder = plan.folder / "scan"
+    assert {path.name for path in folder.iterdir()} == {
+        *ARTEFACTS,
+        "scan.png",
+        "config.yaml",
+        "scan_serialem.nav",
+        "scan_swift.json",
+    }
+    protocol = read_protocol(folder / "scan_protocol.json")
+    assert protocol["decision"]["weights"] == {"anomaly": 1, "clicks": 1}
+    assert protocol["preview"]["name"] == "film.tif"
+    assert calibration_of(protocol).pixel_size_nm == pytest.approx(8, rel=1e-5)
+    defects = plan.sample.defects
+    reached = defects.weights @ fields_of(protocol).contain(defects.sites).any(axis=0)
+    assert reached > 0.6
+    with (folder / "efficiency.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    planned = [float(row["area_share"]) for row in rows if row["strategy"] == "planned"]
+    assert 0.1 < planned[-1] <= 0.3
+    assert {row["strategy"] for row in rows} == {"planned", "raster", "serpentine", "random", "oracle"}
+    assert np.load(folder / "scan_map.npy").shape == SIZE
+
+
+def test_the_same_command_writes_the_same_bytes_and_counts_particles(plan):
+    for out in ("first", "second"):
+        plan(f"out={out}", "bundle=particles", "backbone=intensity")
+    for name in ARTEFACTS:
+        assert (plan.folder / "first" / name).read_bytes() == (plan.folder / "second" / name).read_bytes(), name
+    with (plan.folder / "first/quantification.csv").open() as file:
+        assert all(row["particles"].isdigit() for row in csv.DictReader(file))
+
+
+def test_nothing_moves_before_the_moves_were_shown_and_go_was_given(plan, capsys):
+    limits = "limits_um=[-2,-2,2,2]"
+    arguments = ("out=scan", "backbone=intensity", "threshold=none", "area_percent=20", "driver=simulator")
+    with pytest.raises(InputError, match="driver=simulator may go anywhere: give limits_um="):
+        plan(*arguments)
+    plan(*arguments, limits)
+    assert "nothing has moved: add go=true" in capsys.readouterr().out
+    assert not (plan.folder / "scan/log.jsonl").exists()
+    plan(*arguments, limits, "go=true", "failures=0.3")
+    printed = capsys.readouterr().out
+    assert printed.index("field      x um") < printed.index("fields visited")
+    events = [json.loads(line) for line in (plan.folder / "scan/log.jsonl").read_text().splitlines()]
+    visited = [event for event in events if event["event"] == "visited"]
+    assert len(visited) == len(list((plan.folder / "scan/fields").iterdir()))
+    protocol = read_protocol(plan.folder / "scan/scan_protocol.json")
+    done = Fields(np.array([[event["y_px"], event["x_px"]] for event in visited]), np.zeros(len(visited)), 64.0)
+    assert np.isin(done.centres, fields_of(protocol).centres).all()
+    with pytest.raises(InputError, match="moves leave limits_um="):
+        plan(*arguments, "limits_um=[-0.01,-0.01,0.01,0.01]", "go=true")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["coordinates=[fei]"], "coordinates=fei is unknown: choose serialem, pyjem, swift"),
+        (["go=true"], "go=true, but nothing to go"),
+        (["anomaly=odd", "backbone=intensity"], "anomaly=odd is unknown"),
+        (["field_um=9", "backbone=intensity"], "no part of a preview of 320x320 px"),
+        (["text=[cracks]", "backbone=intensity"], "give their folder, clip=FOLDER"),
+        (["minutes=0.001", "backbone=intensity"], "no field fits into the budget"),
+        (["backbone=nowhere"], "intensity nor particles"),
+        (
+            ["driver=nowhere:Stage", "limits_um=[-9,-9,9,9]", "go=true", "backbone=intensity"],
+            "is neither simulator nor",
+        ),
+    ],
+)
+def test_what_cannot_be_gets_one_line(plan, arguments, message):
+    with pytest.raises(InputError, match=message) as error:
+        plan("out=scan", *arguments)
+    assert "\n" not in str(error.value)

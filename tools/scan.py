@@ -1,0 +1,198 @@
+"""Where to look next: from a quick preview to a protocol that a stage's controller runs.
+
+    python tools/scan.py preview=preview.tif out=scan                                          # what is rare
+    python tools/scan.py preview=preview.tif clicks=clicks.json area_percent=10 out=scan       # what is like the clicks
+    python tools/scan.py preview=preview.tif minutes=20 coordinates=[serialem] out=scan        # in 20 minutes of beam
+
+`out` then holds `scan_protocol.json` (fields in their order: px, nm, stage um, priority, dwell), `efficiency.csv`
+(coverage against area and time, beside raster, serpentine, random and oracle), `scan_map.npy` and `scan_map.ome.tif`
+(the priority map), `quantification.csv` (blobs), `scan.png` (to look at) and, for each of `coordinates`, a file for
+SerialEM, PyJEM or Nion Swift. `clicks.json` names the preview and points on it, y and x in px:
+{"preview.tif": {"positive": [[120, 340]], "negative": []}}.
+
+Nothing moves by itself. `driver=` names what moves: `simulator`, which takes `sample=` for the sample, or a class of
+your own as `module:Class`. With `limits_um=` the moves are listed and checked, and only `go=true` makes them.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sempre.config import read_options, save_options
+from sempre.deploy.released import find_bundle
+from sempre.deploy.segmenter import Segmenter
+from sempre.embeddings.encoder import Encoder, open_encoder
+from sempre.embeddings.points import Clicks, read_clicks
+from sempre.errors import InputError, run_command
+from sempre.files import whole_or_absent
+from sempre.report.scan import draw_scan
+from sempre.scan.artefacts import write_efficiency, write_map, write_quantification
+from sempre.scan.calibration import Calibration
+from sempre.scan.coordinates import WRITERS, write_coordinates
+from sempre.scan.decision import Decision, decide
+from sempre.scan.drivers import SimulatorOptions, open_stage
+from sempre.scan.efficiency import Targets, compare
+from sempre.scan.explore import ExploreOptions, explore
+from sempre.scan.limits import check_limits, list_moves
+from sempre.scan.patches import Patches, see
+from sempre.scan.plan import Plan, make_plan
+from sempre.scan.preview import Preview, read_preview
+from sempre.scan.protocol import protocol_of, write_protocol
+from sempre.scan.threshold import Blob, blobs_of
+
+
+@dataclass(kw_only=True)
+class Options(ExploreOptions, SimulatorOptions):
+    preview: str = "???"  # micrograph of low magnification
+    out: str = "???"  # folder for what is written
+    backbone: str = (
+        "particles"  # backbone/ folder, official .pth file, timm's name, random:<name>, intensity or particles
+    )
+    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    layer: int = 1  # of the backbone that is read out
+    clicks: str = ""  # JSON file of clicks on the preview
+    denoise: float = 0.0  # side of a median filter over the preview, px; 0 for none
+    clahe: float = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
+    pixel_size_nm: float = 0.0  # of the preview; 0: as its file says
+    centre_um: list[float] = field(default_factory=lambda: [0.0, 0.0])  # the stage's x and y at the preview's middle
+    rotation_deg: float = 0.0  # from the preview's x axis to the stage's
+    mirrored: bool = True  # whether the stage's y grows upwards in the preview
+    bundle: str = ""  # counts particles in each blob: particles, or a bundle's folder
+    coordinates: list[str] = field(default_factory=list)  # files for other programs: serialem, pyjem, swift
+    embeddings: str = "runs/embeddings"  # folder for what the backbone made of previews
+    driver: str = ""  # what moves: simulator, or module:Class of your own; nothing moves without
+    sample: str = ""  # for driver=simulator: the micrograph that stands for the sample; the preview where not given
+    go: bool = False  # whether the driver moves after the moves have been listed
+
+
+def main() -> None:
+    options = read_options(Options)
+    check(options)
+    out = Path(options.out)
+    preview = read_preview(options.preview, options.pixel_size_nm, options.denoise, options.clahe)
+    calibration = Calibration(
+        preview.pixels.shape, preview.pixel_size_nm, tuple(options.centre_um), options.rotation_deg, options.mirrored
+    )
+
+    # See.
+    encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
+    patches = see(preview, encoder, options, options.embeddings)
+
+    # Think.
+    clicks = clicks_on(preview, options)
+    decision = decide(preview, patches, options, clicks, embeddings=options.embeddings)
+    priority_map = patches.to_map(decision.priority)
+
+    # Act.
+    plan = make_plan(patches, decision.priority, options, calibration)
+    if not len(plan.fields):
+        raise InputError("no field fits into the budget: give a larger area_percent= or minutes=")
+    out.mkdir(parents=True, exist_ok=True)
+    save_options(options, out / "config.yaml")
+    protocol = protocol_of(plan, preview, calibration, options, how(encoder, decision, options))
+    write_protocol(out / "scan_protocol.json", protocol)
+    write_map(out, priority_map, preview.pixel_size_nm)
+    labels, blobs = blobs_of(priority_map, plan.least, gap=options.stride)
+    particles = count_particles(preview, labels, blobs, options.bundle) if options.bundle else None
+    write_quantification(out / "quantification.csv", blobs, calibration, particles)
+    targets = Targets.of_priority(patches.centres, decision.priority, plan.least)
+    curves = compare(plan.fields, calibration, options, targets, plan.start, options.overlap, options.seed)
+    write_efficiency(out / "efficiency.csv", curves)
+    for program in options.coordinates:
+        write_coordinates(out, program, protocol)
+    with whole_or_absent(out / "scan.png") as partial:
+        picture = draw_scan(preview.pixels, priority_map, plan.fields, preview.pixel_size_nm)
+        Image.fromarray(picture).save(partial, format="PNG")
+    print(
+        f"{len(plan.fields)} fields in {protocol['seconds'] / 60:.1f} min, {100 * curves['planned'].area[-1]:.1f} % of "
+        f"the area and {100 * curves['planned'].coverage[-1]:.0f} % of the priority: look at {out / 'scan.png'}"
+    )
+    if options.driver:
+        drive(preview, patches, decision, plan, clicks, calibration, options, out)
+
+
+def check(options: Options) -> None:
+    for program in options.coordinates:
+        if program not in WRITERS:
+            raise InputError(f"coordinates={program} is unknown: choose {', '.join(WRITERS)}")
+    if len(options.centre_um) != 2:
+        raise InputError(f"centre_um={options.centre_um} is no position: give [x,y] in um")
+    if options.driver and not options.limits_um:
+        raise InputError(f"driver={options.driver} may go anywhere: give limits_um=[x0,y0,x1,y1]")
+    if options.go and not options.driver:
+        raise InputError("go=true, but nothing to go: give driver=")
+
+
+def clicks_on(preview: Preview, options: Options) -> Clicks | None:
+    """The clicks on the preview, None without a file of them."""
+    if not options.clicks:
+        return None
+    clicks = read_clicks(options.clicks, need_negative=False)
+    if preview.name not in clicks:
+        raise InputError(f"{options.clicks} has no clicks on {preview.name}, only on {', '.join(clicks)}")
+    return clicks[preview.name]
+
+
+def how(encoder: Encoder, decision: Decision, options: Options) -> dict:
+    """How priorities came about, for the protocol."""
+    return {
+        "backbone": encoder.name,
+        "encoder_sha256": encoder.checksum,
+        "layer": options.layer,
+        "scales_px": list(options.scales),
+        "stride_px": options.stride,
+        "anomaly": options.anomaly,
+        "weights": decision.weights,
+        "text": list(options.text),
+        "without": list(options.without),
+        "seed": options.seed,
+    }
+
+
+def count_particles(preview: Preview, labels: np.ndarray, blobs: list[Blob], bundle: str) -> dict[int, int]:
+    """How many particles have their middle in each blob, by its id."""
+    found = Segmenter(find_bundle(bundle)).segment(preview.pixels, preview.pixel_size_nm)
+    own = [int(labels[int(particle.y), int(particle.x)]) for particle in found.particles]
+    return {blob.id: own.count(blob.id) for blob in blobs}
+
+
+def drive(
+    preview: Preview,
+    patches: Patches,
+    decision: Decision,
+    plan: Plan,
+    clicks: Clicks | None,
+    calibration: Calibration,
+    options: Options,
+    out: Path,
+) -> None:
+    """List the moves, and make them where that is wanted."""
+    check_limits(calibration.to_stage(plan.fields.centres), options.limits_um)
+    print(list_moves(plan.fields, calibration))
+    if not options.go:
+        print(f"nothing has moved: add go=true, and driver={options.driver} makes these moves")
+        return
+    with open_stage(
+        options.driver, options.sample or options.preview, calibration, options, options, options.seed
+    ) as stage:
+        done = explore(
+            stage,
+            preview,
+            patches,
+            decision,
+            clicks,
+            calibration,
+            options,
+            out / "log.jsonl",
+            micrographs=out / "fields",
+        )
+    print(
+        f"{done.ended}: {len(done.visited)} fields visited, {len(done.skipped)} skipped, {done.seconds / 60:.1f} min "
+        f"of stage and beam; micrographs in {out / 'fields'}, the log is {out / 'log.jsonl'}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
