@@ -13,6 +13,7 @@ SPECKS = 0.02  # per cent of the blocks of 3x3 px that are too few to be particl
 # What lies beyond the percentiles by more than this share of their range stands out from all the rest: particles of a
 # sparse field. At most as much as the range is added, or a bar of 16-bit white would leave a micrograph no levels.
 STANDS_OUT, MOST_ADDED = 0.5, 1.0
+EVEN = 4.0  # the ground's percentiles lie about as far from its median on both sides; particles' lie farther on one
 
 
 def percentile_range(percentiles: Sequence[float]) -> tuple[float, float]:
@@ -75,11 +76,14 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _widened(pixels: np.ndarray, darkest: float, brightest: float) -> tuple[float, float]:
-    """The percentiles of pixels `[H, W]` or `[H, W, 3]`, moved out to what stands out beyond them."""
+    """The percentiles of pixels `[H, W]` or `[H, W, 3]`, moved out to what stands out beyond them where both are the
+    ground's."""
     blocks = _blocks(pixels)
     if not blocks.size:
         return darkest, brightest
-    low, high = np.percentile(blocks, (SPECKS, 100 - SPECKS))
+    low, middle, high = np.percentile(blocks, (SPECKS, 50, 100 - SPECKS))
+    if not 1 / EVEN <= (brightest - middle) / max(middle - darkest, 1e-9) <= EVEN:
+        return darkest, brightest
     span = brightest - darkest
     below, above = (added if added > STANDS_OUT * span else 0 for added in (darkest - low, high - brightest))
     return darkest - min(below, MOST_ADDED * span), brightest + min(above, MOST_ADDED * span)

@@ -13,6 +13,7 @@ from sempre.errors import InputError
 from sempre.images import crop_information_bar, is_blank, percentile_normalise, read_micrograph, to_uint8
 
 SMALLEST_SIDE = 64  # px
+PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Preview:
 
     @property
     def preparation(self) -> dict:
-        return {"prepared": True}  # the checksum is of the prepared pixels
+        return {"prepared": True, "percentiles": PERCENTILES}  # the checksum is of the prepared pixels
 
     @cached_property
     def sha256s(self) -> list[str]:
@@ -78,7 +79,7 @@ def prepare(
         raise InputError(f"denoise={denoise} or clahe={clahe} is out of range: take 0 to 15 px and 0 to 1")
     if denoise:
         pixels = ndimage.median_filter(pixels, size=int(np.ceil(denoise)) // 2 * 2 + 1)
-    grey = percentile_normalise(pixels)
+    grey = percentile_normalise(pixels, *PERCENTILES)
     if clahe:
         grey = equalize_adapthist(grey, clip_limit=clahe).astype(np.float32)
     return Preview(to_uint8(grey), pixel_size_nm, name)

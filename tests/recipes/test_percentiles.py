@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import timm
+from accelerate.state import AcceleratorState
 
 import evaluate.attention
 import evaluate.click
@@ -20,6 +21,11 @@ from sempre.models.checkpoints import BackboneDetails, read_backbone_details, sa
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
 
 ATTO = "convnextv2_atto"
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
