@@ -78,8 +78,12 @@ def test_an_early_interrupt_of_a_pool_prints_no_traceback(tmp_path):
 
 
 def test_interrupts_are_heard_again_afterwards():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # they are ignored in the background of a shell
     assert sum(map(int, batches_of(DataLoader(range(4), 1, num_workers=1)))) == 6
     assert list(in_order(divmod, [(7, 2), (9, 4)], 2)) == [(3, 1), (2, 1)]
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
