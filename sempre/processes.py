@@ -47,6 +47,9 @@ def in_order(work: Callable, tasks: Iterable[tuple], workers: int) -> Iterator:
 
 def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
     """What a torch DataLoader yields; its workers, which start at the first batch, do not hear of Ctrl-C."""
+    if not getattr(loader, "num_workers", 0):
+        yield from loader
+        return
     with without_interrupts():
         batches = iter(loader)
     yield from batches

@@ -140,7 +140,9 @@ def over(cluster: Cluster, job: int) -> bool:
 
 
 def training_processes(cluster: Cluster, job: int, node: str) -> list[int]:
-    return [process for process, command in cluster.processes(job, node).items() if "launch.py" not in command]
+    helpers = "launch.py", "resource_tracker"
+    processes = cluster.processes(job, node).items()
+    return [process for process, command in processes if not any(helper in command for helper in helpers)]
 
 
 def parent(process: int) -> int:
