@@ -14,8 +14,6 @@ With `slices` each file is a volume and each of its slices a micrograph; neighbo
 with `split_file`. The slices stay in `runs/<name>/slices`, a labelled set like any other.
 """
 
-import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +41,7 @@ from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import RULES
 from sempre.embeddings.token_planes import token_planes
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent, write_json
+from sempre.files import write_csv, write_json
 from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced
 from sempre.images.watershed import split_touching
@@ -153,13 +151,6 @@ def example(micrographs: Micrographs, index: int, model: Prototypes, scores: dic
         read_labels(folder / "repeat-0/predictions" / f"{name}.tif"),
         f"instances: AJI+ {scores['samples'][name]['aji_plus']:.2f}",
     )
-
-
-def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ micrograph of each sample with its points; `summary.json` and `scores.csv` hold 
 Samples are told from names (`sample_pattern`); the slices of a volume, with `slices`, are one.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import RULES
 from sempre.embeddings.token_planes import Tokens, token_planes
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent, write_json
+from sempre.files import write_csv, write_json
 from sempre.report.transfer import TransferExample, spread_text, write_transfer_report
 
 
@@ -159,13 +158,6 @@ def planes(micrographs: Micrographs, rows: Sequence[dict], options: Options) -> 
     index = micrographs.labelled.names.index(own[len(own) // 2]["name"])
     model = own_model(micrographs, index, options, 0)
     return token_planes(micrographs, [index], model, options.map, options.seed)
-
-
-def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,24 @@
 """Errors a user can mend, and how a command shows them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one sentence: the offending value and the way out."""
+
+
+@contextmanager
+def one_input_error(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Whatever is raised in the block is one `InputError`: damaged files break the libraries of their formats in every
+    way there is. `sentence` gets the reason, on one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(sentence(" ".join(str(error).split()) or type(error).__name__)) from error
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -1,9 +1,10 @@
 """Files that are whole or absent, whenever the process is killed or the disk is full, and their checksums."""
 
+import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def file_sha256(path: str | Path) -> str:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
+    """Rows as CSV, with a column for each name that any of them has. Whole or absent."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_json(path: str | Path) -> object:

@@ -7,13 +7,12 @@ The first command prints the table and writes it as CSV (`runs/sizes.csv`), and 
 not finished, however often it is given. sempre/training/sweep.py says what a sweep file holds.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent
+from sempre.files import write_csv
 from sempre.training.sweep import read_sweep, sweep_table
 
 
@@ -36,7 +35,8 @@ def main() -> None:
 
     rows = sweep_table(runs)
     path = Path(options.csv or f"runs/{Path(options.sweep).stem}.csv")
-    write_csv(rows, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, rows)
     print_table(rows)
     finished = sum(run.finished for run in runs)
     print(f"{finished} of {len(runs)} runs have finished; table in {path}")
@@ -46,14 +46,6 @@ def main() -> None:
 
 def columns(rows: list[dict]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def write_csv(rows: list[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns(rows))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def print_table(rows: list[dict]) -> None:

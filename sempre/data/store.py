@@ -13,8 +13,7 @@ Written once by data/prepare.py, read by many processes. `sempre.data.store_writ
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from sempre.data.chunks import ChunkReader, map_file
 from sempre.data.journal import journal_path
 from sempre.data.split import split
-from sempre.errors import InputError
+from sempre.errors import InputError, one_input_error
 from sempre.images.claims import check_no_way_out, check_packing, plane_bytes
 
 FORMAT = 1
@@ -93,16 +92,8 @@ class Store:
             self._read_attributes(partial)
             self._length = len(self._open()["index/row"])
 
-    @contextmanager
-    def _undamaged(self) -> Iterator[None]:
-        """Whatever HDF5 and a damaged file raise in the block is one `InputError`: it is of every kind there is."""
-        try:
-            yield
-        except InputError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{self.path} is damaged ({reason}): copy it again, or make it anew") from error
+    def _undamaged(self) -> AbstractContextManager[None]:
+        return one_input_error(lambda reason: f"{self.path} is damaged ({reason}): copy it again, or make it anew")
 
     def _read_attributes(self, partial: bool) -> None:
         path, file = self.path, self._open()

@@ -9,8 +9,8 @@ or absent.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from sempre.data.journal import JournaledFile, append_rows
 from sempre.embeddings.grid import Grid
-from sempre.errors import InputError
+from sempre.errors import InputError, one_input_error
 from sempre.files import parse_json
 from sempre.images.claims import check_no_way_out, check_packing, plane_bytes
 from sempre.processes import interrupts_wait
@@ -98,15 +98,10 @@ class Embeddings:
             token = self._file["class_tokens"][position] if "class_tokens" in self._file else None
         return Embedding(sha256, grid, cells, token)
 
-    @contextmanager
-    def _undamaged(self) -> Iterator[None]:
-        """Whatever HDF5 and a damaged file raise in the block is one `InputError`: it is of every kind there is."""
-        try:
-            yield
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{self.path} holds no embeddings: give a file that evaluate/ wrote") from error
+    def _undamaged(self) -> AbstractContextManager[None]:
+        return one_input_error(
+            lambda reason: f"{self.path} holds no embeddings ({reason}): give a file that evaluate/ wrote"
+        )
 
     def close(self) -> None:
         self._file.close()

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sempre.errors import InputError
+from sempre.errors import InputError, one_input_error
 from sempre.images.claims import check_inside, check_mrc, check_no_way_out, check_packing, check_within, plane_bytes
 from sempre.images.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
 from sempre.images.sidecar import sidecar_pixel_size_nm
@@ -82,12 +82,8 @@ def one_error(path: Path) -> Iterator[None]:
         raise InputError(f"{path} does not exist")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
-    try:
+    with one_input_error(lambda reason: f"{path} cannot be read: {reason}"):
         yield
-    except InputError:
-        raise
-    except Exception as error:  # damaged files break the format libraries in every way there is
-        raise InputError(f"{path} cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def find_micrographs(folder: str | Path) -> list[Path]:
