@@ -36,7 +36,7 @@ from sempre.embeddings.extract import ExtractionOptions, extract, file_percentil
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
 from sempre.embeddings.prototype_protocols import spread
-from sempre.embeddings.refiner import CHANNELS, DETAILS, INPUTS, WEIGHTS, as_batch, probabilities, unet_input
+from sempre.embeddings.refiner import CHANNELS, INPUTS, as_batch, probabilities, unet_input
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError, run_command
@@ -44,6 +44,7 @@ from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
 from sempre.metrics import dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
+from sempre.models.model_files import DETAILS, WEIGHTS
 from sempre.models.unet import LOSSES, UNet, mask_losses
 from sempre.models.weights import load_weights, save_weights
 from sempre.report.refinement import refinement_examples, write_refinement_report

@@ -1,6 +1,5 @@
 """The U-Net that refines heat maps, as a run of finetune/unet.py leaves it: what it sees, and what it makes of it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from sempre.embeddings.heat_maps import HeatMaps
 from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
+from sempre.models.model_files import DETAILS, WEIGHTS, read_details
 from sempre.models.unet import UNet
-from sempre.models.weights import load_weights
+from sempre.models.weights import build_fitting, check_numbers
 
 CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
 INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
-WEIGHTS, DETAILS = "model.safetensors", "model.json"
 
 
 def unet_input(
@@ -92,23 +91,23 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
         InputError: for a folder without a model, and for another backbone than its heat maps were made with.
     """
     folder = Path(folder)
-    for name in (WEIGHTS, DETAILS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}: name a finished fold, such as runs/unet/fold-0")
+    details = read_details(folder, "a finished fold, such as runs/unet/fold-0")
+    encoder, heat_maps = None, None
     try:
-        details = json.loads((folder / DETAILS).read_text(encoding="utf-8"))
         channels = sum(CHANNELS[name] for name in details["input"].split("+"))
-        network = UNet(channels, details["width"], details.get("levels", 2))
-        encoder, heat_maps = None, None
+        width, levels = details["width"], details.get("levels", 2)
         if maps := details.get("heat_maps"):
             seen = (backbone or maps["backbone"], weights or ("" if backbone else maps["weights"]))
-            encoder = open_encoder(*seen, details["layer"], maps["seed"])
             sides = (np.array(maps[side], np.float32) for side in ("positive", "negative"))
             heat_maps = HeatMaps(*sides, maps["weight"], maps["mean"], maps["std"])
-            if encoder.checksum != maps["encoder_checksum"]:
-                raise InputError(f"{folder} was trained with another backbone than {encoder.name}: give that one")
-    except (ValueError, KeyError, TypeError) as error:
+            layer, seed, checksum = details["layer"], maps["seed"], maps["encoder_checksum"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} describes no refined U-Net ({error}): train it again") from error
-    load_weights(network, folder / WEIGHTS)
+    if heat_maps is not None:
+        encoder = open_encoder(*seen, layer, seed)
+        if encoder.checksum != checksum:
+            raise InputError(f"{folder} was trained with another backbone than {encoder.name}: give that one")
+    check_numbers({"width": width, "levels": levels}, folder / DETAILS)
+    network = build_fitting(lambda: UNet(channels, width, levels), folder / WEIGHTS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Refiner(network.to(device, memory_format=torch.channels_last).eval(), details, encoder, heat_maps)

@@ -7,12 +7,10 @@ import timm
 from sempre.deploy.decode import Decoding
 from sempre.deploy.dense import DenseSettings
 from sempre.errors import InputError
-from sempre.files import read_json, write_json
 from sempre.models.dense import DenseOptions, DenseSegmenter
+from sempre.models.model_files import DETAILS, WEIGHTS, read_details, save_model
 from sempre.models.unet_encoder import WIDTHS
-from sempre.models.weights import build_fitting, save_weights
-
-WEIGHTS, DETAILS = "model.safetensors", "model.json"
+from sempre.models.weights import build_fitting
 
 
 def save_dense(folder: str | Path, model: DenseSegmenter, details: dict) -> None:
@@ -23,10 +21,7 @@ def save_dense(folder: str | Path, model: DenseSegmenter, details: dict) -> None
             for whoever uses the model: `kind`, `settings` (fields of `DenseSettings`), `percentiles`, `class_names`,
             `pixel_size_nm` and `micrograph` (the path of a micrograph to try the model on).
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder / WEIGHTS)
-    write_json(folder / DETAILS, details)
+    save_model(folder, model, details)
 
 
 def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
@@ -36,11 +31,8 @@ def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
         InputError: for a missing or damaged file, and for weights that are not those of the network described.
     """
     folder = Path(folder)
-    for name in (WEIGHTS, DETAILS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/dense/repeat-0")
+    details = read_details(folder, "a finished run's folder, such as runs/dense/repeat-0")
     try:
-        details = read_json(folder / DETAILS)
         options = DenseOptions(**details["network"])
         if options.architecture not in WIDTHS and not timm.is_model(options.architecture):
             raise ValueError(f"'architecture' is {options.architecture!r}")

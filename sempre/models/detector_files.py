@@ -6,11 +6,9 @@ from pathlib import Path
 from torchvision.models.detection import MaskRCNN
 
 from sempre.errors import InputError
-from sempre.files import read_json, write_json
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.models.weights import build_fitting, check_numbers, save_weights
-
-WEIGHTS, DETAILS = "model.safetensors", "model.json"
+from sempre.models.model_files import DETAILS, WEIGHTS, read_details, save_model
+from sempre.models.weights import build_fitting, check_numbers
 
 
 def save_detector(folder: str | Path, model: MaskRCNN, details: dict) -> None:
@@ -21,10 +19,7 @@ def save_detector(folder: str | Path, model: MaskRCNN, details: dict) -> None:
             is for whoever uses the model: `normalisation`, `class_names`, `score_threshold`, `pixel_size_nm` and
             `micrograph` (the path of a micrograph to try the model on).
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder / WEIGHTS)
-    write_json(folder / DETAILS, details)
+    save_model(folder, model, details)
 
 
 def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
@@ -34,11 +29,8 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
         InputError: for a missing or damaged file, and for weights that are not those of the detector described.
     """
     folder = Path(folder)
-    for name in (WEIGHTS, DETAILS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} holds no {name}: name a finished run's folder, such as runs/mask_rcnn/repeat-0")
+    details = read_details(folder, "a finished run's folder, such as runs/mask_rcnn/repeat-0")
     try:
-        details = read_json(folder / DETAILS)
         known = {field.name for field in fields(DetectorOptions)}
         options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
