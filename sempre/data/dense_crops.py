@@ -52,6 +52,16 @@ class DenseCrops(Dataset):
         return f"sample {sample} of {', '.join(str(source.labelled.folder) for source in self.sources)}"
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        return self.item(*self.crop(key))
+
+    def item(self, image: np.ndarray, labels: np.ndarray, depths: np.ndarray) -> dict[str, Tensor]:
+        """The image with the maps that are learnt from it."""
+        maps = {"foreground": labels > 0, "depth": depths * (labels > 0), "boundary": boundaries(labels)}
+        maps = {name: torch.from_numpy(halved(values)) for name, values in maps.items()}
+        return {"image": torch.from_numpy(image)[None], **maps}
+
+    def crop(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What an item shows, `[S, S]` each: the varied image in [0, 1], its label image, and the depths in [0, 1]."""
         epoch, sample = key
         draws = generator(self.seed, epoch, sample, VARIETY)
         source = self.sources[int(draws.choice(len(self.sources), p=self.shares))]
@@ -60,10 +70,7 @@ class DenseCrops(Dataset):
         labels = layers.max(axis=0).astype(np.int32)
         if draws.random() < self.annotated:
             pixels, labels = annotated(np.rint(pixels).astype(np.uint8), labels, draws)
-        image = vary(pixels, draws, self.inverted)
-        maps = {"foreground": labels > 0, "depth": depths / 255 * (labels > 0), "boundary": boundaries(labels)}
-        maps = {name: torch.from_numpy(halved(values)) for name, values in maps.items()}
-        return {"image": torch.from_numpy(image)[None], **maps}
+        return vary(pixels, draws, self.inverted), labels, depths / 255
 
 
 def annotated(pixels: np.ndarray, labels: np.ndarray, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
