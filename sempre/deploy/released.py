@@ -66,7 +66,7 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
         raise InputError(f"{path} holds no scores ({error}): install sempre again, or remove the file") from error
 
 
-def find_bundle(model: str | None) -> Path:
+def find_bundle(model: str | None = None) -> Path:
     """The folder of a bundle: the one given, or the one that comes with sempre under that name; None is `DEFAULT`'s.
 
     Raises:

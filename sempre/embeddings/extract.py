@@ -132,7 +132,7 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
         with tqdm(total=len(missing), desc=f"embedding with {encoder.name}", unit="image", disable=not missing) as bar:
             pixels = GPU_PIXELS if gpu else CPU_PIXELS
             for batch in same_shape(batches_of(loader), options.batch, pixels):
-                waiting.append(embed(batch, source, encoder, options.precision))
+                waiting.append(embed_batch(batch, source, encoder, options.precision))
                 values += sum(embedding.cells.size for embedding in waiting[-1])
                 seen += sum(image.numel() for *_, image in batch)
                 if values >= COMMIT_CELLS or seen >= COMMIT_PIXELS:
@@ -143,7 +143,7 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
     return Embeddings(path)
 
 
-def embed(
+def embed_batch(
     batch: list[tuple[int, Grid, Tensor]], source: FolderSource | StoreSource, encoder: Encoder, precision: str
 ) -> list[Embedding]:
     """The embeddings of micrographs of one shape."""

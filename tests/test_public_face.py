@@ -1,0 +1,46 @@
+"""The names that `import sempre` offers, and the page that shows them."""
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sempre
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+
+
+@pytest.mark.parametrize("name", sempre.__all__)
+def test_every_name_is_there_and_is_what_it_is_called(name):
+    assert getattr(sempre, name).__name__ == name
+    assert name in dir(sempre)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'segmenter'"):
+        _ = sempre.segmenter
+
+
+def test_what_the_microscopes_pc_uses_needs_no_torch():
+    code = (
+        "import sys, sempre; loaded = {'numpy', 'torch'} & set(sys.modules)\n"
+        "from sempre import Segmenter, aji_plus, find_bundle, read_micrograph\n"
+        "sys.exit(' '.join(loaded | ({'torch'} & set(sys.modules))) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_says_what_happens(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grey = np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)
+    Image.fromarray(grey).save("micrograph.png")
+    Path("micrographs").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(grey + len(name)).save(f"micrographs/{name}.png")
+    failed, tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert tried > 10
+    assert not failed
