@@ -1,5 +1,6 @@
 """Package metadata; the base dependencies are what the microscope's PC needs, training is the extra `train`."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -41,6 +42,7 @@ OCR = ["rapidocr>=3.10"]
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = [
+    "setuptools>=68",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
     "pytest-timeout>=2.3",
@@ -52,17 +54,20 @@ TESTING = [
     *OCR,
 ]
 
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sempre/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+
 setup(
     name="sempre",
-    version="0.1.0",
+    version=VERSION.group(1),
     description="Pretraining on unlabelled electron micrographs, particle segmentation, deployment without PyTorch",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["sempre", "sempre.*"]),
     package_data={
-        "sempre.released": [f"*/*.{suffix}" for suffix in ("onnx", "json", "safetensors", "md")],
+        "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
         "sempre.scan": ["*.schema.json"],
     },
     install_requires=DEPLOYMENT,

@@ -1,0 +1,26 @@
+"""What a built package holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import sempre
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_package_holds_the_released_models_whole_and_the_schemas(tmp_path):
+    build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    wanted = {
+        file.relative_to(ROOT)
+        for file in [*(ROOT / "sempre/released").rglob("*.*"), *(ROOT / "sempre").rglob("*.schema.json")]
+        if file.suffix != ".pyc"
+    }
+    assert any(file.suffix == ".safetensors" for file in wanted)
+    assert not {file for file in wanted if not (tmp_path / file).exists()}
+
+
+def test_the_package_and_the_module_have_one_version():
+    run = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert run.stdout.split()[-1] == sempre.__version__
