@@ -22,5 +22,7 @@ def test_a_package_holds_the_released_models_whole_and_the_schemas(tmp_path):
 
 
 def test_the_package_and_the_module_have_one_version():
-    run = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "setup.py", "--version"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     assert run.stdout.split()[-1] == sempre.__version__
