@@ -40,7 +40,7 @@ from sempre.embeddings.attention import head_maps
 from sempre.embeddings.clusters import cluster_image
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, file_percentiles
+from sempre.embeddings.extract import ExtractionOptions, check_percentiles, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.foreground import (
     RULES,
@@ -234,6 +234,7 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
         stems = [labelled.names[index] for index in in_set]
     else:
         source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+        check_percentiles(source, None, options)
         stems = output_stems(source)
     clicks = {}
     if options.clicks:
