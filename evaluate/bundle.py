@@ -39,11 +39,10 @@ def main() -> None:
     groups = read_groups(options.groups, labelled.paths)
     _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     segmenter = Segmenter(find_bundle(options.model), options.threads or None)
-    pixel_sizes = map(labelled.pixel_size_nm, validation)
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: predict(segmenter, pixels, next(pixel_sizes)),
+        lambda pixels, index: predict(segmenter, pixels, labelled.pixel_size_nm(index)),
         Path("runs") / options.name,
         groups,
     )

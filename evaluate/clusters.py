@@ -321,10 +321,9 @@ def segment_all(
     The examples are given the method's segmentations of them.
     """
     out = folder / re.sub(r"[^\w.-]+", "_", arm.name)
-    samples, positions = {}, iter(micrographs.order)
+    samples = {}
 
-    def predict(_=None) -> Prediction:
-        position = next(positions)
+    def predict(position: int) -> Prediction:
         name, found = micrographs.stems[position], arm.segment(position)
         write_segmentation(out, name, found, options.clusters)
         samples[name] = describe(found, micrographs.true(position), options)
@@ -335,12 +334,14 @@ def segment_all(
 
     instances = {"summary": {}, "samples": {}}
     if micrographs.labelled is not None:
-        indices = micrographs.in_set[micrographs.order]
-        instances = predict_and_score(micrographs.labelled, indices, predict, out / "predictions")
+        position_of = {int(micrographs.in_set[position]): position for position in micrographs.order}
+        instances = predict_and_score(
+            micrographs.labelled, position_of, lambda _, index: predict(position_of[index]), out / "predictions"
+        )
     else:
         (out / "predictions").mkdir(parents=True, exist_ok=True)
         for position in tqdm(micrographs.order, desc=f"clusters of {arm.name}", unit="image"):
-            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict().labels)
+            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict(position).labels)
     figures = [name for name, value in next(iter(samples.values())).items() if isinstance(value, float)]
     means = {figure: float(np.mean([sample[figure] for sample in samples.values()])) for figure in figures}
     samples = {name: sample | instances["samples"].get(name, {}) for name, sample in samples.items()}

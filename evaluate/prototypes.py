@@ -130,10 +130,9 @@ def score_instances(
     micrographs: Micrographs, validation: np.ndarray, model: Prototypes, options: Options, folder: Path
 ) -> dict:
     """Instances of the held-out micrographs, written and scored as those of any other method."""
-    order = iter(validation)  # in which predict_and_score asks
 
-    def segment(_pixels: np.ndarray) -> Prediction:
-        heat_map = model.heat_map(micrographs.embedding(next(order)))
+    def segment(_: np.ndarray, index: int) -> Prediction:
+        heat_map = model.heat_map(micrographs.embedding(index))
         mask = model.mask(heat_map, options.threshold, options.percent)
         return Prediction(split_touching(mask, options.distance, options.smallest))
 

@@ -39,7 +39,7 @@ def main() -> None:
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
+        lambda pixels, _: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
         groups,
     )

@@ -147,8 +147,7 @@ def main() -> int | None:
             if accelerator.is_main_process:
                 settings = choose_settings(options, as_network(network), labelled, choosing)
                 save(network, options, settings, labelled, sides.held_out, repeat_folder)
-                predict = partial(segment, as_network(network), settings)
-                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                scores = score(as_network(network), settings, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -323,6 +322,15 @@ def mean_aji_plus(network: Network, settings: DenseSettings, labelled: LabelledS
         prediction = segment(network, settings, micrograph.pixels.astype(np.float32) / 255)
         scores.append(aji_plus(true_overlap(micrograph, prediction.labels)))
     return float(np.mean(scores))
+
+
+def score(network: Network, settings: DenseSettings, labelled: LabelledSet, held_out: np.ndarray, folder: Path) -> dict:
+    """Write the predictions on the held-out micrographs and score them."""
+
+    def predict(pixels: np.ndarray, _: int) -> Prediction:
+        return segment(network, settings, pixels)
+
+    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def segment(network: Network, settings: DenseSettings, pixels: np.ndarray) -> Prediction:
