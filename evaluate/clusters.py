@@ -78,6 +78,7 @@ class Options(ExtractionOptions):
     name: str = "clusters"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
     slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
@@ -226,7 +227,9 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
     labelled = in_set = None
     if options.data:
         labelled = LabelledSet(options.data, percentiles=percentiles)
-        _, in_set = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+        _, in_set = labelled.split(
+            options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+        )
         if not len(in_set):
             raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
         in_set = seeded_subset(in_set, options.micrographs, options.seed)

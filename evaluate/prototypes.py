@@ -63,6 +63,7 @@ class Options(PrototypeOptions, SliceOptions):
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
 
 
@@ -72,7 +73,9 @@ def main() -> None:
     folder = Path("runs") / options.name
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
-    train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    train, validation = labelled.split(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
     used = np.union1d(train, validation)

@@ -77,6 +77,7 @@ class Options:
     further_share: float = 0.1  # share of the crops that show it
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
@@ -122,7 +123,9 @@ def main() -> int | None:
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
     labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
