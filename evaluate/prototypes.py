@@ -21,7 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
+from sempre.data.groups import read_groups
 from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.run_summary import summarise_run
 from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import extract, file_percentiles
@@ -45,7 +47,7 @@ from sempre.files import write_csv, write_json
 from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced
 from sempre.images.watershed import split_touching
-from sempre.metrics import summarise_repeats
+from sempre.metrics import by_group
 from sempre.report.prototypes import Example, write_prototype_report
 
 SHOWN = 8  # held-out micrographs in the report
@@ -57,6 +59,7 @@ class Options(PrototypeOptions, SliceOptions):
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     name: str = "prototypes"  # the result goes to runs/<name>
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     transfer: int = 16  # micrographs in the transfer matrix, at most
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
@@ -78,6 +81,7 @@ def main() -> None:
     )
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
+    groups = read_groups(options.groups, labelled.paths)
     used = np.union1d(train, validation)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
@@ -103,9 +107,11 @@ def main() -> None:
             "percent": percent_sensitivity(micrographs, validation, model),
             "points": point_sensitivity(micrographs, validation, supports, options),
             "transfer": transfer(micrographs, options, options.transfer),
-            "repeats": [scores],
-            "scores": summarise_repeats([scores["summary"]]),
+            **summarise_run([scores], groups),
         }
+        if groups:
+            members = by_group({row["name"]: row for row in rows if row["rule"] == options.threshold}, groups)
+            summary["mask_groups"] = {group: means(list(of_group.values())) for group, of_group in members.items()}
         shown = validation[evenly_spaced(len(validation), min(SHOWN, len(validation)))]
         tokens = token_planes(micrographs, validation, model, options.map, options.seed)
         examples = [example(micrographs, index, model, scores, folder) for index in shown]
