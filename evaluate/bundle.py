@@ -28,6 +28,7 @@ class Options:
     name: str = "bundle"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     threads: int = 0  # of ONNX Runtime; 0 takes every core
@@ -37,13 +38,14 @@ def main() -> None:
     options = read_options(Options)
     labelled = LabelledSet(options.data)
     groups = read_groups(options.groups, labelled.paths)
-    _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    _, validation = labelled.split(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     segmenter = Segmenter(find_bundle(options.model), options.threads or None)
-    pixel_sizes = map(labelled.pixel_size_nm, validation)
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: predict(segmenter, pixels, next(pixel_sizes)),
+        lambda pixels, index: predict(segmenter, pixels, labelled.pixel_size_nm(index)),
         Path("runs") / options.name,
         groups,
     )

@@ -20,7 +20,7 @@ watershed makes of the foreground).
 import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.samples import seeded_subset
@@ -40,7 +41,7 @@ from sempre.embeddings.attention import head_maps
 from sempre.embeddings.clusters import cluster_image
 from sempre.embeddings.embedding_file import Embeddings
 from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, file_percentiles
+from sempre.embeddings.extract import ExtractionOptions, check_percentiles, file_percentiles
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.foreground import (
     RULES,
@@ -61,7 +62,7 @@ from sempre.images import write_labels
 from sempre.images.read import to_grey
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_channels
-from sempre.metrics import dice, hd95, iou
+from sempre.metrics import by_group, dice, hd95, iou
 from sempre.report.backbone_table import print_table
 from sempre.report.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
@@ -76,8 +77,10 @@ class Options(ExtractionOptions):
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: str = "clusters"  # the result goes to runs/<name>
+    groups: str = ""  # of data=, scored apart too: magnification, folder, or a CSV file of rows name,group
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
     slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
@@ -120,7 +123,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Micrographs:
-    """What is segmented, in this order: positions in `tiles`, names, and of a labelled set the positions in it."""
+    """What is segmented, in this order: positions in `tiles`, names, and of a labelled set the positions in it and,
+    by name, the groups that are scored apart."""
 
     tiles: TileSource
     order: list[int]
@@ -128,6 +132,7 @@ class Micrographs:
     clicks: dict[int, Clicks]
     labelled: LabelledSet | None = None
     in_set: np.ndarray | None = None
+    groups: dict[str, str] = field(default_factory=dict)
 
     def true(self, position: int) -> np.ndarray | None:
         """The true mask, bool `[H, W]`, where there are labels."""
@@ -200,8 +205,8 @@ def check(options: Options) -> None:
     check_extraction(options)
     if bool(options.data) == bool(options.images):
         raise InputError("give data=, a labelled set, or images=, what has no labels; one of them")
-    if options.images and (options.unets or options.micrographs):
-        raise InputError("unets and micrographs= are of labelled sets: give data=, or leave them away")
+    if options.images and (options.unets or options.micrographs or options.groups):
+        raise InputError("unets, micrographs= and groups= are of labelled sets: give data=, or leave them away")
     if options.data and (options.slices or options.channel):
         raise InputError("slices= and channel= are of volumes: give images=, or leave them away")
     if options.clicks and options.foreground:
@@ -223,23 +228,27 @@ def check(options: Options) -> None:
 
 def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micrographs:
     """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
-    labelled = in_set = None
+    labelled, in_set, groups = None, None, {}
     if options.data:
         labelled = LabelledSet(options.data, percentiles=percentiles)
-        _, in_set = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+        _, in_set = labelled.split(
+            options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+        )
         if not len(in_set):
             raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
         in_set = seeded_subset(in_set, options.micrographs, options.seed)
+        groups = read_groups(options.groups, labelled.paths)
         source = labelled_source(labelled, in_set, options.colour)
         stems = [labelled.names[index] for index in in_set]
     else:
         source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+        check_percentiles(source, None, options)
         stems = output_stems(source)
     clicks = {}
     if options.clicks:
         clicks = clicked_positions(read_clicks(options.clicks, need_negative=False), source.names, options.clicks)
     order = [*clicks, *(position for position in range(len(source)) if position not in clicks)]
-    return Micrographs(TileSource(source, options, options.tile), order, stems, clicks, labelled, in_set)
+    return Micrographs(TileSource(source, options, options.tile), order, stems, clicks, labelled, in_set, groups)
 
 
 def read_unet(run: Path, names: Sequence[str]) -> Arm:
@@ -320,10 +329,9 @@ def segment_all(
     The examples are given the method's segmentations of them.
     """
     out = folder / re.sub(r"[^\w.-]+", "_", arm.name)
-    samples, positions = {}, iter(micrographs.order)
+    samples = {}
 
-    def predict(_=None) -> Prediction:
-        position = next(positions)
+    def predict(position: int) -> Prediction:
         name, found = micrographs.stems[position], arm.segment(position)
         write_segmentation(out, name, found, options.clusters)
         samples[name] = describe(found, micrographs.true(position), options)
@@ -334,16 +342,27 @@ def segment_all(
 
     instances = {"summary": {}, "samples": {}}
     if micrographs.labelled is not None:
-        indices = micrographs.in_set[micrographs.order]
-        instances = predict_and_score(micrographs.labelled, indices, predict, out / "predictions")
+        position_of = {int(micrographs.in_set[position]): position for position in micrographs.order}
+        instances = predict_and_score(
+            micrographs.labelled, position_of, lambda _, index: predict(position_of[index]), out / "predictions"
+        )
     else:
         (out / "predictions").mkdir(parents=True, exist_ok=True)
         for position in tqdm(micrographs.order, desc=f"clusters of {arm.name}", unit="image"):
-            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict().labels)
+            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict(position).labels)
     figures = [name for name, value in next(iter(samples.values())).items() if isinstance(value, float)]
-    means = {figure: float(np.mean([sample[figure] for sample in samples.values()])) for figure in figures}
     samples = {name: sample | instances["samples"].get(name, {}) for name, sample in samples.items()}
-    return {"labelled_micrographs": arm.labelled_micrographs, **means, **instances["summary"], "samples": samples}
+    scores = {"labelled_micrographs": arm.labelled_micrographs}
+    result = scores | mean_figures(samples, figures) | instances["summary"] | {"samples": samples}
+    if micrographs.groups:
+        members = by_group(samples, micrographs.groups)
+        figures = [*figures, "aji_plus"]
+        result["groups"] = {group: scores | mean_figures(of_it, figures) for group, of_it in members.items()}
+    return result
+
+
+def mean_figures(samples: Mapping[str, Mapping], figures: Sequence[str]) -> dict[str, float]:
+    return {figure: float(np.mean([sample[figure] for sample in samples.values()])) for figure in figures}
 
 
 def describe(found: Segmentation, true: np.ndarray | None, options: Options) -> dict:

@@ -21,7 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
+from sempre.data.groups import read_groups
 from sempre.data.predictions import Prediction, predict_and_score
+from sempre.data.run_summary import summarise_run
 from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.extract import extract, file_percentiles
@@ -45,7 +47,7 @@ from sempre.files import write_csv, write_json
 from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced
 from sempre.images.watershed import split_touching
-from sempre.metrics import summarise_repeats
+from sempre.metrics import by_group
 from sempre.report.prototypes import Example, write_prototype_report
 
 SHOWN = 8  # held-out micrographs in the report
@@ -57,12 +59,14 @@ class Options(PrototypeOptions, SliceOptions):
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     name: str = "prototypes"  # the result goes to runs/<name>
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     transfer: int = 16  # micrographs in the transfer matrix, at most
     distance: int = 7  # smallest distance between two instances' centres, px
     smallest: int = 30  # instances of fewer px are dropped
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
 
 
@@ -72,9 +76,12 @@ def main() -> None:
     folder = Path("runs") / options.name
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
-    train, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    train, validation = labelled.split(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     if not len(train) or not len(validation):
         raise InputError(f"{options.data} leaves {len(train)} micrographs for points and {len(validation)} to score")
+    groups = read_groups(options.groups, labelled.paths)
     used = np.union1d(train, validation)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
@@ -100,9 +107,11 @@ def main() -> None:
             "percent": percent_sensitivity(micrographs, validation, model),
             "points": point_sensitivity(micrographs, validation, supports, options),
             "transfer": transfer(micrographs, options, options.transfer),
-            "repeats": [scores],
-            "scores": summarise_repeats([scores["summary"]]),
+            **summarise_run([scores], groups),
         }
+        if groups:
+            members = by_group({row["name"]: row for row in rows if row["rule"] == options.threshold}, groups)
+            summary["mask_groups"] = {group: means(list(of_group.values())) for group, of_group in members.items()}
         shown = validation[evenly_spaced(len(validation), min(SHOWN, len(validation)))]
         tokens = token_planes(micrographs, validation, model, options.map, options.seed)
         examples = [example(micrographs, index, model, scores, folder) for index in shown]
@@ -130,10 +139,9 @@ def score_instances(
     micrographs: Micrographs, validation: np.ndarray, model: Prototypes, options: Options, folder: Path
 ) -> dict:
     """Instances of the held-out micrographs, written and scored as those of any other method."""
-    order = iter(validation)  # in which predict_and_score asks
 
-    def segment(_pixels: np.ndarray) -> Prediction:
-        heat_map = model.heat_map(micrographs.embedding(next(order)))
+    def segment(_: np.ndarray, index: int) -> Prediction:
+        heat_map = model.heat_map(micrographs.embedding(index))
         mask = model.mask(heat_map, options.threshold, options.percent)
         return Prediction(split_touching(mask, options.distance, options.smallest))
 

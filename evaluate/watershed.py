@@ -23,6 +23,7 @@ class Options:
     name: str = "watershed"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
@@ -35,11 +36,13 @@ def main() -> None:
     options = read_options(Options)
     labelled = LabelledSet(options.data, percentiles=percentile_range(options.percentiles))
     groups = read_groups(options.groups, labelled.paths)
-    _, validation = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    _, validation = labelled.split(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     summary = score_untrained(
         labelled,
         validation,
-        lambda pixels: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
+        lambda pixels, _: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
         groups,
     )

@@ -77,6 +77,7 @@ class Options:
     further_share: float = 0.1  # share of the crops that show it
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
@@ -122,7 +123,9 @@ def main() -> int | None:
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
     labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -147,8 +150,7 @@ def main() -> int | None:
             if accelerator.is_main_process:
                 settings = choose_settings(options, as_network(network), labelled, choosing)
                 save(network, options, settings, labelled, sides.held_out, repeat_folder)
-                predict = partial(segment, as_network(network), settings)
-                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                scores = score(as_network(network), settings, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -323,6 +325,15 @@ def mean_aji_plus(network: Network, settings: DenseSettings, labelled: LabelledS
         prediction = segment(network, settings, micrograph.pixels.astype(np.float32) / 255)
         scores.append(aji_plus(true_overlap(micrograph, prediction.labels)))
     return float(np.mean(scores))
+
+
+def score(network: Network, settings: DenseSettings, labelled: LabelledSet, held_out: np.ndarray, folder: Path) -> dict:
+    """Write the predictions on the held-out micrographs and score them."""
+
+    def predict(pixels: np.ndarray, _: int) -> Prediction:
+        return segment(network, settings, pixels)
+
+    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def segment(network: Network, settings: DenseSettings, pixels: np.ndarray) -> Prediction:

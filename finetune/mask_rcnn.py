@@ -9,7 +9,6 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from sempre.data.detection_crops import DetectionCrops, collate
 from sempre.data.folds import NOBODY, sides_of_training
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import predict_and_score
+from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
 from sempre.data.sides import Sides
@@ -54,6 +53,7 @@ class Options:
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
@@ -103,7 +103,9 @@ class DetectionLoss(nn.Module):
 def main() -> int | None:
     options = read_options(Options)
     labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
@@ -130,8 +132,7 @@ def main() -> int | None:
                 if not threshold:
                     threshold = best_score_threshold(detector, options.scale, labelled, choosing)
                 save(detector, options, threshold, labelled, sides.held_out, repeat_folder)
-                predict = partial(segment, detector, options.scale, threshold)
-                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                scores = score(detector, options.scale, threshold, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -224,6 +225,17 @@ def train(
     if finished and choosing_epochs:
         load_weights(detector, best)
     return detector if finished else None
+
+
+def score(
+    detector: nn.Module, scale: float, threshold: float, labelled: LabelledSet, held_out: np.ndarray, folder: Path
+) -> dict:
+    """Write the predictions on the held-out micrographs and score them."""
+
+    def predict(pixels: np.ndarray, _: int) -> Prediction:
+        return segment(detector, scale, threshold, pixels)
+
+    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def save(

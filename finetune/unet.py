@@ -12,7 +12,7 @@ it predicts, `runs/<name>/summary.json` the scores. The same command again goes 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.folds import Fold, FoldOptions, make_folds
+from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.mask_crops import MaskCrops
 from sempre.data.samplers import EpochSampler
@@ -42,7 +43,7 @@ from sempre.embeddings.thresholds import threshold
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.resize import resize_to
-from sempre.metrics import dice, hd95, iou
+from sempre.metrics import by_group, dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.model_files import DETAILS, WEIGHTS
 from sempre.models.unet import LOSSES, UNet, mask_losses
@@ -57,12 +58,13 @@ from sempre.training.schedule import cosine_with_warmup as falling
 
 SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")
-MAY_CHANGE = ("workers", "batch", "embeddings")
+MAY_CHANGE = ("workers", "batch", "embeddings", "groups")
 
 
 @dataclass(kw_only=True)
 class Options(FoldOptions, SliceOptions, ExtractionOptions):
     name: str = "unet"  # the run goes to runs/<name>
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own); or heatmap
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
@@ -149,6 +151,7 @@ def main() -> int | None:
         lock_run(open_run(folder, options, MAY_CHANGE))
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
     folds = make_folds(labelled, options)
+    groups = read_groups(options.groups, labelled.paths)
     open_run(folder, options, MAY_CHANGE, labelled.fingerprint)
     lock_run(folder)
 
@@ -187,6 +190,10 @@ def main() -> int | None:
         "folds": repeats[0],
         "repeats": repeats,
     }
+    if groups:
+        members = by_group({name: name for fold in repeats[0].values() for name in fold["samples"]}, groups)
+        summary["groups"] = {group: spread_of(repeats, "samples", names) for group, names in members.items()}
+        summary["heat_map_groups"] = {group: spread_of(repeats, "heat_map", names) for group, names in members.items()}
     write_json(folder / "summary.json", summary)
     folders = [fold_folder(folder, number, 0) for number in range(len(folds))]
     write_refinement_report(folder / "report.html", summary, refinement_examples(labelled, repeats[0], folders))
@@ -202,13 +209,14 @@ def fold_folder(folder: Path, number: int, repeat: int) -> Path:
     return folder / (f"fold-{number}-repeat-{repeat}" if repeat else f"fold-{number}")
 
 
-def spread_of(repeats: list[dict], side: str) -> dict | None:
-    """Mean and deviations of one side of the scores, over micrographs and over repeats."""
+def spread_of(repeats: list[dict], side: str, names: Container[str] | None = None) -> dict | None:
+    """Mean and deviations of one side of the scores, over micrographs, or those of `names` alone, and over repeats."""
     rows = [
         {"name": name, "draw": repeat, **sample}
         for repeat, scores in enumerate(repeats)
         for fold in scores.values()
         for name, sample in fold[side].items()
+        if names is None or name in names
     ]
     return spread(rows, of=("name",))
 

@@ -138,3 +138,10 @@ def test_saved_options_that_are_damaged_are_named(tmp_path):
         (tmp_path / "config.yaml").write_text(content)
         with pytest.raises(InputError, match=r"config\.yaml"):
             changed_keys(Epochs(), tmp_path / "config.yaml")
+
+
+def test_every_preset_of_a_document_is_run_by_a_test():
+    tests = "".join(file.read_text() for file in (ROOT / "tests/recipes").glob("test_*.py"))
+    presets = [file.name for file in (ROOT / "configs/papers").glob("*.yaml")]
+    assert presets
+    assert not [name for name in presets if name not in tests]

@@ -51,6 +51,12 @@ def main() -> None:
     percentiles = percentile_range(refiner.details["percentiles"])
     chosen = {"skip": options.skip, "colour": refiner.colour}
     source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
+    if (found := source.preparation["percentiles"]) != percentiles:
+        (low, high), own = found, " and ".join(f"{value:g}" for value in percentiles)
+        raise InputError(
+            f"{source.path} was normalised by the percentiles {low:g} and {high:g}, and the micrographs that "
+            f"{options.model} learnt from by {own}: prepare the store alike"
+        )
     stems = output_stems(source)
     extraction = refiner.extraction(embeddings=options.embeddings)
     for folder in ("images", "labels", "overlays"):

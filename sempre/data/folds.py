@@ -20,6 +20,7 @@ class FoldOptions:
     protocol: str = "split"  # or leave_one_sample_out
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: int = 0  # another seed, another split
     sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
     folds: int = 0  # samples that are left out in turn, drawn from all; 0 takes all
@@ -48,7 +49,9 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     if not 0 < options.label_share <= 1:
         raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
     if options.protocol == "split":
-        sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+        sides = labelled.sides(
+            options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+        )
         if not len(sides.held_out):
             raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
         if len(sides.choosing):

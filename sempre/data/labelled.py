@@ -10,7 +10,7 @@ import numpy as np
 
 from sempre.data.coco import coco_layers, read_coco
 from sempre.data.sides import Sides, make_sides, read_split_file
-from sempre.data.split import split
+from sempre.data.split import split_in_three
 from sempre.errors import InputError
 from sempre.files import file_sha256
 from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
@@ -148,22 +148,41 @@ class LabelledSet:
         """SHA-256 over the sorted SHA-256s of the micrographs: as `Store.fingerprint`."""
         return hashlib.sha256("".join(sorted(self.sha256s)).encode()).hexdigest()
 
-    def sides(self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None) -> Sides:
+    def sides(
+        self,
+        fraction: float = 0.2,
+        seed: int = 0,
+        split_file: str | Path | None = None,
+        test_fraction: float = 0.0,
+    ) -> Sides:
         """Positions of the training, the choosing and the held-out micrographs.
 
         By `split_file` when given, as `sempre.data.sides.read_split_file` reads it; names are stems or file names, and
         what is not listed is left out. Else by the folders train/, validation/ and test/ where the set has them. Else
-        by the rule of `sempre.data.split`, which a store of the same files shares and which has two sides.
+        by the rule of `sempre.data.split`, which a store of the same files shares: two sides, and three with a
+        `test_fraction`, of which validation is then chosen on and the test held out.
 
         Raises:
-            InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set.
+            InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set;
+                for a `test_fraction` of a set that brings its sides, and fractions that leave nothing to train on.
         """
+        if test_fraction and (split_file or self._side_of):
+            given = split_file or f"{self.folder}'s own folders"
+            raise InputError(f"{given} already tell the sides: leave test_fraction={test_fraction:g} away")
+        if not 0 <= test_fraction < 1 or (test_fraction and fraction + test_fraction >= 1):
+            raise InputError(
+                f"validation_fraction={fraction:g} and test_fraction={test_fraction:g} leave nothing to train on: "
+                "together they must be below 1"
+            )
         if split_file is None and self._side_of:
             sides = [self._side_of[image] for image in self.images]
             return make_sides({side: [i for i, own in enumerate(sides) if own == side] for side in set(sides)})
         if split_file is None:
-            validation = split(self.sha256s, fraction, seed)
-            return make_sides({"train": np.flatnonzero(~validation), "validation": np.flatnonzero(validation)})
+            validation, test = split_in_three(self.sha256s, fraction, test_fraction, seed)
+            sides = {"train": ~validation & ~test, "validation": validation, "test": test}
+            if test_fraction and not sides["train"].any():
+                raise InputError(f"{self.folder} has too few micrographs for three sides: leave test_fraction away")
+            return make_sides({side: np.flatnonzero(members) for side, members in sides.items()})
         position = {name: index for index, name in enumerate(self.names)}
         position |= {image.name: index for index, image in enumerate(self.images)}
         sides, seen = read_split_file(split_file), set()
@@ -176,10 +195,14 @@ class LabelledSet:
         return make_sides({side: [position[name] for name in names] for side, names in sides.items()})
 
     def split(
-        self, fraction: float = 0.2, seed: int = 0, split_file: str | Path | None = None
+        self,
+        fraction: float = 0.2,
+        seed: int = 0,
+        split_file: str | Path | None = None,
+        test_fraction: float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the training and of the held-out micrographs, as `sides`, for what has nothing to choose."""
-        sides = self.sides(fraction, seed, split_file)
+        sides = self.sides(fraction, seed, split_file, test_fraction)
         return sides.training, sides.held_out
 
     def _find_image(self, file_name: str) -> Path:

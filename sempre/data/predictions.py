@@ -36,14 +36,14 @@ class Prediction:
 
 
 def predict_and_score(
-    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray], Prediction], folder: Path
+    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray, int], Prediction], folder: Path
 ) -> dict:
     """Segment the micrographs at `indices`, write `folder/<name>.tif` label images, and score them.
 
     Detections with scores are written beside their label image, to `folder/<name>.json`, as tools/score.py reads them.
 
     Args:
-        predict: takes float32 pixels `[H, W]` in [0, 1].
+        predict: takes float32 pixels `[H, W]` in [0, 1], and the micrograph's position in the set.
 
     Returns:
         `{"summary", "samples", "seconds_a_micrograph"}`: the first two as `sempre.metrics.summarise` and `score_sample`
@@ -55,7 +55,7 @@ def predict_and_score(
     for index in tqdm(list(indices), desc="/".join(("segmenting for", *folder.parts[-3:-1])), unit="image"):
         name, micrograph = dataset.names[index], dataset.read(index)
         start = time.monotonic()
-        prediction = predict(micrograph.pixels.astype(np.float32) / 255)
+        prediction = predict(micrograph.pixels.astype(np.float32) / 255, index)
         seconds += time.monotonic() - start
         write_labels(folder / f"{name}.tif", prediction.labels)
         samples[name] = score_sample(true_overlap(micrograph, prediction.labels))
@@ -76,7 +76,7 @@ def predict_and_score(
 def score_untrained(
     dataset: LabelledSet,
     indices: Iterable[int],
-    predict: Callable[[np.ndarray], Prediction],
+    predict: Callable[[np.ndarray, int], Prediction],
     folder: Path,
     groups: Mapping[str, str] | None = None,
 ) -> dict:

@@ -187,10 +187,10 @@ def file_percentiles(options: ExtractionOptions, encoder: Encoder | None) -> tup
     return percentile_range(options.percentiles or (encoder and encoder.percentiles) or (1.0, 99.0))
 
 
-def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> None:
+def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder | None, options: ExtractionOptions) -> None:
     """Whether the source was normalised as was asked for, or as the micrographs of the backbone's pretraining.
 
-    A backbone that does not say how, such as DINOv2, takes every source.
+    A backbone that does not say how, such as DINOv2, takes every source, and so does no backbone.
 
     Raises:
         InputError: when not.
@@ -202,7 +202,7 @@ def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder, opti
             f"{source.path} was normalised by the percentiles {low} and {high}, which cannot be changed to "
             f"percentiles={options.percentiles}: leave them away, or prepare the store anew"
         )
-    if not options.percentiles and encoder.percentiles not in (None, found):
+    if encoder is not None and not options.percentiles and encoder.percentiles not in (None, found):
         own = " and ".join(f"{value:g}" for value in encoder.percentiles)
         raise InputError(
             f"{source.path} was normalised by the percentiles {low} and {high}, and what {encoder.name} was pretrained "

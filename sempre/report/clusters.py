@@ -115,6 +115,7 @@ def write_cluster_report(
             + "Means over the micrographs."
         ),
         table(["method", *columns(summary["arms"]).values()], table_rows(summary["arms"])),
+        *_group_tables(summary["arms"]),
         heading("Masks"),
         paragraph(
             "Green: right; orange: no foreground; blue: missed." if summary["labelled"] else "Green: foreground."
@@ -161,6 +162,15 @@ def columns(arms: Mapping[str, Mapping]) -> dict[str, str]:
 def table_rows(arms: Mapping[str, Mapping]) -> list[list[str]]:
     """A row of text for each method, its name first; blank where a figure is not defined."""
     return [[name, *(cell(arm.get(column), column) for column in columns(arms))] for name, arm in arms.items()]
+
+
+def _group_tables(arms: Mapping[str, Mapping]) -> list[str]:
+    """A table for each group of micrographs, where they were scored apart."""
+    parts = []
+    for group in next(iter(arms.values())).get("groups", {}):
+        of_group = {name: arm["groups"][group] for name, arm in arms.items()}
+        parts += [heading(f"Group {group}"), table(["method", *columns(of_group).values()], table_rows(of_group))]
+    return parts
 
 
 def cell(value: float | None, column: str) -> str:

@@ -29,6 +29,17 @@ class Example:
     caption: str
 
 
+def _by_group(summary: Mapping) -> list[str]:
+    """Scores of each group of micrographs, where they were scored apart."""
+    rows = [
+        (group, f"{mean['dice']:.3f}", f"{mean['iou']:.3f}", f"{mean['hd95_px']:.1f}", f"{aji_plus['mean']:.3f}")
+        for group, mean in summary.get("mask_groups", {}).items()
+        for aji_plus in (summary["groups"][group]["aji_plus"],)
+    ]
+    header = ("group", f"Dice by {summary['threshold']}", "IoU", "HD95 (px)", "AJI+")
+    return [heading("Groups"), table(header, rows)] if rows else []
+
+
 def draw_heat_map(pixels: np.ndarray, heat_map: np.ndarray) -> np.ndarray:
     """A picture uint8 `[H, W, 3]` of scores `[H, W]` in colours over a micrograph uint8 `[H, W]`.
 
@@ -61,6 +72,7 @@ def write_prototype_report(path: Path, summary: Mapping, examples: Sequence[Exam
                 for rule, mean in summary["masks"].items()
             ],
         ),
+        *_by_group(summary),
         heading("How many points, and which share"),
         picture(sensitivity_figure(summary)),
         heading("Transfer"),

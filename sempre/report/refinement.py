@@ -12,6 +12,8 @@ from sempre.report.html import figure_rows, heading, paragraph, picture, table, 
 from sempre.report.palette import SKY_BLUE, VERMILLION, YELLOW
 from sempre.report.transfer import SCORES, draw_masks, spread_text
 
+SCORES_TITLES = tuple(title for title, _ in SCORES.values())
+
 
 @dataclass(frozen=True)
 class RefinementExample:
@@ -28,10 +30,12 @@ def write_refinement_report(path: Path, summary: Mapping, examples: Sequence[Ref
     """Write the page that shows what `finetune/unet.py` measured and put into its `summary.json`."""
     heat_map = f" and heat maps of {summary['backbone']}" if summary["heat_map"] else ""
     sides = {"heat map alone": summary["heat_map"], f"U-Net, {summary['input']}": summary["refined"]}
-    rows = [
-        (name, *(spread_text(of[key], digits) for key, (_, digits) in SCORES.items()))
-        for name, of in sides.items()
-        if of
+    rows = [(name, *_scores(of)) for name, of in sides.items() if of]
+    by_group = [
+        (group, name, *_scores(of[group]))
+        for group in summary.get("groups", {})
+        for name, of in zip(sides, (summary["heat_map_groups"], summary["groups"]), strict=True)
+        if of[group]
     ]
     by_fold = [
         (name, str(len(fold["samples"])), *(_mean(fold[side], "dice") for side in ("heat_map", "samples")))
@@ -44,7 +48,8 @@ def write_refinement_report(path: Path, summary: Mapping, examples: Sequence[Ref
             f"micrographs, trained {len(summary['repeats'])} times on each fold. Behind ±: the deviation over "
             "micrographs, then that over trainings."
         ),
-        table(("mask of the", *(title for title, _ in SCORES.values())), rows),
+        table(("mask of the", *SCORES_TITLES), rows),
+        *([heading("Groups"), table(("group", "mask of the", *SCORES_TITLES), by_group)] if by_group else []),
         heading("Folds"),
         table(("held out", "micrographs", "Dice of the heat map", "Dice of the U-Net"), by_fold),
         heading("Examples"),
@@ -85,6 +90,10 @@ def draw_example(example: RefinementExample) -> np.ndarray:
     """A picture uint8 `[h, w, 3]` of a micrograph with the outlines of its masks."""
     masks = [(example.true, VERMILLION), (example.before, YELLOW), (example.after, SKY_BLUE)]
     return draw_masks(example.pixels, [(mask, colour) for mask, colour in masks if mask is not None])
+
+
+def _scores(of: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [spread_text(of[key], digits) for key, (_, digits) in SCORES.items()]
 
 
 def _mean(samples: Mapping[str, Mapping[str, float]], score: str) -> str:

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from sempre.errors import InputError
 
 KEYS = {"recipe", "config", "options", "vary"}
-GROUP_SCORES = ("samples", "aji_plus", "correct", "missed", "false_positives")
+GROUP_SCORES = ("samples", "aji_plus", "correct", "missed", "false_positives", "dice")
 FINISHED = "finished"  # an empty file in a run's folder, left when the recipe has ended well
 
 
@@ -140,7 +140,8 @@ def _scores(folder: Path) -> dict[str, float | str]:
     if not summary.exists():
         return {}
     content = json.loads(summary.read_text(encoding="utf-8"))
-    row = {name: score["mean"] for name, score in content.get("scores", {}).items() if _has_mean(score)}
+    overall = content.get("refined") or content.get("scores", {})  # of finetune/unet.py; of the others
+    row = {name: score["mean"] for name, score in overall.items() if _has_mean(score)}
     for group, scores in content.get("groups", {}).items():
         row |= {f"{name} {group}": scores[name]["mean"] for name in GROUP_SCORES if _has_mean(scores.get(name))}
     started = {repeat["initial_weights"] for repeat in content.get("repeats", []) if "initial_weights" in repeat}

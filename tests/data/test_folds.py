@@ -88,3 +88,12 @@ def test_with_a_test_side_validation_chooses_and_all_training_micrographs_are_fi
     for count in (0, 8):
         fitted, chosen_on = sides_of_training(training, count, seed=0, choosing=choosing)
         assert len(fitted) == (count or 40) and list(chosen_on) == list(choosing)
+
+
+def test_a_test_share_is_scored_and_validation_then_chooses(labelled, options):
+    (two,) = make_folds(labelled, options)
+    (three,) = make_folds(labelled, replace(options, test_fraction=0.3, validation_fraction=0.2))
+    assert (two.name, three.name) == ("validation", "test")
+    assert three.held_out == two.held_out
+    assert three.stopping
+    assert sorted(three.fitted + three.stopping + three.held_out) == list(range(30))

@@ -159,6 +159,25 @@ def test_a_set_in_folders_of_its_sides_is_read_as_one(tmp_path, labels):
     assert labelled.split(split_file=tmp_path / "split.csv")[0].tolist() == [4], "a split file goes before the folders"
 
 
+def test_a_seeded_split_has_a_test_side_where_one_is_asked_for(tmp_path, labels):
+    for number in range(12):
+        write_pair(tmp_path, f"a{number}", labels)
+        Image.fromarray(np.full((40, 60), number, np.uint8)).save(tmp_path / f"images/a{number}.png")
+    labelled = LabelledSet(tmp_path)
+    two, three = labelled.sides(0.25), labelled.sides(0.25, test_fraction=0.25)
+    assert not len(two.choosing)
+    assert three.held_out.tolist() == two.held_out.tolist(), "scored is what a store of that share never shows"
+    assert len(three.training)
+    assert len(three.choosing)
+    everything = np.concatenate([three.training, three.choosing, three.held_out])
+    assert sorted(everything) == list(range(12))
+    with pytest.raises(InputError, match=r"validation_fraction=0\.6 and test_fraction=0\.4 leave nothing to train on"):
+        labelled.sides(0.6, test_fraction=0.4)
+    (tmp_path / "split.csv").write_text("a0,train\na1,validation\n")
+    with pytest.raises(InputError, match=r"split\.csv already tell.* the sides: leave test_fraction=0\.2 away"):
+        labelled.sides(split_file=tmp_path / "split.csv", test_fraction=0.2)
+
+
 def test_labels_may_lie_in_the_sub_folders_of_their_micrographs(tmp_path, labels):
     for name in ("a", "b"):
         write_pair(tmp_path, name, labels)

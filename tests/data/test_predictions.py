@@ -31,7 +31,7 @@ def test_overlapping_truth_is_scored_instance_by_instance(overlapping, tmp_path)
     labels[5:25, 5:25], labels[25:35, 15:35] = 1, 2
     masks = [(5, 5, np.ones((20, 20), bool)), (15, 15, np.ones((20, 20), bool))]
     prediction = Prediction(labels, masks, np.array([0.9, 0.8]))
-    scores = predict_and_score(overlapping, [0], lambda pixels: prediction, tmp_path / "run/predictions")
+    scores = predict_and_score(overlapping, [0], lambda *_: prediction, tmp_path / "run/predictions")
     sample = scores["samples"]["a"]
     assert (sample["true_instances"], sample["correct"]) == (2, 2)
     assert sample["aji_plus"] == pytest.approx((400 + 200) / (400 + 400), abs=0.02)
@@ -45,7 +45,7 @@ def test_average_precision_is_of_all_detections_here_and_of_the_files(overlappin
     masks = [(5, 5, np.ones((20, 20), bool)), (15, 15, np.ones((20, 20), bool)), (0, 0, np.ones((4, 4), bool))]
     prediction = Prediction(labels, masks, np.array([0.9, 0.3, 0.1]))  # the threshold was 0.5
     run = tmp_path / "run/predictions"
-    scores = predict_and_score(overlapping, [0], lambda pixels: prediction, run)
+    scores = predict_and_score(overlapping, [0], lambda *_: prediction, run)
     assert scores["samples"]["a"]["predicted_instances"] == 1
     assert scores["summary"]["ap"] > 0.9, "the second particle was detected too"
 
@@ -65,7 +65,8 @@ def test_label_images_are_scored_without_average_precision(tmp_path):
     write_labels(tmp_path / "labels/a.tif", np.eye(16, dtype=int) * 7)
     seen = []
 
-    def predict(pixels: np.ndarray) -> Prediction:
+    def predict(pixels: np.ndarray, index: int) -> Prediction:
+        assert index == 0
         seen.append(pixels)
         return Prediction((pixels > 0.5).astype(np.int32))
 

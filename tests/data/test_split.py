@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.data.split import is_validation, split
+from sempre.data.split import is_validation, split, split_in_three
 
 
 def hashes(count: int, start: int = 0) -> list[str]:
@@ -48,3 +48,22 @@ def test_order_changes_no_side():
 def test_a_fraction_of_zero_or_one_is_taken_at_its_word():
     assert not split(hashes(5), fraction=0).any()
     assert split(hashes(5), fraction=1).all()
+
+
+@given(st.integers(30, 80), st.integers(0, 30), st.integers(0, 5))
+def test_the_test_is_what_a_split_by_its_share_holds_out(count, more, seed):
+    validation, test = split_in_three(hashes(count), 0.3, 0.2, seed)
+    np.testing.assert_array_equal(test, split(hashes(count), 0.2, seed))
+    assert not (validation & test).any()
+    np.testing.assert_array_equal(validation | test, split(hashes(count), 0.5, seed))
+    grown = split_in_three(hashes(count + more), 0.3, 0.2, seed)
+    if test.any() and validation.any():  # the rule alone, no side had to be filled
+        np.testing.assert_array_equal(np.array(grown)[:, :count], [validation, test])
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_without_a_test_share_the_split_is_what_it_was(count, fraction, seed):
+    validation, test = split_in_three(hashes(count), fraction, 0.0, seed)
+    assert not test.any()
+    np.testing.assert_array_equal(validation, split(hashes(count), fraction, seed))
+    assert not split_in_three(hashes(count), 0.0, 0.5, seed)[0].any(), "no validation was asked for"

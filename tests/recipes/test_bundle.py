@@ -6,38 +6,61 @@ import numpy as np
 import pytest
 import tifffile
 
+import evaluate.bundle
 from evaluate.bundle import main
+from sempre.data.predictions import score_untrained
 from sempre.deploy.segmenter import Segmenter
 from sempre.images import write_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
 
+PIXEL_SIZES_NM = {"a": 1.6, "b": 3.2}
+
 
 @pytest.fixture
-def one_square(tmp_path):
-    """A labelled set of one micrograph of 1.6 nm per px with a bright square."""
+def squares(tmp_path):
+    """A labelled set of two micrographs of 1.6 and 3.2 nm per px with a bright square each."""
     for name in ("images", "labels"):
         (tmp_path / "set" / name).mkdir(parents=True)
-    square = np.zeros((60, 70), np.uint8)
-    square[20:40, 15:45] = 1
-    scale = {"imagej": True, "resolution": (1 / 1.6, 1 / 1.6), "metadata": {"unit": "nm"}}
-    tifffile.imwrite(tmp_path / "set/images/a.tif", 20 + 200 * square, **scale)
-    write_labels(tmp_path / "set/labels/a.tif", square)
+    for number, (name, pixel_size_nm) in enumerate(PIXEL_SIZES_NM.items()):
+        square = np.zeros((60, 70), np.uint8)
+        square[20:40, 15 : 45 + number] = 1
+        scale = {"imagej": True, "resolution": (1 / pixel_size_nm,) * 2, "metadata": {"unit": "nm"}}
+        tifffile.imwrite(tmp_path / f"set/images/{name}.tif", 20 + 200 * square, **scale)
+        write_labels(tmp_path / f"set/labels/{name}.tif", square)
     return tmp_path / "set"
 
 
-def test_mask_ap_is_of_all_detections_and_the_pixel_size_reaches_the_model(one_square, tmp_path, monkeypatch):
+@pytest.fixture
+def score(squares, tmp_path, monkeypatch):
+    """`score()`: what evaluate/bundle.py makes of the set."""
     bundle = write_bundle(tmp_path / "bundle", bright_box_model(), score_threshold=0.95, pixel_size_nm=1.6)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["bundle.py", f"data={one_square}", f"model={bundle}", "validation_fraction=1"])
-    sizes, find_and_list = [], Segmenter.find_and_list
+    monkeypatch.setattr("sys.argv", ["bundle.py", f"data={squares}", f"model={bundle}", "validation_fraction=1"])
 
-    def noted(segmenter, pixels, pixel_size_nm=None):
-        sizes.append(pixel_size_nm)
-        return find_and_list(segmenter, pixels, pixel_size_nm)
+    def run() -> dict:
+        main()
+        return json.loads((tmp_path / "runs/bundle/repeat-0/summary.json").read_text())["summary"]
 
-    monkeypatch.setattr(Segmenter, "find_and_list", noted)
-    main()
-    summary = json.loads((tmp_path / "runs/bundle/repeat-0/summary.json").read_text())["summary"]
+    return run
+
+
+def test_mask_ap_is_of_all_detections(score):
+    summary = score()
     assert summary["predicted_instances"] == 0, "0.9 is below the threshold"
     assert summary["ap"] > 0.5
-    assert sizes == [pytest.approx(1.6)]
+
+
+def test_each_micrograph_reaches_the_model_with_its_own_pixel_size(score, monkeypatch):
+    seen, find_and_list = {}, Segmenter.find_and_list
+
+    def noted(segmenter, pixels, pixel_size_nm=None):
+        seen["ab"[int((pixels > 0.5).sum()) > 600]] = pixel_size_nm
+        return find_and_list(segmenter, pixels, pixel_size_nm)
+
+    def backwards(labelled, indices, *others):
+        return score_untrained(labelled, indices[::-1], *others)
+
+    monkeypatch.setattr(Segmenter, "find_and_list", noted)
+    monkeypatch.setattr(evaluate.bundle, "score_untrained", backwards)
+    score()
+    assert seen == pytest.approx(PIXEL_SIZES_NM)

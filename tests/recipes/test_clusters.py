@@ -24,6 +24,7 @@ HELD_OUT = ["field_5", "field_6"]
 @pytest.fixture(scope="module")
 def compared(finished_unet, labelled_set, run):
     folder = finished_unet.parents[1]
+    (folder / "groups.csv").write_text("".join(f"{name},of {name[-1]}\n" for name in LabelledSet(labelled_set).names))
     finished = run(
         "evaluate/clusters.py",
         f"data={labelled_set}",
@@ -34,6 +35,7 @@ def compared(finished_unet, labelled_set, run):
         "tile=64",
         "workers=0",
         "name=compared",
+        "groups=groups.csv",
         cwd=folder,
         OMP_NUM_THREADS="1",
     )
@@ -54,6 +56,10 @@ def test_all_methods_are_in_one_table(compared):
     for row, arm in zip(rows, summary["arms"].values(), strict=True):
         assert float(row["IoU"]) == pytest.approx(np.mean([arm["samples"][name]["iou"] for name in HELD_OUT]), abs=5e-4)
         assert row["method"] in printed
+        for group, name in (("of 5", "field_5"), ("of 6", "field_6")):
+            assert arm["groups"][group]["aji_plus"] == arm["samples"][name]["aji_plus"]
+            assert arm["groups"][group]["dice"] == arm["samples"][name]["dice"]
+    assert "Group of 5" in (folder / "report.html").read_text()
     for arm in list(summary["arms"].values())[:3]:
         assert all(sample["best_iou"] >= sample["iou"] for sample in arm["samples"].values())
 
@@ -108,7 +114,8 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
         ({"rule": "dark"}, "rule=dark is unknown"),
         ({"backbones": ["intensity", "intensity"]}, "intensity is given twice"),
         ({"images": "stack.tif"}, "give data=, a labelled set, or images="),
-        ({"data": "", "images": "stack.tif", "unets": ["runs/unet"]}, "unets and micrographs= are of labelled sets"),
+        ({"data": "", "images": "stack.tif", "unets": ["runs/unet"]}, "unets, .* and groups= are of labelled sets"),
+        ({"data": "", "images": "stack.tif", "groups": "folder"}, "groups= are of labelled sets"),
         ({"slices": 3}, "slices= and channel= are of volumes"),
         ({"foreground": [3]}, r"foreground=\[3\] are not all clusters: count from 1 to 2"),
         ({"foreground": [1], "clicks": "clicks.json"}, "both choose the clusters"),

@@ -1,5 +1,6 @@
 """Micrographs meet a backbone, and a model that goes on from another, with the percentiles that it was trained with."""
 
+import json
 import sys
 
 import pytest
@@ -14,10 +15,13 @@ import finetune.dense
 import finetune.mask_rcnn
 import finetune.reconstruction
 import finetune.unet
+import tools.refine
 from sempre.data.labelled import LabelledSet
 from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, read_backbone_details, save_backbone
+from sempre.models.unet import UNet
+from sempre.models.weights import save_weights
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
 
 ATTO = "convnextv2_atto"
@@ -91,6 +95,26 @@ def test_clusters_show_each_backbone_its_own(backbone, labelled_set, monkeypatch
     evaluate.clusters.main()
     assert opened[0] == (1, 99), "of the grey values and the true masks"
     assert opened[-1] == (2, 98)
+
+
+@pytest.mark.slow
+def test_clusters_without_a_backbone_refuse_a_store_of_others(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipe", f"images={store}", "percentiles=[5,95]"])
+    with pytest.raises(InputError, match=r"normalised by the percentiles 1 and 99, which cannot be changed to .*5"):
+        evaluate.clusters.main()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_refined_network_without_a_heat_map_refuses_a_store_of_others(store, tmp_path, monkeypatch):
+    save_weights(UNet(1, 4, 2), tmp_path / "model.safetensors")
+    details = {"input": "raw", "width": 4, "levels": 2, "percentiles": [5, 95]}
+    (tmp_path / "model.json").write_text(json.dumps(details))
+    monkeypatch.setattr(sys, "argv", ["recipe", f"model={tmp_path}", f"images={store}", f"out={tmp_path / 'out'}"])
+    with pytest.raises(InputError, match=r"percentiles 1 and 99, and the micrographs that .* learnt from by 5 and 95"):
+        tools.refine.main()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -43,7 +43,9 @@ def test_the_evaluation_of_volumes_writes_what_other_methods_write(labelled_set,
         labels = [np.roll(field.layers[0], number) for number, field in enumerate(read)]
         tifffile.imwrite(tmp_path / f"volumes/labels/{name}.tif", np.stack(labels))
     arguments = ("data=volumes", "slices=6", "points=10", "draws=2", "margin=2", "validation_fraction=0.4")
-    finished = run("evaluate/prototypes.py", *arguments, *BACKBONE, "name=few", cwd=tmp_path)
+    names = [f"{name}_{number:04d}" for name in ("steel", "iron") for number in range(6)]
+    (tmp_path / "groups.csv").write_text("".join(f"{name},of {name.split('_')[0]}\n" for name in names))
+    finished = run("evaluate/prototypes.py", *arguments, *BACKBONE, "name=few", "groups=groups.csv", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     folder = tmp_path / "runs/few"
     summary = json.loads((folder / "summary.json").read_text())
@@ -51,6 +53,13 @@ def test_the_evaluation_of_volumes_writes_what_other_methods_write(labelled_set,
     assert len(samples) == summary["validation"] == 12 - summary["train"]
     assert {file.stem for file in (folder / "repeat-0/predictions").iterdir()} == set(samples)
     assert summary["scores"]["aji_plus"]["mean"] == pytest.approx(summary["repeats"][0]["summary"]["aji_plus"])
+    for group, scores in summary["groups"].items():
+        members = [sample["aji_plus"] for name, sample in samples.items() if name.startswith(group.split()[1])]
+        assert scores["aji_plus"]["mean"] == pytest.approx(np.mean(members))
+        assert (
+            f"<td>{group}</td><td>{summary['mask_groups'][group]['dice']:.3f}</td>"
+            in (folder / "report.html").read_text()
+        )
     assert list(summary["points"]) == ["1", "2", "5", "10", "20", "25", "50"]
     assert all(set(scores) == {"dice", "iou", "hd95_px"} for scores in summary["masks"].values())
     assert {"8", "9", "10", "11", "12", "13", "14"} < set(summary["percent"]), "fine where it is best"

@@ -53,7 +53,7 @@ def write_run(disc_set) -> Callable[..., Path]:
             predictions = iter(Prediction(discs(shown)) for shown in found.values())
             indices = [disc_set.names.index(name) for name in found]
             target = folder / f"repeat-{number}/predictions"
-            scored.append(predict_and_score(disc_set, indices, lambda _, given=predictions: next(given), target))
+            scored.append(predict_and_score(disc_set, indices, lambda *_, given=predictions: next(given), target))
         write_json(folder / "summary.json", summarise_run(scored, groups))
         return folder
 
