@@ -68,6 +68,8 @@ def save_options(options: object, path: str | Path) -> None:
 def changed_keys(options: object, saved: str | Path) -> list[str]:
     """Names of the options whose values differ from those saved with `save_options`, as `key: saved -> now`.
 
+    An option that the saved file does not know, since it is newer, counts as saved with its default.
+
     Raises:
         InputError: for a saved file that is damaged.
     """
@@ -75,7 +77,7 @@ def changed_keys(options: object, saved: str | Path) -> list[str]:
     before = _read_yaml(Path(saved))
     if not isinstance(before, DictConfig):
         raise InputError(f"{saved} holds no options: it is damaged, remove it or give another name=")
-    before = OmegaConf.to_container(before)
+    before = OmegaConf.to_container(OmegaConf.structured(type(options))) | OmegaConf.to_container(before)
     keys = sorted(set(now) | set(before), key=str)
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 

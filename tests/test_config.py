@@ -140,6 +140,18 @@ def test_saved_options_that_are_damaged_are_named(tmp_path):
             changed_keys(Epochs(), tmp_path / "config.yaml")
 
 
+def test_a_run_from_before_an_option_existed_goes_on_with_its_default(tmp_path):
+    @dataclass
+    class Epochs:
+        epochs: int = 1
+        newer: str = "as it was"
+
+    (tmp_path / "config.yaml").write_text("epochs: 2\n")
+    assert not changed_keys(Epochs(epochs=2), tmp_path / "config.yaml")
+    changed = changed_keys(Epochs(epochs=2, newer="other"), tmp_path / "config.yaml")
+    assert changed == ["newer: as it was -> other"]
+
+
 def test_every_preset_of_a_document_is_run_by_a_test():
     tests = "".join(file.read_text() for file in (ROOT / "tests/recipes").glob("test_*.py"))
     presets = [file.name for file in (ROOT / "configs/papers").glob("*.yaml")]
