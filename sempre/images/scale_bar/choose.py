@@ -16,7 +16,7 @@ BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
 UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
 BROKEN = 0.5  # heights of the text between the parts of one line, at most
-OUTLINE_ENDS = 0.03  # of a line's length that its outline reaches beyond an end, at most
+REACH = 0.03  # of a line's length that its outline reaches beyond an end, at most
 OUTLINE = 0.25  # of a line's contrast that its outline has, at least
 SHADED = 0.04  # of a line's length that shades at its ends may take: their middle is wrong by half of it at most
 OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
@@ -83,13 +83,13 @@ def _with_shades(best: Line, lines: list[Line]) -> Line:
 
 def _is_outline(line: Line, best: Line) -> bool:
     """Whether a line runs along the upper or lower edge of another as its outline does."""
-    slack = max(2, OUTLINE_ENDS * best.length)
+    slack = max(3, REACH * best.length)
     return (
         line.bright != best.bright
         and line.contrast > OUTLINE * best.contrast
         and gap(line.top, line.bottom, best.top, best.bottom) <= 2
-        and abs(line.left - best.left) <= slack
-        and abs(line.right - best.right) <= slack
+        and -2 <= best.left - line.left <= slack
+        and -2 <= line.right - best.right <= slack
     )
 
 
