@@ -67,6 +67,9 @@ def published(seed: int, text: str, ink: int, paper: int | None = None, ticks: i
         ("1 mm", 1e6),
         ("2.5µm", 2500),
         ("lum", 1000),
+        ("200 nml", 200),
+        ("2,5 μm", 2500),
+        ("0.5um", 500),
     ],
 )
 def test_lengths_are_read(text, nm):
@@ -74,7 +77,8 @@ def test_lengths_are_read(text, nm):
 
 
 @pytest.mark.parametrize(
-    "text", ["1 m", "1pm", "5 kV", "00 nm", "137 nm", "200", "WD 5 mm", "500 mm", "20 nm x", "7.0 ± 3.1 nm", "d = 5 nm"]
+    "text",
+    ["1 m", "1pm", "3 Å", "5 kV", "00 nm", "137 nm", "200", "WD 5 mm", "500 mm", "20 nm x", "7.0 ± 3.1 nm", "d = 5 nm"],
 )
 def test_what_is_no_length_of_a_bar_or_may_be_misread_is_none(text):
     assert length_nm(text) is None
@@ -127,6 +131,18 @@ def test_no_bar_no_text_or_two_that_disagree_give_none(reader):
     assert read_scale_bar(np.concatenate([one, other]), reader) is None
 
 
+def test_a_number_and_its_unit_with_a_wide_space_between_them_are_one_length(reader):
+    for space, nm in ((90, 20), (200, None)):
+        image = Image.fromarray(field(1))
+        draw = ImageDraw.Draw(image)
+        for x, words in ((40, "20"), (40 + space, "nm")):
+            draw.text((x, 250), words, fill=255, font=font(32), anchor="ls")
+        draw.rectangle((40, 264, 119, 268), fill=255)
+        found = read_scale_bar(np.asarray(image), reader)
+        assert (found and found.length_nm) == nm
+        assert found is None or found.length_px == pytest.approx(80, rel=0.02)
+
+
 def drawn(*shapes: tuple[int, int, int, int]) -> np.ndarray:
     image = Image.new("L", (300, 120), 40)
     for shape in shapes:
@@ -142,6 +158,37 @@ def test_a_line_at_the_border_a_second_line_and_half_a_line_are_in_doubt():
     halves = drawn((60, 51, 112, 52), (187, 51, 239, 52))
     assert find_bar(halves, text).length == pytest.approx(180, abs=0.5)
     assert find_bar(drawn((60, 51, 112, 52), (187, 51, 210, 52)), text) is None
+
+
+def test_a_line_that_ends_before_the_border_is_whole_unless_the_border_is_a_frame():
+    text = Box(220, 40, 280, 64)
+    assert find_bar(drawn((200, 76, 297, 80)), text).length == pytest.approx(98, abs=0.5)
+    assert find_bar(drawn((200, 76, 298, 80)), text).length == pytest.approx(99, abs=0.5)
+    framed = drawn((200, 76, 298, 80)).copy()
+    framed[:, :299] += 5  # of which nothing is black
+    framed[:, 299] = 0
+    bright_ground = np.where(framed == 45, 160, framed)
+    assert find_bar(framed, text) is not None
+    assert find_bar(bright_ground.astype(np.uint8), text) is None
+
+
+def test_a_bar_with_a_second_shade_at_its_ends_is_measured_to_the_middle_of_them():
+    text, shades = Box(120, 40, 180, 64), (170, 170, 170, 110)
+    image = drawn((100, 76, 219, 84)).copy()
+    image[76:85, 216:220] = shades
+    assert find_bar(image, text).length == pytest.approx(118, abs=0.5)
+    image = drawn((100, 76, 159, 84)).copy()
+    image[76:85, 156:160] = shades  # too much of a short bar to leave open which is meant
+    assert find_bar(image, text) is None
+
+
+@pytest.mark.parametrize(("length", "answered"), [(140, True), (60, False)])
+def test_a_bar_is_measured_to_the_middle_of_its_outline_if_that_is_thin(length, answered):
+    image = Image.new("L", (300, 120), 150)
+    ImageDraw.Draw(image).rectangle((100, 74, 99 + length, 84), fill=255, outline=0, width=2)
+    found = find_bar(np.asarray(image.filter(ImageFilter.GaussianBlur(0.7))), Box(120, 40, 180, 64))
+    assert (found is not None) == answered
+    assert found is None or found.length == pytest.approx(length - 2, rel=0.01)
 
 
 def test_the_tops_of_letters_are_no_bar_and_a_bar_in_the_box_of_its_text_is_one():

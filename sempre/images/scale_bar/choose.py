@@ -16,7 +16,9 @@ BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
 UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
 BROKEN = 0.5  # heights of the text between the parts of one line, at most
+REACH = 0.03  # of a line's length that its outline reaches beyond an end, at most
 OUTLINE = 0.25  # of a line's contrast that its outline has, at least
+SHADED = 0.04  # of a line's length that shades at its ends may take: their middle is wrong by half of it at most
 OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
 
 
@@ -48,14 +50,47 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         return None
     if not _overlaps(best, text) and _goes_on(grey, best, text):
         return None
-    return _with_outline(best, lines)
+    return _with_outline(_with_shades(best, lines), lines)
 
 
 def _differs(line: Line, best: Line) -> bool:
-    """Whether a line may be the bar as well: not the outline of the best one, nor the gap beside it between ticks."""
+    """Whether a line may be the bar as well: not the outline of the best one, nor its core without the shades at its
+    ends, nor the gap beside it between ticks."""
     beside = gap(line.top, line.bottom, best.top, best.bottom) <= 2
     inside = best.left <= line.left and line.right <= best.right
-    return not line.agrees(best) and not (line.bright != best.bright and beside and inside)
+    of_best = (line.bright != best.bright and beside and inside) or _is_shade(line, best) or _is_outline(line, best)
+    return not line.agrees(best) and not of_best
+
+
+def _is_shade(line: Line, best: Line) -> bool:
+    """Whether two lines are one whose ends have a second shade, as where it was drawn over another."""
+    nested = (line.left - best.left) * (line.right - best.right) <= 0
+    return (
+        line.bright == best.bright
+        and gap(line.top, line.bottom, best.top, best.bottom) < 0
+        and nested
+        and abs(line.length - best.length) <= SHADED * best.length
+    )
+
+
+def _with_shades(best: Line, lines: list[Line]) -> Line:
+    """A line to the middle of the shades at its ends."""
+    strong = RIVAL * _strength(best)
+    same = [line for line in lines if _is_shade(line, best) and _strength(line) > strong]  # and itself
+    left, right = ([getattr(line, end) for line in same] for end in ("left", "right"))
+    return replace(best, left=(min(left) + max(left)) / 2, right=(min(right) + max(right)) / 2)
+
+
+def _is_outline(line: Line, best: Line) -> bool:
+    """Whether a line runs along the upper or lower edge of another as its outline does."""
+    slack = max(3, REACH * best.length)
+    return (
+        line.bright != best.bright
+        and line.contrast > OUTLINE * best.contrast
+        and gap(line.top, line.bottom, best.top, best.bottom) <= 2
+        and -2 <= best.left - line.left <= slack
+        and -2 <= line.right - best.right <= slack
+    )
 
 
 def _strength(line: Line) -> float:
@@ -151,14 +186,7 @@ def _goes_on(grey: np.ndarray, line: Line, text: Box) -> bool:
 
 def _with_outline(best: Line, lines: list[Line]) -> Line | None:
     """A line; if it has an outline, to the middle of that."""
-    outlines = [
-        line
-        for line in lines
-        if line.bright != best.bright
-        and line.agrees(best)
-        and line.contrast > OUTLINE * best.contrast
-        and gap(line.top, line.bottom, best.top, best.bottom) <= 2
-    ]
+    outlines = [line for line in lines if _is_outline(line, best)]
     if not outlines:
         return best
     left, right = (float(np.mean([getattr(line, end) for line in outlines])) for end in ("left", "right"))

@@ -13,7 +13,8 @@ THICKEST = 0.4  # of a line's length
 CONTRAST = 28  # grey levels between a line and what lies around it
 UNEVEN = 14  # grey levels of scatter along a line, at most
 BLUR = 2  # rows or columns that an edge takes
-MARGIN = 3  # columns between a line and the image's border, or it may be cut off there
+MARGIN = 1  # columns between a line and the image's border, or it may be cut off there
+CLEAR = 0.25  # of a line's contrast that the last column before the border may keep of it
 TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
 FAR = 0.8  # heights of the text between it and its line, at most
 
@@ -130,8 +131,11 @@ def _measure(
     crossings = []
     for inner, step in ((left + 1, -1), (right - 2, 1)):
         beyond = [profile[x] for x in range(inner + 3 * step, inner + 8 * step, step) if 0 <= x < width]
-        if not beyond:
-            return None
+        if len(beyond) < BLUR + 1:
+            border = 0 if step < 0 else width - 1
+            if not _is_clear(signal, border, first, last, ink):
+                return None
+            beyond = [profile[border]]
         ground = float(np.median(beyond))
         if ink - ground < CONTRAST:
             return None
@@ -141,6 +145,18 @@ def _measure(
         return None
     line = Line(crossings[0], crossings[1], first, last, bright, ink - max(outside))
     return _to_ticks(signal, line)
+
+
+def _is_clear(signal: np.ndarray, border: int, first: int, last: int, ink: float) -> bool:
+    """Whether a line over the rows `first` to `last` has ended before the image's column `border`, which is part of the
+    ground and not of a frame."""
+    rows = [*range(max(first - 10, 0), max(first - BLUR, 0)), *range(last + BLUR, min(last + 10, len(signal)))]
+    if not rows:
+        return False
+    inner = border + 4 if border == 0 else border - 4
+    ground, further_in = (float(np.median(signal[rows, column])) for column in (border, inner))
+    slack = CLEAR * (ink - max(ground, further_in))
+    return bool(abs(ground - further_in) <= slack and np.median(signal[first:last, border]) - ground <= slack)
 
 
 def _to_ticks(signal: np.ndarray, line: Line) -> Line:

@@ -6,13 +6,15 @@ import numpy as np
 from PIL import Image
 
 from sempre.images.normalise import percentile_normalise_to_uint8
-from sempre.images.scale_bar.geometry import Box
+from sempre.images.scale_bar.geometry import Box, gap
 
 # A length as it stands beside a bar, and what an OCR may see of the bar or of a frame around it.
-LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*", re.IGNORECASE)
+LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*[l1]?", re.IGNORECASE)
+NUMBER, UNIT = re.compile(r"\d+(?:[.,]\d+)?|[lI]"), re.compile(r"nm|[uµμ]m|mm", re.IGNORECASE)
 NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 DIGITS = {1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9}  # leading digits of the numbers that people choose
 UNSURE = 0.5  # readings of lower scores are none
+SPACE = 2.0  # heights of the text between a number and its unit, at most
 LONGEST = 14  # characters: longer lines are those of a databar, whose lengths are working distances
 MARGINS = (0.1, 0.0), (0.4, 0.2)  # heights of the text that are read around it, beside and above
 ENLARGED = 64  # px
@@ -70,11 +72,11 @@ class Reader:
         found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True)
         if found.boxes is None:
             return []
+        writing = [(_around(corners, grey.shape), text) for corners, text in zip(found.boxes, found.txts, strict=True)]
         lengths = []
-        for corners, text in zip(found.boxes, found.txts, strict=True):
+        for box, text in [*writing, *_joined(writing)]:
             if not re.search(r"[\dlI].*\D", text) or len(text) > LONGEST:
                 continue
-            box = _around(corners, grey.shape)
             again = [length_nm(self._read(_enlarged(grey, box, *margins))) for margins in MARGINS]
             first = length_nm(text)
             # What was misread among the rest of the picture counts if it is sure by itself.
@@ -87,6 +89,22 @@ class Reader:
         """The writing on a picture uint8 `[H, W]` of one line."""
         read = self._ocr(_as_rgb(line), use_det=False, use_cls=False, use_rec=True)
         return read.txts[0] if read.txts and read.scores[0] > UNSURE else ""
+
+
+def _joined(writing: list[tuple[Box, str]]) -> list[tuple[Box, str]]:
+    """Numbers and the units that follow them on the same line, for a wide space parts them."""
+    numbers = [(box, text) for box, text in writing if NUMBER.fullmatch(text)]
+    joined = []
+    for unit, spelt in writing:
+        if not UNIT.fullmatch(spelt):
+            continue
+        for box, number in numbers:
+            height = max(box.height, unit.height)
+            same_line = gap(box.y0, box.y1, unit.y0, unit.y1) < -height / 2
+            if same_line and box.x1 - height / 2 <= unit.x0 <= box.x1 + SPACE * height:
+                both = Box(box.x0, min(box.y0, unit.y0), unit.x1, max(box.y1, unit.y1))
+                joined.append((both, f"{number} {spelt}"))
+    return joined
 
 
 def _as_rgb(grey: np.ndarray) -> np.ndarray:

@@ -3,11 +3,12 @@
 import numpy as np
 
 from sempre.images.scale_bar.geometry import Box, runs
-from sempre.images.scale_bar.line import MARGIN, Line
+from sempre.images.scale_bar.line import Line
 
 TICKS = 11
 LEVELS = range(32, 250, 24)  # grey levels at which ticks are looked for
 UNEVEN = 0.06  # of their distance that ticks may be out of place, for resampling moves them
+MARGIN = 3  # columns between a tick and the image's border, or it may be no tick, and more may follow
 WIDEST = 0.4  # of the height of the text
 FAR = 1.0  # heights of the text between it and the ticks, at most
 MOST = 3 * TICKS  # marks in a row: more are texture
