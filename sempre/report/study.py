@@ -94,7 +94,7 @@ def _about(study: Study, rows: Sequence[Mapping]) -> list[str]:
     parts = [
         paragraph(
             f"{study.labelled} labelled micrographs to train on, {micrographs} that are scored, {study.images} "
-            f"unlabelled ones to pretrain on; {options.repeats} repeats. A cell is one training, and {len(rows)} were planned."
+            f"unlabelled ones to pretrain on; {options.repeats} repeats. Cells (trainings): {len(rows)} are planned."
         ),
         *[paragraph(sentence) for sentence in study.left_out],
     ]
@@ -194,9 +194,10 @@ def _pairs(study: Study, method: str, size: str, figures: Path) -> list[str]:
     ]
     note = (
         "ERR is the share of the error 1 - AJI+ of the arm in the second column that the first removes. The "
-        "difference of AJI+ is over micrographs, with its 95 % interval by paired bootstrap; p is of Wilcoxon's signed-rank test, "
-        f"two-sided, not corrected for the number of pairs. With fewer than {FEW_MICROGRAPHS} micrographs no p can "
-        "come below 0.05. Repeats are averaged first: the interval is of other micrographs, not of other trainings."
+        "difference of AJI+ is over micrographs, with its 95 % interval by paired bootstrap; p is of Wilcoxon's "
+        f"signed-rank test, two-sided, not corrected for the number of pairs. With fewer than {FEW_MICROGRAPHS} "
+        "micrographs no p can come below 0.05. Repeats are averaged first: "
+        "the interval is of other micrographs, not of other trainings."
     )
     return [table(("arm", "against", "group", "ERR", "difference", "p"), shown), paragraph(note)]
 

@@ -57,7 +57,7 @@ class Cell:
     stage: str  # pretrain or finetune
     recipe: str  # fcmae, densecl, mask_rcnn or dense
     size: str
-    command: list[str]
+    command: tuple[str, ...]
     steps: int  # of training
     needs: str = ""  # name of the cell whose backbone it starts from
     arm: str = ""
@@ -169,7 +169,7 @@ def _pretrainings(options: StudyOptions, store: Path, images: int) -> list[Cell]
         name = f"{arm}-{size}" + (f"-n{count}" if count else "")
         command = [f"pretrain/{arm}.py", *settings.arguments, f"store={store}", f"architecture=convnextv2_{size}", *own]
         command.append(f"name={options.name}/{name}")
-        cells.append(Cell(name, "pretrain", arm, size, command, steps, arm=arm, images=count))
+        cells.append(Cell(name, "pretrain", arm, size, tuple(command), steps, arm=arm, images=count))
     return cells
 
 
@@ -215,7 +215,7 @@ def _finetuning(
     command += [f"split_file={options.split_file}"] if options.split_file else []
     command += [f"label_count={labels}"] if labels else []
     command += ["repeats=1", f"seed={seed}", f"name={options.name}/{name}"]
-    return Cell(name, "finetune", method, size, command, steps, needs, arm, images, labels, seed)
+    return Cell(name, "finetune", method, size, tuple(command), steps, needs, arm, images, labels, seed)
 
 
 def _imagenet_arguments(file: Path) -> list[str]:

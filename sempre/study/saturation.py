@@ -8,6 +8,7 @@ from scipy.stats import t
 
 LEVEL = 0.95
 LEAST_COUNTS = 4  # distinct numbers of images: a curve of three parameters goes through any three points
+LEAST_RISE = 1e-6  # b of a curve that rises
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def fit_saturation(n: np.ndarray, scores: np.ndarray) -> Saturation | None:
         except (RuntimeError, ValueError, OptimizeWarning):
             return None
     on_a_bound = np.isclose(found, bounds[0], atol=1e-3) | np.isclose(found, bounds[1], atol=1e-3)
-    if on_a_bound.any() or not np.isfinite(covariance).all():
+    if on_a_bound.any() or found[1] < LEAST_RISE or not np.isfinite(covariance).all():
         return None
     return Saturation(*map(float, found), covariance, len(n) - len(found))
 
