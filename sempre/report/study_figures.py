@@ -78,7 +78,9 @@ def size_figure(rows: Sequence[Mapping], baseline: Mapping[str, float], paramete
             each.set_xticks(range(len(sizes)), [f"{size}\n{parameters[size]:g} M" for size in sizes])
             each.set(xlim=(-0.5, len(sizes) - 0.5), title=group, xlabel="backbone, parameters")
         axes[0].set_ylabel("AJI+")
-        figure.legend(handles=_handles(arms), loc="outside upper center", ncols=3, frameon=False)
+        axes[0].margins(y=0.12)  # for large markers
+        columns = 3 if len(groups) == 1 else 5
+        figure.legend(handles=_handles(arms), loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
@@ -182,6 +184,10 @@ def image_curve_figure(
             _image_curve(each, of_group, fits.get(group), levels[group])
             each.set(title=group, xlabel="pretraining images")
         axes[0].set_ylabel("AJI+")
+        shown = [v for of_group in points.values() for values in of_group.values() for v in values]
+        shown += [level for of_group in levels.values() for level in of_group.values()]
+        margin = 0.15 * (max(shown) - min(shown)) + 0.02
+        axes[0].set_ylim(min(shown) - margin, max(shown) + margin)  # whatever a wide band would take
         arms = [arm for arm in TITLES if any(arm in of_group for of_group in levels.values())]
         fitted = [Line2D([], [], color="k", linewidth=0.8, linestyle="--", label="a − b n^(−c), 95 %")]
         handles = [*_handles([*arms, "fcmae"]), *(fitted if any(fits.values()) else [])]
@@ -209,8 +215,6 @@ def _image_curve(
         curve, half = fit.at(n), fit.half_width(n)
         axes.plot(np.log2(n), curve, color="k", linewidth=0.8, linestyle="--")
         axes.fill_between(np.log2(n), curve - half, curve + half, color="k", alpha=0.10, linewidth=0)
-        low, high = min(mean.min(), *levels.values()), max(mean.max(), *levels.values())
-        axes.set_ylim(low - 0.3 * (high - low) - 0.02, min(1.02, high + 0.3 * (high - low) + 0.02))
         ticks.append(far)
     shown = ticks if len(ticks) <= 8 else [*ticks[:-2:2], *ticks[-2:]]
     axes.set_xticks([count_position(count) for count in shown], [str(count) for count in shown], rotation=45)

@@ -7,7 +7,7 @@ import pytest
 from sempre.study.plan import StudyOptions, plan_cells
 
 # Stands in the place of every recipe. It takes its time in steps, keeps them as a recipe does, and goes on from there.
-STUB = '''
+STUB = """
 import hashlib, json, sys, time
 from pathlib import Path
 options = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
@@ -31,7 +31,7 @@ else:
         return {"aji_plus": 0.4 + draw / 2, "aji": 0.5, "panoptic_quality": 0.5, **counts, "size_bins": bins}
     samples = {name: score(name) for name in ("a", "b", "c", "d", "e", "f", "g")}
     (folder / "summary.json").write_text(json.dumps({"repeats": [{"samples": samples}]}))
-'''
+"""
 
 
 @pytest.fixture

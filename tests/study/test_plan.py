@@ -36,11 +36,13 @@ def test_every_method_arm_size_and_repeat_is_a_cell_and_the_curves_of_one_size()
         "fcmae-pico",
         *[f"fcmae-atto-n{count}" for count in (1, 2, 4, 8)],
     ]
-    assert {f"dense-{size}-{arm}-{seed}" for size in ("atto", "pico") for arm in ("none", "fcmae") for seed in (0, 1)} == {
-        name for name in names if name.startswith("dense")
-    }
+    assert {
+        f"dense-{size}-{arm}-{seed}" for size in ("atto", "pico") for arm in ("none", "fcmae") for seed in (0, 1)
+    } == {name for name in names if name.startswith("dense")}
     curve = {name for name in names if name.startswith("mask_rcnn-atto-fcmae")}
-    assert curve == {f"mask_rcnn-atto-fcmae{part}-{seed}" for part in ("", "-l5", "-n1", "-n2", "-n4", "-n8") for seed in (0, 1)}
+    assert curve == {
+        f"mask_rcnn-atto-fcmae{part}-{seed}" for part in ("", "-l5", "-n1", "-n2", "-n4", "-n8") for seed in (0, 1)
+    }
 
 
 def test_a_cell_starts_from_the_backbone_that_it_needs():
@@ -71,7 +73,9 @@ def test_image_net_is_left_out_without_its_file_and_taken_with_it(tmp_path):
 
 def test_jobs_wait_for_each_other_and_a_task_is_a_line(tmp_path):
     cells = plan()
-    jobs = study_jobs(cells, tmp_path, Path("/sempre"), ["data/prepare.py"], ["tools/study.py", "run=report"], at_once=3)
+    jobs = study_jobs(
+        cells, tmp_path, Path("/sempre"), ["data/prepare.py"], ["tools/study.py", "run=report"], at_once=3
+    )
     assert [(job.name, job.after) for job in jobs] == [
         ("prepare", ""),
         ("pretrain", "prepare"),
