@@ -24,7 +24,7 @@ def scores(value: float) -> dict:
     counts = dict.fromkeys(
         ("true_instances", "predicted_instances", "paired", "correct", "missed", "false_positives"), 2
     )
-    bins = dict.fromkeys(("true", "found", "false_positives"), [2])
+    bins = {key: [2] for key in ("true", "found", "false_positives")}
     return {"aji_plus": value, "aji": value, "panoptic_quality": value, **counts, "size_bins": bins}
 
 
