@@ -2,6 +2,7 @@
 # make demo DATA=path   the same on labelled micrographs: images/ with labels/ or segmaps/
 # make release DATA=…   the model that comes with sempre, made anew (an hour and more on two CPU cores); BOXES=path: and on boxed particles
 # make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
+# make study DATA=… UNLABELLED=…   ways to begin, sizes and numbers of images on your micrographs; PRESET=gpu-hour, DRY_RUN=yes (docs/study.md)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
@@ -10,12 +11,15 @@ DATA ?=
 MINUTES ?=
 NAME ?=
 BOXES ?=
+UNLABELLED ?=
+PRESET ?= $(if $(DATA),cpu-night,demo)
+DRY_RUN ?=
 CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo release evaluate test test-fast test-slurm minkowski lint format clean
+.PHONY: demo release evaluate study test test-fast test-slurm minkowski lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -25,6 +29,10 @@ release: .venv/train.installed
 
 evaluate: .venv/train.installed
 	$(BIN)/python tools/evaluate.py $(CHOSEN)
+
+study: .venv/train.installed
+	$(BIN)/python tools/study.py configs/studies/$(PRESET).yaml $(if $(NAME),name=$(NAME)) $(if $(DATA),data=$(DATA)) \
+		$(if $(UNLABELLED),unlabelled=$(UNLABELLED)) $(if $(DRY_RUN),dry_run=true)
 
 test: .venv/test.installed
 	$(PYTEST)

@@ -24,6 +24,7 @@ ROOMS = [
     "training",
     "embeddings",
     "scan",
+    "study",
     "report",
     "fuzzing",
 ]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from sempre.data.samplers import EpochSampler
+from sempre.data.samples import seeded_subset
 from sempre.data.shards import open_store
 from sempre.data.staging import stage
 from sempre.data.store import Store
@@ -49,6 +50,7 @@ class PretrainingOptions:
     validation_fraction: float = 0.2  # share of the images held out, by a hash of their contents
     validate_every: int = 1  # epochs between validations
     split_seed: int = 0  # another seed holds out other images
+    image_count: int = 0  # pretrain on so many of the training images, of which fewer are a part of more; 0 on all
     seed: int = 0  # of weights, crops, masks, augmentations and order
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     compile: bool = False  # compile the network; worth its minute on a GPU
@@ -165,6 +167,9 @@ def start_pretraining(
             f"processes with accumulation={options.accumulation} would cut it: start one process with accumulation=1, "
             "or choose grn_scope=image"
         )
+    if options.image_count < 0:
+        raise InputError(f"image_count={options.image_count} is no number of images: give 1 or more, or 0 for all")
+    training = seeded_subset(training, options.image_count, options.split_seed)
     folder = Path("runs") / options.name
     with accelerator.main_process_first():
         open_run(folder, options, MAY_CHANGE, store.fingerprint)

@@ -1,0 +1,1 @@
+"""A study: cells of methods, arms, sizes and repeats, what they cost, and the statistics of their scores."""

@@ -1,0 +1,67 @@
+"""A study as Slurm job arrays with dependencies: prepare, pretrain, fine-tune, report."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.files import whole_or_absent
+from sempre.study.plan import Cell, cells_of
+
+STAGES = ("pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An array of `tasks` whose commands are the lines of `listing`, or one command; it waits for `after`."""
+
+    name: str
+    tasks: int
+    command: list[str]
+    after: str = ""
+
+
+def study_jobs(
+    cells: Sequence[Cell], folder: Path, root: Path, prepare: list[str], report: list[str], at_once: int
+) -> list[Job]:
+    """The store, the arrays that have cells, then the report; each waits for the end of the one before.
+
+    A cell whose pretraining failed fails too, and the report shows it as missing: so jobs wait for the end of others
+    (`afterany`), not for their success.
+
+    Args:
+        prepare, report: scripts with their arguments.
+        at_once: tasks of an array that run at the same time.
+    """
+    jobs = [Job("prepare", 1, _single("prepare", root, prepare))]
+    for stage in STAGES:
+        if tasks := len(cells_of(cells, stage)):
+            listing = str(folder / "jobs" / f"{stage}.txt")
+            array = f"--array=0-{tasks - 1}%{at_once}"
+            script = str(root / "slurm/study.sbatch")
+            jobs.append(Job(stage, tasks, [array, f"--job-name={stage}", script, listing], jobs[-1].name))
+    return [*jobs, Job("report", 1, _single("report", root, report), jobs[-1].name)]
+
+
+def _single(name: str, root: Path, script: list[str]) -> list[str]:
+    inner = f'root={shlex.quote(str(root))}; source "$root/slurm/environment.sh"; python {shlex.join(script)}'
+    return [f"--job-name={name}", "--time=04:00:00", "--wrap", f"bash -c {shlex.quote(inner)}"]
+
+
+def write_jobs(jobs: Sequence[Job], cells: Sequence[Cell], folder: Path) -> Path:
+    """Write each array's listing, a cell's command a line, and `jobs/submit.sh`, which submits all: its path."""
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    for stage in STAGES:
+        with whole_or_absent(folder / "jobs" / f"{stage}.txt") as partial:
+            partial.write_text("".join(f"{shlex.join(cell.command)}\n" for cell in cells_of(cells, stage)))
+    script = folder / "jobs/submit.sh"
+    with whole_or_absent(script) as partial:
+        partial.write_text("\n".join(["#!/bin/bash", "set -euo pipefail", *map(submission, jobs), ""]))
+    script.chmod(0o755)
+    return script
+
+
+def submission(job: Job) -> str:
+    """The line of the script that submits the job and keeps its number under its name."""
+    waits = f"--dependency=afterany:${job.after} " if job.after else ""
+    return f"{job.name}=$(sbatch --parsable {waits}{shlex.join(job.command)})"

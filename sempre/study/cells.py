@@ -1,0 +1,102 @@
+"""Run the cells of a study on this machine, some at a time, each as a process of its own."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sempre.study.plan import FINISHED, Cell
+from sempre.training.preemption import EXIT_PREEMPTED
+
+FAILED = "failed"  # a file in a cell's folder with the reason; it is tried again when the study is started again
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+def cell_state(folder: Path, cell: Cell) -> tuple[str, str]:
+    """`finished`, `failed` or `not run`, and why it failed."""
+    if (folder / cell.name / FINISHED).exists():
+        return "finished", ""
+    failed = folder / cell.name / FAILED
+    if failed.exists():
+        return "failed", failed.read_text(encoding="utf-8")
+    return "not run", ""
+
+
+def run_cells(cells: Sequence[Cell], folder: Path, root: Path, parallel: int = 1) -> int:
+    """Run those that have not finished, each after the one it needs; one that fails stops no other.
+
+    Args:
+        folder: `runs/<study>`; the cells' outputs go to `logs/` in it.
+        root: where the recipes lie.
+
+    Returns:
+        0, or 75 when a signal stopped a cell, which is then not failed but goes on later.
+    """
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    waiting = [cell for cell in cells if cell_state(folder, cell)[0] != "finished"]
+    for cell in waiting:
+        (folder / cell.name / FAILED).unlink(missing_ok=True)
+    done, running, preempted = len(cells) - len(waiting), {}, False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
+    try:
+        while running or (waiting and not preempted):
+            unfinished = {cell.name for cell in [*waiting, *running]}
+            for cell in [cell for cell in waiting if cell.needs not in unfinished]:
+                if len(running) == parallel or preempted:
+                    break
+                waiting.remove(cell)
+                print(f"[{done + len(running) + 1} of {len(cells)}] {cell.name}", flush=True)
+                running[cell] = _start(cell, folder, root, parallel)
+            for cell, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del running[cell]
+                done += 1
+                if code == 0:
+                    (folder / cell.name / FINISHED).touch()
+                elif code == EXIT_PREEMPTED:
+                    preempted = True
+                else:
+                    _note_failure(cell, folder, code)
+            time.sleep(0.1)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return EXIT_PREEMPTED if preempted else 0
+
+
+def _start(cell: Cell, folder: Path, root: Path, parallel: int) -> subprocess.Popen:
+    environment = dict(os.environ)
+    if parallel > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // parallel))
+    command = [sys.executable, str(root / cell.command[0]), *cell.command[1:]]
+    with (folder / "logs" / f"{cell.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            # Else a study that is killed would leave a cell that holds its folder when the study is started again.
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def _note_failure(cell: Cell, folder: Path, code: int) -> None:
+    log = (folder / "logs" / f"{cell.name}.log").read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    reason = (errors or lines or ["no output"])[-1]
+    print(f"{cell.name} failed with code {code}: {reason}", file=sys.stderr, flush=True)
+    (folder / cell.name).mkdir(parents=True, exist_ok=True)
+    (folder / cell.name / FAILED).write_text(f"code {code}: {reason}", encoding="utf-8")

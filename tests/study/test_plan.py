@@ -1,0 +1,123 @@
+"""The cells of a study, their names and commands, what waits for what, and what it costs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sempre.errors import InputError
+from sempre.study.batch_jobs import study_jobs, submission, write_jobs
+from sempre.study.cost import plan_summary
+from sempre.study.plan import StudyOptions, image_counts, plan_cells
+
+OPTIONS = StudyOptions(
+    name="s",
+    arms=["none", "imagenet", "fcmae"],
+    sizes=["atto", "pico"],
+    methods=["mask_rcnn", "dense"],
+    image_exponents=[-1],
+    label_shares=[0.5],
+    fcmae=["epochs=10", "batch=8", "warmup_epochs=1", "validate_every=5"],
+    densecl=["epochs=10", "batch=8"],
+    mask_rcnn=["epochs=4", "batch=2"],
+    dense=["epochs=2", "batch=4", "crops_an_epoch=40"],
+)
+
+
+def plan(options: StudyOptions = OPTIONS, images: int = 20, labelled: int = 10):
+    return plan_cells(options, Path("my_set"), Path("store.h5"), images, labelled)
+
+
+def test_every_method_arm_size_and_repeat_is_a_cell_and_the_curves_of_one_size():
+    names = [cell.name for cell in plan()]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name.startswith("fcmae")] == [
+        "fcmae-atto",
+        "fcmae-pico",
+        *[f"fcmae-atto-n{count}" for count in (1, 2, 4, 8)],
+    ]
+    assert {
+        f"dense-{size}-{arm}-{seed}" for size in ("atto", "pico") for arm in ("none", "fcmae") for seed in (0, 1)
+    } == {name for name in names if name.startswith("dense")}
+    curve = {name for name in names if name.startswith("mask_rcnn-atto-fcmae")}
+    assert curve == {
+        f"mask_rcnn-atto-fcmae{part}-{seed}" for part in ("", "-l5", "-n1", "-n2", "-n4", "-n8") for seed in (0, 1)
+    }
+
+
+def test_a_cell_starts_from_the_backbone_that_it_needs():
+    cells = {cell.name: cell for cell in plan()}
+    cell = cells["mask_rcnn-atto-fcmae-n4-1"]
+    assert cell.needs in cells
+    assert {"backbone=runs/s/fcmae-atto-n4/backbone", "seed=1", "architecture=convnextv2_atto"} <= set(cell.command)
+    assert "image_count=4" in cells[cell.needs].command
+
+
+def test_fewer_images_are_pretrained_on_for_as_many_steps():
+    cells = {cell.name: cell for cell in plan()}  # 16 of 20 images are trained on: 2 steps an epoch
+    assert cells["fcmae-atto"].steps == 20
+    assert {"epochs=20", "warmup_epochs=2", "validate_every=10"} <= set(cells["fcmae-atto-n2"].command)
+
+
+def test_image_net_is_left_out_without_its_file_and_taken_with_it(tmp_path):
+    assert not [cell for cell in plan() if cell.arm == "imagenet"]
+    (tmp_path / "atto.pt").touch()
+    (tmp_path / "pico.safetensors").touch()
+    own = replace(OPTIONS, imagenet=f"{tmp_path}/{{size}}.pt")
+    cells = [cell for cell in plan(own) if cell.arm == "imagenet"]
+    assert {cell.size for cell in cells} == {"atto"}
+    assert f"backbone={tmp_path}/atto.pt" in cells[0].command
+    timm = [c for c in plan(replace(own, imagenet=f"{tmp_path}/{{size}}.safetensors")) if c.arm == "imagenet"]
+    assert {"backbone=imagenet", f"imagenet_weights={tmp_path}/pico.safetensors"} <= set(timm[0].command)
+
+
+def test_jobs_wait_for_each_other_and_a_task_is_a_line(tmp_path):
+    cells = plan()
+    jobs = study_jobs(
+        cells, tmp_path, Path("/sempre"), ["data/prepare.py"], ["tools/study.py", "run=report"], at_once=3
+    )
+    assert [(job.name, job.after) for job in jobs] == [
+        ("prepare", ""),
+        ("pretrain", "prepare"),
+        ("finetune", "pretrain"),
+        ("report", "finetune"),
+    ]
+    script = write_jobs(jobs, cells, tmp_path).read_text()
+    assert "--dependency=afterany:$pretrain --array=0-27%3" in submission(jobs[2])
+    assert submission(jobs[2]) in script
+    lines = (tmp_path / "jobs/finetune.txt").read_text().splitlines()
+    assert len(lines) == jobs[2].tasks == 28
+    assert lines[0].endswith("name=s/mask_rcnn-atto-none-0")
+
+
+def test_the_plan_says_what_it_takes(tmp_path):
+    one = replace(OPTIONS, arms=["none"], sizes=["atto"], methods=["dense"], curve_methods=[], repeats=1)
+    told = plan_summary(plan(replace(one, seconds_a_step={"dense": 179.0})), one, tmp_path, 2)
+    assert any("says nothing" in line for line in told), "the options that are told have no seconds a step"
+    stated = replace(one, seconds_a_step={"dense": 179.0}, measured_on="a loaf of bread")
+    told = plan_summary(plan(stated), stated, tmp_path, 2)  # 20 steps and 20 s: an hour
+    assert told[1] == "finetune: 1 cells, 1.0 hours of one GPU or process"
+    assert told[2].startswith("in all 1.0 hours (0.5 with 2 at a time)")
+    assert "stated, of a loaf of bread" in told[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": ["magic"]}, "arms=magic is unknown"),
+        ({"sizes": []}, "sizes is empty"),
+        ({"detail_size": "huge"}, "detail_size=huge is none of"),
+        ({"label_shares": [1.5]}, "label_shares=1.5 is no share"),
+        ({"fcmae": ["epochs=3"]}, "does not say batch"),
+        ({"dense": ["nowhere.yaml"]}, "dense=nowhere.yaml is neither a YAML file nor key=value"),
+    ],
+)
+def test_what_cannot_be_planned_is_said(change, message):
+    with pytest.raises(InputError, match=message):
+        plan(replace(OPTIONS, **change))
+
+
+def test_image_counts_are_powers_of_two_below_all():
+    assert image_counts(OPTIONS, images=25_000) == [2**s for s in range(15)]
+    assert image_counts(replace(OPTIONS, image_exponents=[0, 3, 20]), images=100) == [1, 8]
+    assert image_counts(replace(OPTIONS, image_exponents=[]), images=100) == []

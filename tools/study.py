@@ -1,0 +1,130 @@
+"""Compare ways to begin, sizes and numbers of images on your own micrographs: one command, one report.
+
+    python tools/study.py                                                            # a small rendered set, in minutes
+    python tools/study.py configs/studies/cpu-night.yaml data=my_set unlabelled=my_micrographs
+    python tools/study.py configs/studies/paper.yaml data=my_set unlabelled=my_micrographs dry_run=true
+    python tools/study.py configs/studies/paper.yaml data=my_set unlabelled=my_micrographs run=slurm
+
+After Rettenberger et al. (doi 10.1038/s41524-025-01802-3): methods x arms x sizes x repeats, each a cell that one of
+the recipes computes. It goes on where it was when it is started again, whatever stopped it; a cell that fails is shown
+as missing in `runs/<name>/report.html` and tried again the next time. docs/study.md explains each figure.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sempre.config import read_options
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
+from sempre.errors import InputError, run_command
+from sempre.files import write_json
+from sempre.images import find_micrographs
+from sempre.report.study import Study, write_study_report
+from sempre.study.batch_jobs import study_jobs, submission, write_jobs
+from sempre.study.cells import run_cells
+from sempre.study.cost import plan_summary
+from sempre.study.plan import StudyOptions, check_options, missing_imagenet, plan_cells, training_images
+from sempre.study.results import read_results, read_samples
+from sempre.training.run_folder import lock_run
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "configs/studies/demo.yaml"
+
+
+@dataclass(kw_only=True)
+class Options(StudyOptions):
+    run: str = "here"  # here, slurm (write the job arrays), or report (only the report of what is there)
+    dry_run: bool = False  # only say which cells and jobs there are, and what they cost
+    at_once: int = 20  # tasks of a Slurm array that run at the same time
+
+
+def main() -> int | None:
+    arguments = sys.argv[1:]
+    if not any(argument.endswith((".yaml", ".yml")) for argument in arguments):
+        sys.argv[1:1] = [str(DEMO)]
+    options = read_options(Options)
+    check_options(options)
+    if options.run not in ("here", "slurm", "report"):
+        raise InputError(f"run={options.run} is unknown: choose here, slurm or report")
+    if bool(options.data) != bool(options.unlabelled):
+        raise InputError("data= and unlabelled= go together: give both, or neither for a rendered set")
+    if not options.data and not options.render:
+        raise InputError("data= must be given: a folder of labelled micrographs, and unlabelled= one to pretrain on")
+    folder = Path("runs") / options.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.run == "here" and not options.dry_run:
+        lock_run(folder)
+
+    # Data: a labelled set, and a store of what is to be pretrained on.
+    data, unlabelled = (Path(options.data), Path(options.unlabelled))
+    if not options.data:
+        data, unlabelled = folder / "data/labelled", folder / "data/unlabelled"
+        recipe("data/synthesize.py", f"out={folder / 'data'}", *options.render)
+    store = folder / "store.h5"
+    prepare = ["data/prepare.py", f"images={unlabelled}", f"store={store}", *options.prepare]
+    labelled = LabelledSet(data)
+    sides = labelled.sides(split_file=options.split_file or None)
+    if not len(sides.held_out):
+        raise InputError(f"no micrograph of {data} is held out to be scored: add some, or give split_file=")
+    images = len(find_micrographs(unlabelled))
+
+    # Cells: every pretraining, then every fine-tuning.
+    cells = plan_cells(options, data, store, images, len(sides.training))
+    left_out = left_out_arms(options)
+    print("\n".join([*left_out, *plan_summary(cells, options, folder, options.parallel)]))
+    again = [argument for argument in sys.argv[1:] if not argument.startswith(("run=", "dry_run="))]
+    report = ["tools/study.py", *again, "run=report"]
+    jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
+    if options.dry_run:
+        print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
+        print("\n".join(["as jobs:", *map(submission, jobs)]))
+        return None
+    if options.run == "slurm":
+        print(f"submit all: {write_jobs(jobs, cells, folder)}")
+        return None
+    if options.run == "here":
+        recipe(*prepare)
+        code = run_cells(cells, folder, ROOT, options.parallel)
+        if code:
+            return code
+
+    # Report: the classical baseline takes seconds and stands in every figure.
+    split = [f"split_file={options.split_file}"] if options.split_file else []
+    watershed = folder / "watershed"
+    if not (watershed / "summary.json").exists():
+        recipe("evaluate/watershed.py", f"data={data}", *split, f"name={options.name}/watershed")
+    groups = read_groups(options.groups, labelled.paths)
+    results = read_results(folder, cells)
+    baseline = read_samples(watershed)
+    told = write_study_report(
+        Study(options, folder, results, baseline, groups, training_images(images), len(sides.training), left_out)
+    )
+    write_json(folder / "summary.json", told)
+    missing = f", {len(told['missing'])} cells are missing" if told["missing"] else ""
+    print(f"The report is {folder / 'report.html'}{missing}")
+    return None
+
+
+def left_out_arms(options: Options) -> list[str]:
+    lacking = missing_imagenet(options)
+    if not lacking:
+        return []
+    return [
+        f"The arm ImageNet is left out for {', '.join(lacking)}: there is no file {options.imagenet}. Put the weights "
+        "there, or give imagenet=FILE with {size} in the place of the size."
+    ]
+
+
+def recipe(script: str, *arguments: str) -> None:
+    """Raises:
+    InputError: when it fails; its own message stands above.
+    """
+    code = subprocess.call([sys.executable, str(ROOT / script), *arguments])
+    if code:
+        raise InputError(f"{script} ended with code {code}: see above, then start again")
+
+
+if __name__ == "__main__":
+    run_command(main)
