@@ -1,7 +1,7 @@
 """What the pretraining recipes have in common: their options, how a run is begun, what is said of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import BackboneDetails, save_backbone
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
 from sempre.training.preemption import StopSignal
@@ -29,6 +29,9 @@ MAY_CHANGE = (
     "accumulation",
     "workers",
     "compile",
+    "autotune",
+    "static_graph",
+    "bucket_view",
     "stage_to",
     "log_every",
     "checkpoint_minutes",
@@ -52,6 +55,11 @@ class PretrainingOptions:
     seed: int = 0  # of weights, crops, masks, augmentations and order
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     compile: bool = False  # compile the network; worth its minute on a GPU
+    tf32: bool = False  # float32 matrix products in TF32: faster, with 10 bits of mantissa
+    autotune: bool = False  # cuDNN chooses the quickest convolutions by timing; two runs then differ by rounding
+    static_graph: bool = False  # with several processes: rely on each step using the same parameters
+    bucket_view: bool = False  # with several processes: save a copy of the gradients
+    bf16_gradients: bool = False  # with several processes: sum gradients in bf16, half the bytes and coarser
     workers: int = 4  # loader processes of each process
     log_every: int = 10  # steps between two lines of the log
     checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
@@ -148,7 +156,8 @@ def start_pretraining(
     stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
     store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
-    accelerator = make_accelerator(options.precision, options.timeout_minutes)
+    speed = Speed(**{field.name: getattr(options, field.name) for field in fields(Speed)})
+    accelerator = make_accelerator(options.precision, options.timeout_minutes, speed)
     training, validation = store.split(options.validation_fraction, options.split_seed)
     if len(store) < 2:
         raise InputError(
