@@ -153,6 +153,7 @@ def start_pretraining(
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
     check()
+    check_exchange(options)
     stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
     store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
@@ -180,6 +181,19 @@ def start_pretraining(
         if accelerator.is_main_process:
             lock_run(folder)
     return PretrainingRun(options, folder, store, accelerator, stop, training, validation)
+
+
+def check_exchange(options: PretrainingOptions) -> None:
+    """Refuse a static graph where gradients are summed only after several parts: DDP fails on it with a riddle.
+
+    Raises:
+        InputError: for both at once.
+    """
+    if options.static_graph and options.accumulation > 1:
+        raise InputError(
+            f"static_graph=true takes a process's share in one part, not in accumulation={options.accumulation}: "
+            "leave out one of them"
+        )
 
 
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:
