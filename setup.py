@@ -41,6 +41,7 @@ FORMATS = ["rosettasciio>=0.4"]
 OCR = ["rapidocr>=3.10"]
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
+NAPARI = ["napari[pyqt6]>=0.5"]
 TESTING = [
     "setuptools>=68",
     "pytest>=8.0",
@@ -52,6 +53,7 @@ TESTING = [
     "ortools>=9.10",
     *FORMATS,
     *OCR,
+    *NAPARI,
 ]
 
 HERE = Path(__file__).parent
@@ -69,6 +71,7 @@ setup(
     package_data={
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
         "sempre.scan": ["*.schema.json"],
+        "sempre.napari": ["napari.yaml"],
     },
     install_requires=DEPLOYMENT,
     extras_require={
@@ -78,7 +81,11 @@ setup(
         "ocr": OCR,
         "scan": SCAN,
         "minkowski": MINKOWSKI,
+        "napari": NAPARI,
         "test": TESTING,
     },
-    entry_points={"console_scripts": ["sempre = sempre.deploy.command:main"]},
+    entry_points={
+        "console_scripts": ["sempre = sempre.deploy.command:main"],
+        "napari.manifest": ["sempre = sempre.napari:napari.yaml"],
+    },
 )

@@ -77,7 +77,7 @@ def main() -> int | None:
         network, options.decoder_width, options.normalise_target, options.grn_scope, ENCODERS[options.encoder]
     )
     if options.compile:
-        model.encoder.compile()
+        model.compile(dynamic=False)
 
     # Optimisation: AdamW, the rate scales with the global batch, warms up and falls as a cosine.
     peak = scaled_rate(options, options.base_rate)

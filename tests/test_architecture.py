@@ -27,6 +27,7 @@ ROOMS = [
     "study",
     "report",
     "fuzzing",
+    "napari",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))

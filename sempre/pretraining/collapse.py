@@ -42,10 +42,10 @@ def active_channels(features: Tensor, share: float = 0.01) -> float:
 def teacher_entropy(logits: Tensor) -> Tensor:
     """Mean entropy of softmax over logits `[N, K]` as a share of log K: 1 = uniform, 0 = one answer for each image.
 
-    A scalar that stays on the device, for it is computed each step. DINO collapses towards either end (Caron et al.,
-    "Emerging properties", ICCV 2021, section 5.3).
+    A float32 scalar that stays on the device, for it is computed each step. DINO collapses towards either end (Caron
+    et al., "Emerging properties", ICCV 2021, section 5.3).
     """
-    log_share = torch.log_softmax(logits.double(), dim=-1)
+    log_share = torch.log_softmax(logits.float(), dim=-1)
     entropy = -(log_share.exp() * log_share).sum(-1)
     return entropy.mean() / log(logits.shape[-1])
 

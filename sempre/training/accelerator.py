@@ -1,16 +1,32 @@
 """Devices, processes and precision."""
 
 import warnings
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DDPCommunicationHookType
 
 from sempre.errors import InputError
 from sempre.training.allocator import keep_freed_memory
 
 
-def make_accelerator(precision: str, timeout_minutes: float = 30.0) -> Accelerator:
+@dataclass(frozen=True)
+class Speed:
+    """What may make a GPU or an exchange of gradients faster; docs/scaling.md says when each does.
+
+    `tf32` and `bf16_gradients` round more, the others compute the same, `autotune` in another order.
+    """
+
+    tf32: bool = False  # float32 matrix products in TF32, as PyTorch has convolutions anyway
+    autotune: bool = False  # cuDNN times its convolutions for each shape and takes the quickest
+    static_graph: bool = False  # DDP relies on each step using the same parameters
+    bucket_view: bool = False  # gradients lie in DDP's buckets, not in copies beside them
+    bf16_gradients: bool = False  # DDP sums gradients in bf16: half the bytes
+
+
+def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed | None = None) -> Accelerator:
     """An Accelerator for `precision`: "auto" (bf16 where GPU or CPU compute in it), "bf16" or "float32".
 
     A rank that the others have waited for during `timeout_minutes` is taken for hung: they end with an error.
@@ -27,10 +43,18 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0) -> Accelerat
     # Without cpu=True, Accelerate takes no notice of the other processes of a launch on CPUs.
     cpu = not torch.cuda.is_available()
     keep_freed_memory()
+    speed = speed or Speed()
+    torch.backends.cuda.matmul.allow_tf32 = speed.tf32
+    torch.backends.cudnn.benchmark = speed.autotune
     handlers = [
         InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes)),
         # Our buffers (centres, memory banks) are the same on every rank: sending them each step would only cost time.
-        DistributedDataParallelKwargs(broadcast_buffers=False),
+        DistributedDataParallelKwargs(
+            broadcast_buffers=False,
+            static_graph=speed.static_graph,
+            gradient_as_bucket_view=speed.bucket_view,
+            comm_hook=DDPCommunicationHookType.BF16 if speed.bf16_gradients else DDPCommunicationHookType.NO,
+        ),
     ]
     return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no", kwargs_handlers=handlers)
 

@@ -1,7 +1,7 @@
 """What the pretraining recipes have in common: their options, how a run is begun, what is said of it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from sempre.data.store import Store
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.checkpoints import BackboneDetails, save_backbone
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
 from sempre.training.preemption import StopSignal
@@ -30,6 +30,9 @@ MAY_CHANGE = (
     "accumulation",
     "workers",
     "compile",
+    "autotune",
+    "static_graph",
+    "bucket_view",
     "stage_to",
     "log_every",
     "checkpoint_minutes",
@@ -54,6 +57,11 @@ class PretrainingOptions:
     seed: int = 0  # of weights, crops, masks, augmentations and order
     precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
     compile: bool = False  # compile the network; worth its minute on a GPU
+    tf32: bool = False  # float32 matrix products in TF32: faster, with 10 bits of mantissa
+    autotune: bool = False  # cuDNN chooses the quickest convolutions by timing; two runs then differ by rounding
+    static_graph: bool = False  # with several processes: rely on each step using the same parameters
+    bucket_view: bool = False  # with several processes: save a copy of the gradients
+    bf16_gradients: bool = False  # with several processes: sum gradients in bf16, half the bytes and coarser
     workers: int = 4  # loader processes of each process
     log_every: int = 10  # steps between two lines of the log
     checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
@@ -147,10 +155,12 @@ def start_pretraining(
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
     check()
+    check_exchange(options)
     stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
     store = open_store(stage(options.store, options.stage_to) if options.stage_to else options.store)
-    accelerator = make_accelerator(options.precision, options.timeout_minutes)
+    speed = Speed(**{field.name: getattr(options, field.name) for field in fields(Speed)})
+    accelerator = make_accelerator(options.precision, options.timeout_minutes, speed)
     training, validation = store.split(options.validation_fraction, options.split_seed)
     if len(store) < 2:
         raise InputError(
@@ -176,6 +186,19 @@ def start_pretraining(
         if accelerator.is_main_process:
             lock_run(folder)
     return PretrainingRun(options, folder, store, accelerator, stop, training, validation)
+
+
+def check_exchange(options: PretrainingOptions) -> None:
+    """Refuse a static graph where gradients are summed only after several parts: DDP fails on it with a riddle.
+
+    Raises:
+        InputError: for both at once.
+    """
+    if options.static_graph and options.accumulation > 1:
+        raise InputError(
+            f"static_graph=true takes a process's share in one part, not in accumulation={options.accumulation}: "
+            "leave out one of them"
+        )
 
 
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:

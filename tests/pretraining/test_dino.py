@@ -80,7 +80,7 @@ def test_the_loss_is_the_papers(architecture):
                     terms.append(-(target * np.log(softmax(student[image, other] / 0.1))).sum())
     losses = model(*images)
     assert losses["loss"].item() == pytest.approx(np.mean(terms), rel=1e-4)
-    assert losses["teacher_entropy"].item() == pytest.approx(np.mean(entropies), rel=1e-4)
+    assert losses["teacher_entropy"].item() == pytest.approx(np.mean(entropies), rel=1e-4, abs=1e-7)
     assert all(value.ndim == 0 for value in losses.values())
     assert not losses["teacher_entropy"].requires_grad
 

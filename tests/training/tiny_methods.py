@@ -17,7 +17,7 @@ from sempre.pretraining.dino import DINO
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import random_visible
 from sempre.pretraining.spark import SparK
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
 
@@ -81,10 +81,10 @@ def convnext() -> nn.Module:
     return timm.create_model("convnextv2_atto", in_chans=1, num_classes=0, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
 
 
-def tiny(name: str) -> Method:
+def tiny(name: str, speed: Speed | None = None) -> Method:
     """The method of this name, the same at each call."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = make_accelerator("float32")
+    accelerator = make_accelerator("float32", speed=speed)
     torch.manual_seed(0)
     parts = {"fcmae": fcmae, "spark": spark, "densecl": densecl, "dino": dino}[name]()
     return Method(*parts, accelerator)

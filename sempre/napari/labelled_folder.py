@@ -1,0 +1,43 @@
+"""Layers saved as a labelled set: `images/` and `labels/`, which the fine-tuning reads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sempre.errors import InputError
+from sempre.images import read_micrograph, write_labels
+from sempre.images.write import write_micrograph
+
+WRITABLE = (np.uint8, np.uint16, np.float32)  # pixels that ImageJ's TIFF holds
+
+
+def save_labelled(
+    folder: str | Path, name: str, pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None
+) -> None:
+    """Add a micrograph `[H, W]` and its label image `[H, W]` to a labelled set, which is made where there is none.
+
+    The same micrograph saved again under its name gets the new labels.
+
+    Raises:
+        InputError: for labels of another size or without a particle, a name that is no file's, or one that another
+            micrograph of the set has.
+    """
+    if labels.shape != pixels.shape:
+        raise InputError(f"the labels' shape {labels.shape} is not the micrograph's {pixels.shape}: choose its own")
+    if not labels.any():
+        raise InputError(f"the labels of {name} hold no particle: paint some first")
+    if not name.strip() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+        raise InputError(f"'{name}' cannot be a file's name: rename the layer")
+    if pixels.dtype not in WRITABLE:
+        pixels = pixels.astype(np.uint8 if pixels.dtype == bool else np.float32)
+    image, label_image = (Path(folder) / kind / f"{name}.tif" for kind in ("images", "labels"))
+    for path in (image, label_image):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.iterdir():
+            if other.stem == name and other != path:
+                raise InputError(f"{other} has the name of the layer {name} already: rename the layer")
+    if not image.exists():
+        write_micrograph(image, pixels, pixel_size_nm)
+    elif not np.array_equal(read_micrograph(image).pixels, pixels):
+        raise InputError(f"{image} is another micrograph: rename the layer {name}")
+    write_labels(label_image, labels)

@@ -1,0 +1,92 @@
+"""*Segment this layer*: a model over an image layer, the particles as a labels layer."""
+
+from collections.abc import Callable
+
+import napari
+import numpy as np
+from napari.layers import Image
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QGroupBox, QProgressBar, QPushButton
+
+from sempre.deploy.released import DEFAULT, find_bundle, released_names
+from sempre.deploy.segmenter import Segmentation, Segmenter
+from sempre.errors import InputError
+from sempre.napari.layers import labels_layer, layer_pixel_size_nm, micrograph_pixels
+
+MOST_NM = 1e6  # per px
+
+
+class SegmentBox(QGroupBox):
+    """The models that come with sempre, bundles that were added, and the button that uses one on the chosen layer."""
+
+    said = Signal(str)
+    looked = Signal(int, int)  # from the thread that segments
+
+    def __init__(self, viewer: napari.Viewer):
+        super().__init__("Segment")
+        self.viewer, self.image, self.worker = viewer, None, None
+        self.models = QComboBox()
+        for name in sorted(released_names(), key=lambda name: name != DEFAULT):
+            self.models.addItem(name, name)
+        add = QPushButton("Add a bundle …")
+        add.clicked.connect(self._choose_bundle)
+        self.pixel_size = QDoubleSpinBox(decimals=4, maximum=MOST_NM, specialValueText="unknown", suffix=" nm")
+        self.button, self.bar = QPushButton("Segment this layer"), QProgressBar()
+        self.button.clicked.connect(self.segment)
+        self.looked.connect(self._show_progress)
+        form = QFormLayout(self)
+        form.addRow("Model", self.models)
+        form.addRow("", add)
+        form.addRow("Pixel size", self.pixel_size)
+        form.addRow(self.button)
+        form.addRow(self.bar)
+
+    def choose_image(self, image: Image | None) -> None:
+        """Segment this layer from now on; its pixel size is shown where it is known."""
+        self.image = image
+        self.pixel_size.setValue((layer_pixel_size_nm(image) if image is not None else None) or 0.0)
+
+    def add_bundle(self, folder: str) -> None:
+        """Offer the bundle in `folder`, and choose it."""
+        if self.models.findData(folder) < 0:
+            self.models.addItem(folder, folder)
+        self.models.setCurrentIndex(self.models.findData(folder))
+
+    def segment(self) -> None:
+        """Begin to segment the chosen layer in a thread of its own; a labels layer is added at the end."""
+        try:
+            if self.image is None:
+                raise InputError("there is no image layer to segment: open a micrograph first")
+            image, pixels = self.image, micrograph_pixels(self.image)
+        except InputError as error:
+            self.said.emit(str(error))
+            return
+        self.button.setEnabled(False)
+        self.worker = create_worker(
+            segment_pixels, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looked.emit
+        )
+        self.worker.returned.connect(lambda segmentation: self._add(segmentation, image))
+        self.worker.errored.connect(lambda error: self.said.emit(str(error)))
+        self.worker.finished.connect(lambda: self.button.setEnabled(True))
+        self.worker.start()
+
+    def _add(self, segmentation: Segmentation, image: Image) -> None:
+        self.viewer.add_layer(labels_layer(segmentation, image))
+        self.said.emit(f"{image.name}: {len(segmentation.particles)} particles")
+
+    def _show_progress(self, looks: int, of: int) -> None:
+        self.bar.setMaximum(of)
+        self.bar.setValue(looks)
+
+    def _choose_bundle(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A bundle, as tools/export_onnx.py writes it")
+        if folder:
+            self.add_bundle(folder)
+
+
+def segment_pixels(
+    pixels: np.ndarray, model: str, pixel_size_nm: float | None, progress: Callable[[int, int], None]
+) -> Segmentation:
+    """`Segmenter.segment` of a micrograph `[H, W]` with a bundle's folder or a released model's name."""
+    return Segmenter(find_bundle(model)).segment(pixels, pixel_size_nm, progress=progress)
