@@ -4,6 +4,8 @@
 # make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
+# make app              the cockpit in the browser: segment, find, plan
+# make test-app         the cockpit in a real browser (Debian's chromium)
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 PYTHON ?= python3
 DATA ?=
@@ -15,7 +17,7 @@ BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo release evaluate test test-fast test-slurm minkowski lint format clean
+.PHONY: demo release evaluate app test test-fast test-slurm test-app minkowski lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -26,14 +28,20 @@ release: .venv/train.installed
 evaluate: .venv/train.installed
 	$(BIN)/python tools/evaluate.py $(CHOSEN)
 
+app: .venv/app.installed
+	$(BIN)/sempre app
+
 test: .venv/test.installed
 	$(PYTEST)
 
 test-fast: .venv/test.installed
-	$(PYTEST) -m "not slow and not slurm"
+	$(PYTEST) -m "not slow and not slurm and not browser"
 
 test-slurm: .venv/test.installed
 	$(BIN)/python -m pytest tests/slurm -m slurm
+
+test-app: .venv/test.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/app -m browser
 
 minkowski: .venv/train.installed
 	tools/install_minkowski.sh $(BIN)/python
@@ -55,6 +63,10 @@ clean:
 .venv/train.installed: setup.py | .venv/bin/python
 	$(BIN)/pip install -e '.[train]'
 	touch $@
+
+.venv/app.installed: setup.py | .venv/bin/python
+	$(BIN)/pip install -e '.[train,app]'
+	touch $@ .venv/train.installed
 
 .venv/test.installed: setup.py | .venv/bin/python
 	$(BIN)/pip install -e '.[train,test]'

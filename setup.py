@@ -39,6 +39,7 @@ FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
+APP = ["streamlit>=1.50", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = [
     "pytest>=8.0",
@@ -48,6 +49,8 @@ TESTING = [
     "ruff>=0.8",
     "jsonschema>=4.20",
     "ortools>=9.10",
+    "playwright>=1.45",  # drives the system's chromium, and downloads none
+    *APP,
     *FORMATS,
     *OCR,
 ]
@@ -68,6 +71,7 @@ setup(
     install_requires=DEPLOYMENT,
     extras_require={
         "train": TRAINING,
+        "app": APP,
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,

@@ -26,6 +26,7 @@ ROOMS = [
     "scan",
     "report",
     "fuzzing",
+    "app",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))
