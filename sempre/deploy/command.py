@@ -1,11 +1,11 @@
-"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`: what comes with it; `sempre app`.
+"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`, `sempre app`: see --help.
 
 sempre segment IMAGES... [--model MODEL] --out FOLDER
 """
 
 import argparse
 import re
-import subprocess
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -210,8 +210,8 @@ def list_models(options: argparse.Namespace) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def serve_app(options: argparse.Namespace) -> int:
-    """Serve the cockpit until Ctrl-C, as a process of its own: the commands know none of its pages.
+def serve_app(options: argparse.Namespace) -> None:
+    """Serve the cockpit until Ctrl-C, as `python -m sempre.app` does: nothing imports it.
 
     Raises:
         InputError: where Streamlit is not installed, and for a port that cannot be.
@@ -220,7 +220,8 @@ def serve_app(options: argparse.Namespace) -> int:
         raise InputError("sempre app needs Streamlit: pip install 'sempre[app]'")
     if not 0 < options.port < 1 << 16:
         raise InputError(f"--port {options.port} is none: give 1 to 65535")
-    return subprocess.call([sys.executable, "-m", "sempre.app", "--port", str(options.port)])
+    sys.argv = ["sempre app", "--port", str(options.port)]
+    runpy.run_module("sempre.app", run_name="__main__")
 
 
 if __name__ == "__main__":
