@@ -160,11 +160,11 @@ def show_strangest(scan) -> None:
 
 
 def framed(tile: np.ndarray, pixel_size_nm: float | None) -> np.ndarray:
-    """A patch three times as large, with its scale bar."""
+    """A patch twice as large, with its scale bar."""
     from sempre.deploy.overlay import draw_scale_bar
 
-    picture = np.repeat(tile.repeat(3, axis=0).repeat(3, axis=1)[..., None], 3, axis=2)
-    return draw_scale_bar(picture, pixel_size_nm / 3) if pixel_size_nm else picture
+    picture = np.repeat(tile.repeat(2, axis=0).repeat(2, axis=1)[..., None], 3, axis=2)
+    return draw_scale_bar(picture, pixel_size_nm / 2) if pixel_size_nm else picture
 
 
 def type_click(scan) -> None:

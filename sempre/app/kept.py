@@ -68,4 +68,6 @@ def uploader(label: str, name: str, several: bool = False, help: str | None = No
     if dropped and seen != st.session_state.get(f"seen.{name}"):
         st.session_state[f"files.{name}"] = [store(file.name, file.getbuffer()) for file in dropped]
         st.session_state[f"seen.{name}"] = seen
+    elif uploads(name) and not dropped:
+        st.caption(f"In use: {', '.join(upload.path.name for upload in uploads(name))}")
     return uploads(name)
