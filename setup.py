@@ -39,7 +39,7 @@ FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
-APP = ["streamlit>=1.50", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
+APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = [
     "pytest>=8.0",

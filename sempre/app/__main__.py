@@ -15,7 +15,6 @@ SERVER = {
     "server.showEmailPrompt": "false",
     "server.enableCORS": "true",
     "server.enableXsrfProtection": "true",
-    "server.enableAgentApi": "false",
     "server.fileWatcherType": "none",
     "server.maxUploadSize": str(MOST_MB),
     "browser.gatherUsageStats": "false",

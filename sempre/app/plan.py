@@ -74,7 +74,7 @@ def choose() -> None:
         number("Speed (µm/s)", 0.01, key=default("scan.speed_um_s", 100.0), format="%g")
         number("Settling (s)", 0.0, key=default("scan.settle_s", 0.5), format="%g")
     with st.expander("Simulation"):
-        st.slider("Times as fast", 1, 1000, key=default("simulation.speed", 20))
+        st.slider("Times as fast", 1, 1000, key=default("simulation.speed", 5))
         st.number_input("Drift (nm/s)", 0.0, key=default("simulation.drift", 0.0), format="%g")
         st.slider("Moves that fail (%)", 0, 50, key=default("simulation.failures", 0))
 

@@ -50,7 +50,7 @@ class Simulation:
         self.thread = threading.Thread(target=self._run, daemon=True)
         folder.mkdir(parents=True)
         self.thread.start()
-        self.began.wait(30)
+        self.began.wait()
 
     @property
     def alive(self) -> bool:

@@ -42,6 +42,10 @@ def test_from_a_preview_and_a_click_to_a_simulated_scan(page, preview, tmp_path)
 
     page.get_by_role("link", name="Plan").click()
     page.get_by_text("Squares are fields of view").wait_for()
+    page.get_by_text("Stage and beam").click()
+    page.get_by_role("spinbutton", name="Dwell").fill("1000")  # so that the simulation lasts
+    page.keyboard.press("Enter")
+    page.get_by_text("dwell_us=1000").wait_for()
     (tmp_path / preview.name).write_bytes(preview.read_bytes())
     command = page.get_by_text("python tools/scan.py").last.inner_text().split()
     assert command[0] == "python" and "clicks=clicks.json" in command
