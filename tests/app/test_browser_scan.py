@@ -33,10 +33,10 @@ def test_from_a_preview_and_a_click_to_a_simulated_scan(page, preview, tmp_path)
     ((y, x),) = json.loads(clicks.read_text())[preview.name]["positive"]
     assert abs(y - 64) <= 24 and abs(x - 163) <= 24  # its middle, to the patch
 
-    page.get_by_role("textbox", name="Sought in words").fill("cracks")
+    page.get_by_role("textbox", name="Sought in words", exact=True).fill("cracks")
     page.keyboard.press("Enter")
     page.get_by_text("searching by text needs CLIP's weights").wait_for()
-    page.get_by_role("textbox", name="Sought in words").fill("")
+    page.get_by_role("textbox", name="Sought in words", exact=True).fill("")
     page.keyboard.press("Enter")
     page.get_by_text("by strangeness, clicks").wait_for()
 
@@ -47,7 +47,7 @@ def test_from_a_preview_and_a_click_to_a_simulated_scan(page, preview, tmp_path)
     page.keyboard.press("Enter")
     page.get_by_text("dwell_us=1000").wait_for()
     (tmp_path / preview.name).write_bytes(preview.read_bytes())
-    command = page.get_by_text("python tools/scan.py").last.inner_text().split()
+    command = page.locator("[data-testid=stCode]").last.inner_text().split()
     assert command[0] == "python" and "clicks=clicks.json" in command
     arguments = [sys.executable, str(ROOT / command[1]), *command[2:]]
     subprocess.run(arguments, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
