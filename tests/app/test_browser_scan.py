@@ -5,7 +5,9 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+import tifffile
 
 from tests.app.conftest import ROOT
 from tests.app.test_browser_segment import downloaded
@@ -53,7 +55,11 @@ def test_from_a_preview_and_a_click_to_a_simulated_scan(page, preview, tmp_path)
     subprocess.run(arguments, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     for label in ARTEFACTS:
         path = downloaded(page, label, tmp_path)
-        assert path.read_bytes() == (tmp_path / "scan" / path.name).read_bytes(), path.name
+        written = tmp_path / "scan" / path.name
+        if path.suffix == ".tif":  # whose last bits differ between the two processes
+            np.testing.assert_allclose(tifffile.imread(path), tifffile.imread(written), atol=1e-4)
+        else:
+            assert path.read_bytes() == written.read_bytes(), path.name
 
     page.get_by_role("button", name="Simulate").click()
     page.get_by_text("Fields, scanning").wait_for()
