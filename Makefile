@@ -5,6 +5,8 @@
 # make study DATA=… UNLABELLED=…   ways to begin, sizes and numbers of images on your micrographs; PRESET=gpu-hour, DRY_RUN=yes (docs/study.md)
 # make test             the tests
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
+# make app              the cockpit in the browser: segment, find, plan
+# make test-app         the cockpit in a real browser (Debian's chromium)
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 PYTHON ?= python3
 DATA ?=
@@ -19,7 +21,7 @@ BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo release evaluate study test test-fast test-slurm minkowski lint format clean
+.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -34,14 +36,20 @@ study: .venv/train.installed
 	$(BIN)/python tools/study.py configs/studies/$(PRESET).yaml $(if $(NAME),name=$(NAME)) $(if $(DATA),data=$(DATA)) \
 		$(if $(UNLABELLED),unlabelled=$(UNLABELLED)) $(if $(DRY_RUN),dry_run=true)
 
+app: .venv/app.installed
+	$(BIN)/sempre app
+
 test: .venv/test.installed
 	$(PYTEST)
 
 test-fast: .venv/test.installed
-	$(PYTEST) -m "not slow and not slurm"
+	$(PYTEST) -m "not slow and not slurm and not browser"
 
 test-slurm: .venv/test.installed
 	$(BIN)/python -m pytest tests/slurm -m slurm
+
+test-app: .venv/test.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/app -m browser
 
 minkowski: .venv/train.installed
 	tools/install_minkowski.sh $(BIN)/python
@@ -63,6 +71,10 @@ clean:
 .venv/train.installed: setup.py | .venv/bin/python
 	$(BIN)/pip install -e '.[train]'
 	touch $@
+
+.venv/app.installed: setup.py | .venv/bin/python
+	$(BIN)/pip install -e '.[train,app]'
+	touch $@ .venv/train.installed
 
 .venv/test.installed: setup.py | .venv/bin/python
 	$(BIN)/pip install -e '.[train,test]'

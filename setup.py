@@ -40,6 +40,7 @@ FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
+APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 NAPARI = ["napari[pyqt6]>=0.5"]
 TESTING = [
@@ -51,6 +52,8 @@ TESTING = [
     "ruff>=0.8",
     "jsonschema>=4.20",
     "ortools>=9.10",
+    "playwright>=1.45",  # drives the system's chromium, and downloads none
+    *APP,
     *FORMATS,
     *OCR,
     *NAPARI,
@@ -76,6 +79,7 @@ setup(
     install_requires=DEPLOYMENT,
     extras_require={
         "train": TRAINING,
+        "app": APP,
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,

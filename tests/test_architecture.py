@@ -28,6 +28,7 @@ ROOMS = [
     "report",
     "fuzzing",
     "napari",
+    "app",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))

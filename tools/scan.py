@@ -23,24 +23,22 @@ from PIL import Image
 from sempre.config import read_options, save_options
 from sempre.deploy.released import find_bundle
 from sempre.deploy.segmenter import Segmenter
-from sempre.embeddings.encoder import Encoder, open_encoder
+from sempre.embeddings.encoder import open_encoder
 from sempre.embeddings.points import Clicks, read_clicks
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.report.scan import draw_scan
-from sempre.scan.artefacts import write_efficiency, write_map, write_quantification
 from sempre.scan.calibration import Calibration
 from sempre.scan.coordinates import WRITERS, write_coordinates
 from sempre.scan.decision import Decision, decide
 from sempre.scan.drivers import SimulatorOptions, open_stage
-from sempre.scan.efficiency import Targets, compare
 from sempre.scan.explore import ExploreOptions, explore
 from sempre.scan.limits import check_limits, list_moves
+from sempre.scan.outcome import outcome_of, write_outcome
 from sempre.scan.patches import Patches, see
 from sempre.scan.plan import Plan, make_plan
 from sempre.scan.preview import Preview, read_preview
-from sempre.scan.protocol import protocol_of, write_protocol
-from sempre.scan.threshold import Blob, blobs_of
+from sempre.scan.threshold import Blob
 
 
 @dataclass(kw_only=True)
@@ -83,7 +81,6 @@ def main() -> None:
     # Think.
     clicks = clicks_on(preview, options)
     decision = decide(preview, patches, options, clicks, embeddings=options.embeddings)
-    priority_map = patches.to_map(decision.priority)
 
     # Act.
     plan = make_plan(patches, decision.priority, options, calibration)
@@ -91,19 +88,14 @@ def main() -> None:
         raise InputError("no field fits into the budget: give a larger area_percent= or minutes=")
     out.mkdir(parents=True, exist_ok=True)
     save_options(options, out / "config.yaml")
-    protocol = protocol_of(plan, preview, calibration, options, how(encoder, decision, options))
-    write_protocol(out / "scan_protocol.json", protocol)
-    write_map(out, priority_map, preview.pixel_size_nm)
-    labels, blobs = blobs_of(priority_map, plan.least, gap=options.stride)
-    particles = count_particles(preview, labels, blobs, options.bundle) if options.bundle else None
-    write_quantification(out / "quantification.csv", blobs, calibration, particles)
-    targets = Targets.of_priority(patches.centres, decision.priority, plan.least)
-    curves = compare(plan.fields, calibration, options, targets, plan.start, options.overlap, options.seed)
-    write_efficiency(out / "efficiency.csv", curves)
+    outcome = outcome_of(preview, patches, decision, plan, encoder, calibration, options)
+    particles = count_particles(preview, outcome.labels, outcome.blobs, options.bundle) if options.bundle else None
+    write_outcome(out, outcome, particles)
+    protocol, curves = outcome.protocol, outcome.curves
     for program in options.coordinates:
         write_coordinates(out, program, protocol)
     with whole_or_absent(out / "scan.png") as partial:
-        picture = draw_scan(preview.pixels, priority_map, plan.fields, preview.pixel_size_nm)
+        picture = draw_scan(preview.pixels, outcome.priority_map, plan.fields, preview.pixel_size_nm)
         Image.fromarray(picture).save(partial, format="PNG")
     print(
         f"{len(plan.fields)} fields in {protocol['seconds'] / 60:.1f} min, {100 * curves['planned'].area[-1]:.1f} % of "
@@ -133,22 +125,6 @@ def clicks_on(preview: Preview, options: Options) -> Clicks | None:
     if preview.name not in clicks:
         raise InputError(f"{options.clicks} has no clicks on {preview.name}, only on {', '.join(clicks)}")
     return clicks[preview.name]
-
-
-def how(encoder: Encoder, decision: Decision, options: Options) -> dict:
-    """How priorities came about, for the protocol."""
-    return {
-        "backbone": encoder.name,
-        "encoder_sha256": encoder.checksum,
-        "layer": options.layer,
-        "scales_px": list(options.scales),
-        "stride_px": options.stride,
-        "anomaly": options.anomaly,
-        "weights": decision.weights,
-        "text": list(options.text),
-        "without": list(options.without),
-        "seed": options.seed,
-    }
 
 
 def count_particles(preview: Preview, labels: np.ndarray, blobs: list[Blob], bundle: str) -> dict[int, int]:

@@ -1,10 +1,13 @@
-"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`: what comes with it.
+"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`, `sempre app`: see --help.
 
 sempre segment IMAGES... [--model MODEL] --out FOLDER
 """
 
 import argparse
 import re
+import runpy
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ EXAMPLES = """examples:
   sempre segment a.tif --model my_bundle --out results --pixel-size 2.5nm --format tif,csv,rois
                                                          with your own model, sizes in nm, outlines for ImageJ
   sempre models                                          the models that come with sempre, and how good they are
+  sempre app                                             segment, find and plan in the browser
 """
 
 
@@ -105,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         "models", help="list the models that come with sempre", description="List the models that come with sempre."
     )
     command.set_defaults(run=list_models)
+    command = commands.add_parser(
+        "app",
+        help="the cockpit: segment, find and plan in the browser",
+        description="Serve the cockpit to this machine's browser, and to no other's. Ctrl-C ends it.",
+    )
+    command.add_argument("--port", type=int, default=8501, help="on localhost (default: 8501)")
+    command.set_defaults(run=serve_app)
     return parser
 
 
@@ -197,6 +208,20 @@ def list_models(options: argparse.Namespace) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def serve_app(options: argparse.Namespace) -> None:
+    """Serve the cockpit until Ctrl-C, as `python -m sempre.app` does: nothing imports it.
+
+    Raises:
+        InputError: where Streamlit is not installed, and for a port that cannot be.
+    """
+    if find_spec("streamlit") is None:
+        raise InputError("sempre app needs Streamlit: pip install 'sempre[app]'")
+    if not 0 < options.port < 1 << 16:
+        raise InputError(f"--port {options.port} is none: give 1 to 65535")
+    sys.argv = ["sempre app", "--port", str(options.port)]
+    runpy.run_module("sempre.app", run_name="__main__")
 
 
 if __name__ == "__main__":

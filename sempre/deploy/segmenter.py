@@ -1,7 +1,7 @@
 """Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,13 @@ class Segmentation:
     particles: list[Particle]
     pixel_size_nm: float | None = None
     overflowing: list[Box] = field(default_factory=list)
+
+    def above(self, score: float) -> "Segmentation":
+        """The particles that score more. Of a dense segmenter that is what it finds by this threshold, without another
+        look; a Mask R-CNN merges only what scores enough."""
+        count = int((np.array([particle.score for particle in self.particles], np.float32) > score).sum())
+        labels = np.where(self.labels <= count, self.labels, 0).astype(np.int32)
+        return replace(self, labels=labels, particles=self.particles[:count])
 
 
 class Segmenter:

@@ -1,0 +1,20 @@
+"""The script that Streamlit runs: the pages, and what is kept from page to page."""
+
+import streamlit as st
+
+from sempre.app import find, plan, runs, segment, session
+from sempre.app.kept import keep_values
+
+st.set_page_config(page_title="sempre", layout="wide")
+keep_values()
+# Without icons: Streamlit would fetch that of a page from the web for the tab of the browser.
+st.navigation(
+    [
+        st.Page(segment.show, title="Segment", url_path="segment", default=True),
+        st.Page(find.show, title="Find", url_path="find"),
+        st.Page(plan.show, title="Plan", url_path="plan"),
+        st.Page(runs.show, title="Runs", url_path="runs"),
+        st.Page(session.show, title="Session", url_path="session"),
+    ],
+    position="top",
+).run()

@@ -1,0 +1,72 @@
+"""What holds without a browser: the server's settings, what is kept, and the base install's pages."""
+
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the extra app is not installed")
+
+from sempre.app.__main__ import arguments
+from sempre.app.pictures import cells_layer, reduced
+from sempre.app.session_file import unpack
+from sempre.deploy.particles import measure_particles
+from sempre.deploy.segmenter import Segmentation
+from sempre.errors import InputError
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "timm", "sklearn", "omegaconf"):
+    sys.modules[name] = None
+from streamlit.testing.v1 import AppTest
+
+def shown(page):
+    test = AppTest.from_string(f"from sempre.app import {page}\\n{page}.show()", default_timeout=60).run()
+    assert not test.exception, test.exception
+    return " ".join(str(info.value) for info in test.info)
+
+assert "Drop micrographs" in shown("segment")
+for page in ("find", "plan"):
+    assert "pip install 'sempre[train,app]'" in shown(page), shown(page)
+"""
+
+
+def test_without_torch_segment_is_offered_and_find_and_plan_say_what_they_need(tmp_path):
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True, cwd=tmp_path)
+
+
+def test_the_server_listens_to_this_machine_only_and_tells_nobody():
+    given = arguments(8501)
+    for setting in ("server.address=localhost", "browser.gatherUsageStats=false", "server.headless=true"):
+        assert f"--{setting}" in given
+    assert any(setting.startswith("--server.maxUploadSize=") for setting in given)
+
+
+def test_above_a_score_the_first_particles_are_left():
+    labels = np.zeros((8, 12), np.int32)
+    labels[1:4, 1:4], labels[5:7, 6:10] = 1, 2
+    found = Segmentation(labels, measure_particles(labels, np.array([0.9, 0.5], np.float32)))
+    left = found.above(0.5)
+    assert [particle.id for particle in left.particles] == [1]
+    assert (left.labels == (labels == 1)).all()
+    assert (found.above(0.0).labels == labels).all()
+
+
+def test_pictures_are_made_small_and_all_of_a_large_one_can_be_clicked():
+    small, factor = reduced(np.zeros((4000, 100), np.uint8), 1600)
+    assert factor == 3 and small.shape == (1334, 34)
+    cells = cells_layer((4000, 3000), 16, "cell").data
+    assert len(cells) <= 10_000
+    assert (cells.x2.max(), cells.y2.max()) == (3000, 4000)
+
+
+def test_what_is_no_session_gets_a_sentence():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("other.txt", "no session")
+    for content in (b"no zip", packed.getvalue()):
+        with pytest.raises(InputError, match="this is no session of sempre"):
+            unpack(io.BytesIO(content))
