@@ -38,6 +38,7 @@ MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
+INSIDES = ["grad-cam>=1.5.4"]  # class activation maps; it brings OpenCV without a display
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 TESTING = [
@@ -50,6 +51,7 @@ TESTING = [
     "ortools>=9.10",
     *FORMATS,
     *OCR,
+    *INSIDES,
 ]
 
 setup(
@@ -71,6 +73,7 @@ setup(
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,
+        "insides": INSIDES,
         "scan": SCAN,
         "minkowski": MINKOWSKI,
         "test": TESTING,
