@@ -20,6 +20,8 @@ GAP = 0.06  # of a map, between two
 SPREAD = 3.0  # standard deviations from a map's mean to black and to white
 FAINTEST = 0.01, 0.05  # of the stage's largest deviation and of the map's own mean: no map is stretched beyond these
 LEGEND = 0.22  # inches under each row of pictures, for their captions
+# Of the table, and digits behind the point.
+COLUMNS = (("channels", 0), ("dead", 1), ("saturated", 1), ("mean_cosine_distance", 3))
 HEAT = "inferno"  # its lightness rises throughout, so it reads in grey and without colour vision
 
 
@@ -154,9 +156,6 @@ def write_insides_report(folder: Path, about: str, summary: Mapping, arms: Seque
     parts.append(heading("Feature maps"))
     parts += [picture(folder / f"feature_maps_{arm}.png", arm) for arm in arms]
     write_page(folder / "report.html", "sempre: inside the networks", parts)
-
-
-COLUMNS = (("channels", 0), ("dead", 1), ("saturated", 1), ("mean_cosine_distance", 3))
 
 
 def _as_grey(channel: np.ndarray, largest_deviation: float) -> np.ndarray:
