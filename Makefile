@@ -8,6 +8,7 @@
 # make app              the cockpit in the browser: segment, find, plan
 # make test-app         the cockpit in a real browser (Debian's chromium)
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
+# make detectron2       detectron2, for finetune/detectron2_mask_rcnn.py (about eight minutes on two cores, once); SOURCE=path: of a checkout
 PYTHON ?= python3
 DATA ?=
 MINUTES ?=
@@ -16,12 +17,13 @@ BOXES ?=
 UNLABELLED ?=
 PRESET ?= $(if $(DATA),cpu-night,demo)
 DRY_RUN ?=
+SOURCE ?=
 CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski lint format clean
+.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -53,6 +55,9 @@ test-app: .venv/test.installed
 
 minkowski: .venv/train.installed
 	tools/install_minkowski.sh $(BIN)/python
+
+detectron2: .venv/train.installed
+	tools/install_detectron2.sh $(BIN)/python $(SOURCE)
 
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .

@@ -39,6 +39,7 @@ MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
+INSIDES = ["grad-cam>=1.5.4"]  # class activation maps; it brings OpenCV without a display
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
@@ -57,6 +58,7 @@ TESTING = [
     *FORMATS,
     *OCR,
     *NAPARI,
+    *INSIDES,
 ]
 
 HERE = Path(__file__).parent
@@ -83,6 +85,7 @@ setup(
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,
+        "insides": INSIDES,
         "scan": SCAN,
         "minkowski": MINKOWSKI,
         "napari": NAPARI,

@@ -29,6 +29,7 @@ ROOMS = [
     "fuzzing",
     "napari",
     "app",
+    "detectron2",
 ]
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))
@@ -59,6 +60,17 @@ def test_rooms_import_only_what_stands_above(file):
     for name in imported(file):
         if name.startswith("sempre.") and room(name) in ROOMS:
             assert ROOMS.index(room(name)) <= own, f"{file} reaches up to {name}"
+
+
+def test_detectron2_is_asked_for_by_its_own_room_and_recipe_alone():
+    using = {
+        file.relative_to(ROOT).as_posix()
+        for file in [*MODULES, *(file for folder in RECIPES for file in (ROOT / folder).glob("*.py"))]
+        for name in imported(file)
+        if "detectron2" in name.split(".")[:2]
+    }
+    elsewhere = {file for file in using if not file.startswith("sempre/detectron2/")}
+    assert using and elsewhere == {"finetune/detectron2_mask_rcnn.py"}
 
 
 @pytest.mark.parametrize("folder", RECIPES)

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from sempre.pretraining.collapse import (
     active_channels,
     channel_distance,
+    dead_channels,
     feature_statistics,
     rank_me,
+    saturated_channels,
     teacher_entropy,
 )
 
@@ -55,6 +57,25 @@ def test_dead_channels_are_not_active(maps):
     maps[:, :4] = 7.0
     assert active_channels(maps) == 0.75
     assert active_channels(torch.zeros(2, 8, 4, 4)) == 0.0
+
+
+def test_a_channel_is_dead_saturated_or_neither(maps):
+    maps[:, 0] = 0.0
+    maps[:, 1] = -3.0
+    maps[:, 2] += 100.0  # on everywhere, and varies as much as the others
+    maps[:, 3] = 0.001 * maps[:, 3] + 100.0
+    assert dead_channels(maps).nonzero().flatten().tolist() == [0, 1, 3]
+    assert saturated_channels(maps).nonzero().flatten().tolist() == [2]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-3, 1e3), st.integers(0, 2**31))
+def test_what_is_dead_or_saturated_does_not_depend_on_the_unit(factor, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scale, level = 10 ** torch.empty(2, 1, 16, 1, 1).uniform_(-4, 2, generator=generator)
+    maps = scale * torch.randn(2, 16, 5, 6, generator=generator) + level
+    for judge in (dead_channels, saturated_channels):
+        torch.testing.assert_close(judge(maps), judge(factor * maps))
 
 
 def test_teacher_entropy_is_one_when_uniform_and_zero_when_certain():

@@ -1,0 +1,241 @@
+"""Fine-tune detectron2's Mask R-CNN on labelled micrographs, then score it on the held-out ones.
+
+    make detectron2                                                          # once; it is on no package index
+    python finetune/detectron2_mask_rcnn.py data=my_set backbone=runs/fcmae/backbone name=in_detectron2
+
+Crops, anchors, schedule and scores are those of finetune/mask_rcnn.py, and options of one name mean the same; the
+network's heads, losses and sampling are detectron2's. `runs/<name>/` has the same files, so `tools/score.py` and
+`tools/report.py` compare both. `repeat-0/model.safetensors` holds the weights under detectron2's names.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sempre.config import read_options
+from sempre.data.detection_crops import DetectionCrops, collate
+from sempre.data.folds import sides_of_training
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
+from sempre.data.predictions import predict_and_score
+from sempre.data.run_summary import summarise_run
+from sempre.data.samplers import EpochSampler
+from sempre.data.sides import Sides
+from sempre.detectron2.library import import_detectron2
+from sempre.errors import InputError, run_command
+from sempre.files import write_json
+from sempre.images import percentile_range
+from sempre.images.normalise import MEAN, STD
+from sempre.metrics import with_spread
+from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
+from sempre.models.mask_rcnn import DetectorOptions
+from sempre.models.model_files import save_model
+from sempre.models.parameter_groups import parameter_groups
+from sempre.models.segmentation import best_score_threshold, segment
+from sempre.training.accelerator import make_accelerator
+from sempre.training.loop import fit
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.run_folder import lock_run, open_run
+from sempre.training.schedule import cosine_with_warmup
+
+
+@dataclass
+class Options:
+    data: str = "???"  # folder of labelled micrographs
+    name: str = "detectron2_mask_rcnn"  # the run goes to runs/<name>
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
+    imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
+    architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
+    validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    split_seed: int = 0  # another seed, another split
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
+    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
+    label_count: int = 0  # train on so many of the training micrographs; 0 on all
+    repeats: int = 1  # trainings with seeds seed, seed + 1, …
+    seed: int = 0  # of weights, crops and order
+    epochs: int = 400  # passes over the labelled images, each giving one crop a pass
+    batch: int = 8  # crops a step, over all processes
+    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    crop: int = 512  # side of the training crops, px
+    scale: float = 1.0  # the detector sees micrographs at this many times their size; 0.5 takes a quarter of the time
+    scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # a further factor, drawn for each crop
+    flip: bool = True  # mirror crops and turn them by quarter turns
+    rotation: float = 0.0  # turn crops freely by up to this many degrees
+    brightness: float = 0.1  # grey values (0 to 1) are shifted by up to this
+    contrast: float = 0.2  # and spread by up to this share
+    rate: float = 4e-4  # peak learning rate of AdamW
+    warmup: float = 0.05  # share of the steps that warm up
+    weight_decay: float = 0.05  # of AdamW, on matrices only
+    layer_decay: float = 0.9  # each backbone layer learns at this times the rate of the one above
+    clip_gradient: float = 1.0  # largest gradient norm
+    precision: str = "auto"  # auto, bf16 or float32
+    workers: int = 2  # loader processes
+    score_threshold: float = 0.0  # detections below are dropped; 0 chooses it on a tenth of the training micrographs
+    pyramid_channels: int = 256  # width of the feature pyramid and mask head
+    box_head_width: int = 1024  # width of the box head
+    mask_head_layers: int = 4  # convolutions in the mask head
+    proposals: int = 1000  # proposals an image that reach the heads
+    proposals_sampled: int = 256  # of them, sampled for the loss
+    positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
+    detections: int = 500  # most particles an image
+
+
+def main() -> int | None:
+    import_detectron2()
+    options = read_options(Options)
+    labelled = LabelledSet(options.data, percentiles=percentiles(options))
+    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    groups = read_groups(options.groups, labelled.paths)
+    if not len(sides.held_out):
+        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    stop = StopSignal()
+    accelerator = make_accelerator(options.precision)
+    with accelerator.main_process_first():
+        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "groups", "workers"))
+        if accelerator.is_main_process:
+            lock_run(folder)
+
+    # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
+    repeats = []
+    for repeat in range(options.repeats):
+        seed = options.seed + repeat
+        repeat_folder = folder / f"repeat-{repeat}"
+        summary = repeat_folder / "summary.json"
+        if not summary.exists():
+            fitted, choosing = fitted_and_choosing(options, seed, sides)
+            detector = train(options, seed, labelled, fitted, repeat_folder, stop)
+            if detector is None:
+                return EXIT_PREEMPTED
+            if accelerator.is_main_process:
+                threshold = options.score_threshold
+                if not threshold:
+                    threshold = best_score_threshold(detector, options.scale, labelled, choosing)
+                save(detector, options, threshold, labelled, repeat_folder)
+                predict = partial(segment, detector, options.scale, threshold)
+                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                write_json(summary, {"initial_weights": weights_source(options), **scores})
+        accelerator.wait_for_everyone()
+        repeats.append(json.loads(summary.read_text()))
+
+    if accelerator.is_main_process:
+        whole = summarise_run(repeats, groups)
+        write_json(folder / "summary.json", whole)
+        print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
+    return None
+
+
+def percentiles(options: Options) -> tuple[float, float]:
+    """Those given, else those that the micrographs of `options.backbone` were normalised by."""
+    return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
+
+
+def fitted_and_choosing(options: Options, seed: int, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    """The training micrographs that weights are fitted to, and those that the score threshold is chosen on.
+
+    They are the same ones where too few are there to hold any back, or where the threshold is given and none is needed.
+    """
+    fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+    if not len(sides.choosing) and (options.score_threshold or not len(choosing)):
+        fitted = choosing = np.union1d(fitted, choosing)
+    return fitted, choosing
+
+
+def train(
+    options: Options,
+    seed: int,
+    labelled: LabelledSet,
+    fitted: np.ndarray,
+    folder: Path,
+    stop: StopSignal | None = None,
+) -> nn.Module | None:
+    """Train one detector, that of the last epoch; None when a signal stopped it early."""
+    accelerator = make_accelerator(options.precision)
+    ranks = accelerator.num_processes
+    crops = DetectionCrops(
+        labelled,
+        fitted,
+        options.crop,
+        seed,
+        flip=options.flip,
+        scale_range=tuple(options.scale * factor for factor in options.scale_range),
+        rotation=options.rotation,
+        brightness=options.brightness,
+        contrast=options.contrast,
+    )
+    loader = DataLoader(
+        crops,
+        batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),
+        num_workers=options.workers,
+        collate_fn=collate,
+        persistent_workers=options.workers > 0,
+    )
+    # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
+    detector = build_detector(options, seed).to(memory_format=torch.channels_last)
+    groups = parameter_groups(detector, detector.body, options.weight_decay, options.layer_decay)
+    steps = options.epochs * loader.batch_sampler.batches()
+    finished = fit(
+        detector,
+        torch.optim.AdamW(groups, lr=options.rate),
+        loader,
+        accelerator=accelerator,
+        folder=folder,
+        epochs=options.epochs,
+        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
+        seed=seed,
+        accumulation=options.accumulation,
+        clip_gradient=options.clip_gradient,
+        stop=stop,
+    )
+    return detector if finished else None
+
+
+def save(detector: nn.Module, options: Options, threshold: float, labelled: LabelledSet, folder: Path) -> None:
+    """Write the weights under detectron2's names, with what says how they are used."""
+    details = {
+        "kind": "detectron2_mask_rcnn",
+        "detector": asdict(detector_options(options)),
+        "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
+        "class_names": ["particle"],
+        "scale": options.scale,
+        "score_threshold": threshold,
+        "pixel_size_nm": labelled.common_pixel_size_nm(),
+        "initial_weights": weights_source(options),
+    }
+    save_model(folder, detector.rcnn, details)
+
+
+def build_detector(options: Options, seed: int) -> nn.Module:
+    """The detector with the backbone's weights that `options.backbone` names; all else is random under the seed."""
+    # Imported here, for the command has to say in one line that detectron2 lacks.
+    from sempre.detectron2.mask_rcnn import build_detectron2_detector
+
+    torch.manual_seed(seed)
+    detector = build_detectron2_detector(detector_options(options))
+    body = detector.body
+    if options.backbone == "imagenet":
+        load_timm_weights(body, options.architecture, options.imagenet_weights or None)
+    elif options.backbone != "none":
+        load_backbone_weights(body, options.backbone, options.architecture)
+    return detector
+
+
+def weights_source(options: Options) -> str:
+    """What the backbone's weights are, as it is recorded: of ImageNet's also which."""
+    if options.backbone == "imagenet":
+        return timm_weights_name(options.architecture, options.imagenet_weights or None)
+    return options.backbone
+
+
+def detector_options(options: Options) -> DetectorOptions:
+    return DetectorOptions(**{field.name: getattr(options, field.name) for field in fields(DetectorOptions)})
+
+
+if __name__ == "__main__":
+    run_command(main)
