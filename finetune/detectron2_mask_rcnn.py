@@ -118,8 +118,9 @@ def main() -> int | None:
                 if not threshold:
                     threshold = best_score_threshold(detector, options.scale, labelled, choosing)
                 save(detector, options, threshold, labelled, repeat_folder)
-                predict = partial(segment, detector, options.scale, threshold)
-                scores = predict_and_score(labelled, sides.held_out, predict, repeat_folder / "predictions")
+                seen = partial(segment, detector, options.scale, threshold)
+                folder_of = repeat_folder / "predictions"
+                scores = predict_and_score(labelled, sides.held_out, lambda pixels, _, see=seen: see(pixels), folder_of)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))

@@ -134,7 +134,7 @@ def test_four_fields_are_learnt_by_heart_and_scored_by_the_same_tool(four_fields
     )
     detector = train(options, 0, four_fields, np.arange(4), tmp_path)
     folder = tmp_path / "predictions"
-    scores = predict_and_score(four_fields, range(4), lambda pixels: segment(detector, 1.0, 0.5, pixels), folder)
+    scores = predict_and_score(four_fields, range(4), lambda pixels, _: segment(detector, 1.0, 0.5, pixels), folder)
     assert scores["summary"]["aji_plus"] >= 0.8, scores["summary"]
     assert scores["summary"]["ap"] > 0.5
     command = [sys.executable, ROOT / "tools/score.py", "--pred", folder, "--true", four_fields.folder / "labels"]
