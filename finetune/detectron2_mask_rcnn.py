@@ -10,7 +10,6 @@ network's heads, losses and sampling are detectron2's. `runs/<name>/` has the sa
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from sempre.data.detection_crops import DetectionCrops, collate
 from sempre.data.folds import sides_of_training
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import predict_and_score
+from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
 from sempre.data.sides import Sides
@@ -118,9 +117,7 @@ def main() -> int | None:
                 if not threshold:
                     threshold = best_score_threshold(detector, options.scale, labelled, choosing)
                 save(detector, options, threshold, labelled, repeat_folder)
-                seen = partial(segment, detector, options.scale, threshold)
-                folder_of = repeat_folder / "predictions"
-                scores = predict_and_score(labelled, sides.held_out, lambda pixels, _, see=seen: see(pixels), folder_of)
+                scores = score(detector, options.scale, threshold, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -195,6 +192,17 @@ def train(
         stop=stop,
     )
     return detector if finished else None
+
+
+def score(
+    detector: nn.Module, scale: float, threshold: float, labelled: LabelledSet, held_out: np.ndarray, folder: Path
+) -> dict:
+    """Write the predictions on the held-out micrographs and score them."""
+
+    def predict(pixels: np.ndarray, _: int) -> Prediction:
+        return segment(detector, scale, threshold, pixels)
+
+    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def save(detector: nn.Module, options: Options, threshold: float, labelled: LabelledSet, folder: Path) -> None:

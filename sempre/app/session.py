@@ -14,10 +14,12 @@ def show() -> None:
     )
     state = st.session_state
     files = {name: state.get(f"files.{name}", []) for name in ("micrographs", "preview")}
+    # Read here: the file is made when it is asked for, in a thread that knows no session.
+    clicks = state.get("clicks", {})
     values = {key.removeprefix(PREFIX): state[key] for key in map(str, state) if key.startswith(PREFIX)}
     st.download_button(
         "Save this session",
-        lambda: pack(files, state.get("clicks", {}), values),
+        lambda: pack(files, clicks, values),
         "session.sempre.zip",
         mime="application/zip",
         on_click="ignore",
@@ -26,10 +28,10 @@ def show() -> None:
     dropped = st.file_uploader("Open a session", type="zip", key="upload.session")
     if dropped is not None and state.get("opened") != dropped.file_id:
         with shown_errors():
-            files, clicks, values = unpack(dropped)
+            files, opened, values = unpack(dropped)
         for name, uploads in files.items():
             state[f"files.{name}"] = uploads
-        state["clicks"] = clicks
+        state["clicks"] = opened
         for name, value in values.items():
             state[PREFIX + name] = value
         state["opened"] = dropped.file_id
