@@ -153,8 +153,8 @@ def test_what_was_embedded_is_written_after_so_many_px(folder, options, monkeypa
         embedded.append(batch)
         return embed_whole(batch, *others)
 
-    embed_whole = extraction.embed
-    monkeypatch.setattr(extraction, "embed", embed)
+    embed_whole = extraction.embed_batch
+    monkeypatch.setattr(extraction, "embed_batch", embed)
     with pytest.raises(RuntimeError):
         extract(open_source(folder), open_encoder(ATTO), options)
     (file,) = Path(options.embeddings).glob("*.h5")

@@ -1,9 +1,17 @@
 """Pretraining on a part of the images: parts are nested, and the validation side stays as it is."""
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from sempre.errors import InputError
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def begun(store, count: int):
