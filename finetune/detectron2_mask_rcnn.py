@@ -53,6 +53,7 @@ class Options:
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses the threshold
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
@@ -90,7 +91,9 @@ def main() -> int | None:
     import_detectron2()
     options = read_options(Options)
     labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(options.validation_fraction, options.split_seed, options.split_file or None)
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     groups = read_groups(options.groups, labelled.paths)
     if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
