@@ -1,6 +1,5 @@
 """In how many parts and processes a batch is computed changes no gradient."""
 
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -10,9 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sempre.training.parts import split_batch
-from tests.training.tiny_methods import tiny
+from tests.training.tiny_methods import run_in_two_processes, tiny
 
-ROOT = Path(__file__).parents[2]
 METHODS, PARTS = ["fcmae", "densecl", "dino"], [1, 2, 4]
 STEPS = 4
 RATE = 1e-7  # so low that the weights of a later step are the same, and the gradient tells of banks and centres
@@ -41,10 +39,7 @@ def whole(tmp_path_factory):
 def by_two(tmp_path_factory):
     """The folder with two processes' gradients of each method and number of parts."""
     folder = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, "-m", "tests.training.test_parts", str(folder)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    run_in_two_processes("tests.training.test_parts", folder)
     return folder
 
 

@@ -1,6 +1,5 @@
 """What makes training faster computes the same."""
 
-import subprocess
 import sys
 from dataclasses import asdict, fields
 from itertools import product
@@ -14,9 +13,8 @@ from torch._dynamo.utils import counters
 from sempre.errors import InputError
 from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.pretraining_run import PretrainingOptions, check_exchange
-from tests.training.tiny_methods import tiny
+from tests.training.tiny_methods import run_in_two_processes, tiny
 
-ROOT = Path(__file__).parents[2]
 EXCHANGES = {  # how, in how many parts, and how far from one process's gradients
     "static": (Speed(static_graph=True, bucket_view=True), 1, (0, 1e-5)),
     "views": (Speed(bucket_view=True), 2, (0, 1e-5)),
@@ -84,10 +82,7 @@ def test_the_masked_autoencoder_compiles_as_one_graph_of_the_same_gradients():
 def by_two(tmp_path_factory):
     """The folder with two processes' gradients under each way of exchanging them."""
     folder = tmp_path_factory.mktemp("two")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, "-m", "tests.training.test_speed", str(folder)]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    run_in_two_processes("tests.training.test_speed", folder)
     return folder
 
 

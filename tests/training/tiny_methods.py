@@ -1,5 +1,7 @@
 """The four methods of pretraining, whole but tiny, with a dataset of noise: what the loop's tests train."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,3 +114,11 @@ def dino() -> Parts:
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=RATE)
     optimizer.register_step_post_hook(lambda *_: model.follow())
     return model, optimizer, Noise(global_views=(2, 64), local_views=(2, 32))
+
+
+def run_in_two_processes(module: str, folder: Path) -> None:
+    """Run a test module's own program by two processes, with `folder` as its argument."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launch, "-m", module, str(folder)]
+    finished = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
