@@ -99,12 +99,12 @@ def show_simulation(scan, plan, outcome) -> None:
             st.session_state["simulated"] = asked
             st.rerun()
         if simulation is not None and simulation.alive:
-            if st.button("Go on" if simulation.paused else "Pause"):
-                (simulation.go_on if simulation.paused else simulation.pause)()
-                st.rerun()
-            if st.button("Abort"):
-                simulation.abort()
-                st.rerun()
+            # Callbacks act before the page is made anew, so that an abort waits for no picture; and it keeps its place beside
+            # a button whose word changes, so that a page that is being made does not take it from under a click.
+            st.button("Abort", key="abort", on_click=simulation.abort)
+            paused = simulation.paused
+            act_on_it = simulation.go_on if paused else simulation.pause
+            st.button("Go on" if paused else "Pause", key="pause", on_click=act_on_it)
     if simulation is None or (not simulation.alive and st.session_state["simulated"] != asked):
         st.image(planned_picture(scan, plan, outcome), width="stretch")
         scale = "" if scan.preview.pixel_size_nm else " The pixel size is unknown."
