@@ -99,8 +99,8 @@ def show_simulation(scan, plan, outcome) -> None:
             st.session_state["simulated"] = asked
             st.rerun()
         if simulation is not None and simulation.alive:
-            # Callbacks act before the page is made anew, so that an abort waits for no picture; and it keeps its place beside
-            # a button whose word changes, so that a page that is being made does not take it from under a click.
+            # Callbacks act before the page is made anew, so that an abort waits for no picture; and Abort keeps its
+            # place beside a button whose word changes, so that no page in the making takes it from under a click.
             st.button("Abort", key="abort", on_click=simulation.abort)
             paused = simulation.paused
             act_on_it = simulation.go_on if paused else simulation.pause
