@@ -98,7 +98,7 @@ def main() -> None:
     }
     write_json(folder / "summary.json", summary)
     about = f"{options.data}: {', '.join(summary['micrographs'])}."
-    write_insides_report(folder, about, summary, [arm.name for arm in arms])
+    write_insides_report(folder, about, summary)
     print(f"{folder / 'report.html'}")
 
 

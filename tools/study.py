@@ -18,15 +18,16 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
+from sempre.embeddings.class_activation import check_grad_cam
 from sempre.errors import InputError, run_command
-from sempre.files import write_json
+from sempre.files import read_json, write_json
 from sempre.images import find_micrographs
 from sempre.report.study import Study, write_study_report
 from sempre.study.batch_jobs import study_jobs, submission, write_jobs
 from sempre.study.cells import run_cells
 from sempre.study.cost import plan_summary
-from sempre.study.plan import StudyOptions, check_options, missing_imagenet, plan_cells, training_images
-from sempre.study.results import read_results, read_samples
+from sempre.study.plan import StudyOptions, check_options, is_opened, missing_imagenet, plan_cells, training_images
+from sempre.study.results import Result, read_results, read_samples
 from sempre.training.run_folder import lock_run
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,7 @@ def main() -> int | None:
         recipe("evaluate/watershed.py", f"data={data}", *split, f"name={options.name}/watershed")
     groups = read_groups(options.groups, labelled.paths)
     results = read_results(folder, cells)
+    left_out += look_inside(options, results, [f"data={data}", *split, f"name={options.name}/insides"])
     baseline = read_samples(watershed)
     told = write_study_report(
         Study(options, folder, results, baseline, groups, training_images(images), len(sides.training), left_out)
@@ -115,6 +117,24 @@ def left_out_arms(options: Options) -> list[str]:
         f"The arm ImageNet is left out for {', '.join(lacking)}: there is no file {options.imagenet}. Put the weights "
         "there, or give imagenet=FILE with {size} in the place of the size."
     ]
+
+
+def look_inside(options: Options, results: list[Result], arguments: list[str]) -> list[str]:
+    """Feature maps and activation maps of the first method's first repeats; a sentence where they are left out."""
+    runs = [
+        Path("runs") / options.name / result.cell.name
+        for result in results
+        if result.state == "finished" and is_opened(result.cell, options)
+    ]
+    summary = Path("runs") / options.name / "insides/summary.json"
+    if not runs or (summary.exists() and set(read_json(summary)["feature_maps"]) == {run.name for run in runs}):
+        return []
+    try:
+        check_grad_cam()
+    except InputError as error:
+        return [f"Feature maps and activation maps are left out: {error}"]
+    recipe("evaluate/insides.py", f"runs=[{','.join(map(str, runs))}]", *arguments)
+    return []
 
 
 def recipe(script: str, *arguments: str) -> None:

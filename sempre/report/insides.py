@@ -123,15 +123,21 @@ def montage(maps: Sequence[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-def write_insides_report(folder: Path, about: str, summary: Mapping, arms: Sequence[str]) -> None:
+def write_insides_report(folder: Path, about: str, summary: Mapping) -> None:
     """Write `folder/report.html` of the figures and the tables beside it."""
+    write_page(
+        folder / "report.html", "sempre: inside the networks", [paragraph(about), *insides_parts(folder, summary)]
+    )
+
+
+def insides_parts(folder: Path, summary: Mapping) -> list[str]:
+    """The parts of a page that show `folder`, what evaluate/insides.py left there with this `summary`."""
     rows = [
         (f"{arm}, stage {number}", *(f"{figures[name]:.{places}f}" for name, places in COLUMNS))
         for arm, by_stage in summary["feature_maps"].items()
         for number, figures in enumerate(by_stage, 1)
     ]
     parts = [
-        paragraph(about),
         heading("Channels"),
         table(("arm and stage", "channels", "dead", "saturated", "mean cosine distance"), rows),
         paragraph(
@@ -153,9 +159,11 @@ def write_insides_report(folder: Path, about: str, summary: Mapping, arms: Seque
                 ],
             ),
         ]
-    parts.append(heading("Feature maps"))
-    parts += [picture(folder / f"feature_maps_{arm}.png", arm) for arm in arms]
-    write_page(folder / "report.html", "sempre: inside the networks", parts)
+    return [
+        *parts,
+        heading("Feature maps"),
+        *[picture(folder / f"feature_maps_{arm}.png", arm) for arm in summary["feature_maps"]],
+    ]
 
 
 def _as_grey(channel: np.ndarray, largest_deviation: float) -> np.ndarray:

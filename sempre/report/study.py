@@ -9,6 +9,7 @@ import numpy as np
 from sempre.files import read_json, write_csv
 from sempre.metrics import compare_arms
 from sempre.report.html import heading, paragraph, picture, subheading, table, write_page
+from sempre.report.insides import insides_parts
 from sempre.report.study_figures import (
     BASELINE,
     METHODS,
@@ -80,7 +81,7 @@ def write_study_report(study: Study) -> dict:
         *[part for method in study.options.methods for part in _method_parts(study, method, figures)],
         *curves,
         *_label_curves(study, figures),
-        *_inside(study.folder / "insides"),
+        *_insides(study.folder / "insides"),
         heading("Every cell"),
         *_cell_table(rows),
     ]
@@ -330,14 +331,11 @@ def _label_curves(study: Study, figures: Path) -> list[str]:
     return parts
 
 
-def _inside(folder: Path) -> list[str]:
-    """Feature maps and activation maps, where a run has left them: pictures with the captions of a `summary.json`."""
-    pictures = sorted(folder.glob("*.png"))
-    if not pictures or not (folder / "summary.json").is_file():
+def _insides(folder: Path) -> list[str]:
+    """Feature maps and activation maps, where evaluate/insides.py has left them."""
+    if not (folder / "summary.json").is_file():
         return []
-    summary = read_json(folder / "summary.json")
-    captions = summary.get("captions", {}) if isinstance(summary, dict) else {}
-    return [heading("Inside the networks"), *[picture(p, str(captions.get(p.name, p.stem))) for p in pictures]]
+    return [heading("Inside the networks"), *insides_parts(folder, read_json(folder / "summary.json"))]
 
 
 def _cell_table(rows: Sequence[Mapping]) -> list[str]:

@@ -89,6 +89,12 @@ def detail_size(options: StudyOptions) -> str:
     return options.detail_size or options.sizes[0]
 
 
+def is_opened(cell: Cell, options: StudyOptions) -> bool:
+    """Whether the report looks inside its network: each arm's first repeat of the first method, on all there is."""
+    whole = (cell.stage, cell.images, cell.labels, cell.seed) == ("finetune", 0, 0, 0)
+    return whole and (cell.recipe, cell.size) == (options.methods[0], detail_size(options))
+
+
 def imagenet_file(options: StudyOptions, size: str) -> Path:
     return Path(options.imagenet.replace("{size}", size))
 

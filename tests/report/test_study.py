@@ -1,6 +1,7 @@
 """The report of a study shows every figure, and what is missing as missing."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -72,13 +73,16 @@ def test_the_curve_answers_how_many(study):
     assert answers["low", "ten times more, 320 images"].startswith("0.79")
 
 
-def test_pictures_of_the_insides_are_shown_where_they_are(study):
+def test_the_insides_are_shown_where_they_are(study):
     assert "Inside the networks" not in write_and_read(study)
-    (study.folder / "insides").mkdir()
-    write_study_report(study)
-    (study.folder / "insides/maps.png").write_bytes((study.folder / "figures/sizes_mask_rcnn.png").read_bytes())
-    (study.folder / "insides/summary.json").write_text('{"captions": {"maps.png": "Feature maps of FCMAE"}}')
-    assert "Feature maps of FCMAE" in write_and_read(study)
+    folder = study.folder / "insides"
+    folder.mkdir()
+    (folder / "feature_maps_fcmae-0.png").write_bytes((study.folder / "figures/sizes_mask_rcnn.png").read_bytes())
+    figures = {"channels": 40, "dead": 3, "saturated": 0, "mean_cosine_distance": 0.4321}
+    summary = {"feature_maps": {"fcmae-0": [figures]}, "activation_maps": {}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = write_and_read(study)
+    assert "Inside the networks" in page and "fcmae-0, stage 1" in page and "0.432" in page
 
 
 def write_and_read(study: Study) -> str:

@@ -1,0 +1,40 @@
+"""The study by one command, with the recipes themselves, at the smallest size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "name=study",
+    "arms=[none,fcmae]",
+    "methods=[mask_rcnn]",
+    "curve_methods=[]",
+    "repeats=1",
+    'render=[labelled=6,unlabelled=6,size=128,"magnifications=[low,medium]",information_bars=false,workers=1]',
+    "fcmae=[crop=64,decoder_width=32,batch=4,epochs=1,warmup_epochs=0,workers=0,panels=1]",
+    "mask_rcnn=[pyramid_channels=16,box_head_width=16,mask_head_layers=1,proposals=20,detections=20,crop=96,batch=2,"
+    "epochs=1,validate_every=0,workers=0]",
+)
+
+
+@pytest.mark.slow
+def test_one_command_ends_with_the_whole_report_and_starts_no_cell_twice(tmp_path):
+    pytest.importorskip("pytorch_grad_cam", reason="the extra insides is not installed")
+    command = [sys.executable, str(ROOT / "tools/study.py"), str(ROOT / "configs/studies/demo.yaml"), *SMALL]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    folder = tmp_path / "runs/study"
+    assert json.loads((folder / "summary.json").read_text())["missing"] == []
+    insides = json.loads((folder / "insides/summary.json").read_text())
+    assert set(insides["activation_maps"]) == {"mask_rcnn-atto-none-0", "mask_rcnn-atto-fcmae-0"}
+    page = (folder / "report.html").read_text()
+    assert "Inside the networks" in page and "The arm ImageNet" not in page
+
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/repeat-0/model.safetensors")}
+    table = (folder / "table.csv").read_text()
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert len(before) == 2 and before == {path: path.stat().st_mtime_ns for path in before}
+    assert (folder / "table.csv").read_text() == table
