@@ -19,8 +19,8 @@ def read_groups(by: str, images: Mapping[str, Path]) -> dict[str, str]:
         by: "magnification" ("low" where the field of view is wider than 50 um, else "high"; "unknown" where the file
             does not say its pixel size), "folder" (the name of the folder that the micrograph lies in), or a CSV file
             whose first column holds stems or file names and whose second the groups; `FILE.csv:COLUMN` takes the
-            column of that heading. A row may name a sample instead (`sempre.data.samples`), as the volume of its slices,
-            and then stands for those of its micrographs that have none of their own. "" makes no groups.
+            column of that heading. A row may name a sample (`sempre.data.samples`), as a volume is of its slices, and
+            then stands for those of its micrographs that have no row of their own. "" makes no groups.
         images: the micrographs' paths by name. "magnification" reads them all.
 
     Raises:

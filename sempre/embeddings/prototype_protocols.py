@@ -106,8 +106,8 @@ def spread(
 
 
 def protocol_summary(rows: Sequence[dict], samples: Samples, groups: Mapping[str, str] | None = None) -> dict:
-    """`protocols`, by kind; the same by sample, as `samples`, and by the group of the segmented micrograph, as `groups`,
-    where `groups` tells it by name; and the `matrix` from sample (outer key) to sample.
+    """`protocols`, by kind; the same by sample, as `samples`, and by the group of the segmented micrograph, which
+    `groups` tells by name, as `groups`; and the `matrix` from sample (outer key) to sample.
 
     The matrix leaves micrographs that are their own reference out, so its diagonal is the second of `KINDS`.
     """

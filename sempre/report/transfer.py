@@ -86,7 +86,10 @@ def write_transfer_report(
             "sample, drawn anew each time. Behind ±: the deviation over micrographs, then that over draws."
         ),
         heading("Protocols"),
-        table(("backbone", "prototypes on the", *_titles()), _kind_rows({name: result["protocols"] for name, result in backbones.items()})),
+        table(
+            ("backbone", "prototypes on the", *_titles()),
+            _kind_rows({name: result["protocols"] for name, result in backbones.items()}),
+        ),
         *_group_tables(backbones),
         heading("Samples"),
         paragraph("Dice on the same micrograph."),
