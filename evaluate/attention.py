@@ -43,7 +43,8 @@ class Options(ExtractionOptions):
     size: int = 512  # longer side that images are seen at, px; 0 keeps their own resolution
     tile: int = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
     slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume
+    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: int = 0  # first slices of a volume that are left out, and as many of the last
     colour: bool = False  # images are read as red, green and blue, not as luminance
     shown: int = 4  # images in the report
     seed: int = 0  # of random weights
@@ -56,7 +57,8 @@ def main() -> None:
     check_class_token(encoder)
     encoder = encoder.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     percentiles = file_percentiles(options, encoder)
-    source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+    chosen = {"skip": options.skip, "colour": options.colour}
+    source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
     check_percentiles(source, encoder, options)
     stems = output_stems(source)
     tiles = TileSource(source, options, options.tile or LARGEST_INPUT)

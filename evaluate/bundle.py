@@ -36,12 +36,13 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data)
+    segmenter = Segmenter(find_bundle(options.model), options.threads or None)
+    # Read by the bundle's own percentiles: cut at others first, what lies beyond them would be lost to it.
+    labelled = LabelledSet(options.data, percentiles=segmenter.bundle.percentiles)
     groups = read_groups(options.groups, labelled.paths)
     _, validation = labelled.split(
         options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
     )
-    segmenter = Segmenter(find_bundle(options.model), options.threads or None)
     summary = score_untrained(
         labelled,
         validation,

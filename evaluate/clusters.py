@@ -84,7 +84,8 @@ class Options(ExtractionOptions):
     split_seed: int = 0  # another seed, another split
     micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
     slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume
+    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: int = 0  # first slices of a volume that are left out, and as many of the last
     colour: bool = False  # micrographs are read as red, green and blue, not as luminance
     size: int = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
     tile: int = 320  # side of the tiles that a backbone sees larger ones in, px
@@ -207,8 +208,8 @@ def check(options: Options) -> None:
         raise InputError("give data=, a labelled set, or images=, what has no labels; one of them")
     if options.images and (options.unets or options.micrographs or options.groups):
         raise InputError("unets, micrographs= and groups= are of labelled sets: give data=, or leave them away")
-    if options.data and (options.slices or options.channel):
-        raise InputError("slices= and channel= are of volumes: give images=, or leave them away")
+    if options.data and (options.slices or options.channel or options.skip):
+        raise InputError("slices=, channel= and skip= are of volumes: give images=, or leave them away")
     if options.clicks and options.foreground:
         raise InputError("clicks= and foreground= both choose the clusters: give one")
     if any(not 1 <= number <= options.clusters for number in options.foreground):
@@ -241,7 +242,8 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
         source = labelled_source(labelled, in_set, options.colour)
         stems = [labelled.names[index] for index in in_set]
     else:
-        source = open_slices(options.images, options.slices, options.channel, percentiles, colour=options.colour)
+        chosen = {"skip": options.skip, "colour": options.colour}
+        source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
         check_percentiles(source, None, options)
         stems = output_stems(source)
     clicks = {}

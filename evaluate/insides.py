@@ -47,6 +47,7 @@ class Options:
     stage: int = -1  # of the backbone, whose maps are weighed for where it looks; -2 is twice as fine
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
+    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: int = 0  # another seed, another split
     seed: int = 0  # of the drawn micrographs and channels
 
@@ -108,7 +109,9 @@ def chosen(options: Options, labelled: LabelledSet) -> list[int]:
         if unknown := [name for name in options.micrographs if name not in labelled.names]:
             raise InputError(f"micrographs={unknown[0]} is not in {options.data}: give the names without suffix")
         return [labelled.names.index(name) for name in options.micrographs]
-    _, held_out = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
+    _, held_out = labelled.split(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
     if options.shown < 1 or not len(held_out):
         raise InputError(f"shown={options.shown} of {len(held_out)} held-out micrographs: give micrographs=[…] by name")
     draws = np.random.default_rng(options.seed)

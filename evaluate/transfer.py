@@ -7,7 +7,8 @@ Nothing is trained, so nothing is held out. Each micrograph is segmented by poin
 micrograph of its sample; and by those of one of each other sample. Dice, IoU and HD95 have deviations over micrographs
 and over the draws of points and references. `runs/<name>/report.html` shows the backbones side by side, by sample, from
 sample to sample, by the number of points and by the share that is taken, and the worst, the median and the best
-micrograph of each sample with its points; `summary.json` and `scores.csv` hold the figures.
+micrograph of each sample with its points; `summary.json` and `scores.csv` hold the figures. With `groups` the
+micrographs that are segmented are scored by group too.
 
 Samples are told from names (`sample_pattern`); the slices of a volume, with `slices`, are one.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from sempre.config import read_options, save_options
+from sempre.data.groups import read_groups
 from sempre.data.samples import by_sample
 from sempre.data.volumes import SliceOptions, open_labelled
 from sempre.embeddings.encoder import open_encoder
@@ -46,6 +48,7 @@ class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
     backbones: list[str] = "???"  # backbone/ folders, .pth files, names as in knn.py
     name: str = "transfer"  # the result goes to runs/<name>
+    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     k: int = 10  # neighbours of a cell, of which the share of its own sort is told
     map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
     sweep: bool = True  # measure how the scores depend on the number of points and on the share that is taken
@@ -56,6 +59,7 @@ def main() -> None:
     check(options)
     folder = Path("runs") / options.name
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, None))
+    groups = read_groups(options.groups, labelled.paths)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
 
@@ -68,7 +72,7 @@ def main() -> None:
             samples = usable_samples(micrographs, options)
             of_backbone = protocol_rows(micrographs, samples, options)
             results[backbone] = {
-                **protocol_summary(of_backbone, samples),
+                **protocol_summary(of_backbone, samples, groups),
                 "separability": separability(micrographs, samples, options.k, options.seed),
                 **(sweeps(micrographs, samples, options) if options.sweep else {}),
             }

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from sempre.data.samples import sample_of
 from sempre.errors import InputError
 from sempre.images import read_micrograph
 
@@ -18,7 +19,8 @@ def read_groups(by: str, images: Mapping[str, Path]) -> dict[str, str]:
         by: "magnification" ("low" where the field of view is wider than 50 um, else "high"; "unknown" where the file
             does not say its pixel size), "folder" (the name of the folder that the micrograph lies in), or a CSV file
             whose first column holds stems or file names and whose second the groups; `FILE.csv:COLUMN` takes the
-            column of that heading. "" makes no groups.
+            column of that heading. A row may name a sample (`sempre.data.samples`), as a volume is of its slices, and
+            then stands for those of its micrographs that have no row of their own. "" makes no groups.
         images: the micrographs' paths by name. "magnification" reads them all.
 
     Raises:
@@ -31,7 +33,9 @@ def read_groups(by: str, images: Mapping[str, Path]) -> dict[str, str]:
     if by == "magnification":
         return {name: _magnification(image) for name, image in images.items()}
     table = _read_table(by)
-    groups = {name: table.get(name, table.get(image.name)) for name, image in images.items()}
+    groups = {
+        name: table.get(name) or table.get(image.name) or table.get(sample_of(name)) for name, image in images.items()
+    }
     if lacking := [name for name, group in groups.items() if not group]:
         raise InputError(f"{by} has no group for {lacking[0]}: add a row {lacking[0]},GROUP")
     return groups

@@ -105,8 +105,9 @@ def spread(
     }
 
 
-def protocol_summary(rows: Sequence[dict], samples: Samples) -> dict:
-    """`protocols`, by kind; the same by sample, as `samples`; and the `matrix` from sample (outer key) to sample.
+def protocol_summary(rows: Sequence[dict], samples: Samples, groups: Mapping[str, str] | None = None) -> dict:
+    """`protocols`, by kind; the same by sample, as `samples`, and by the group of the segmented micrograph, which
+    `groups` tells by name, as `groups`; and the `matrix` from sample (outer key) to sample.
 
     The matrix leaves micrographs that are their own reference out, so its diagonal is the second of `KINDS`.
     """
@@ -114,6 +115,7 @@ def protocol_summary(rows: Sequence[dict], samples: Samples) -> dict:
     return {
         "protocols": _by_kind(rows),
         "samples": {sample: _by_kind([row for row in rows if row["sample"] == sample]) for sample in samples},
+        "groups": {group: _by_kind(of_group) for group, of_group in _rows_of_groups(rows, groups or {}).items()},
         "matrix": {
             origin: {
                 sample: spread(
@@ -199,6 +201,11 @@ def cell_separability(embedding: Embedding, mask: np.ndarray, k: int = 10, seed:
         "knn": float((of_others == covered[:, None]).mean()),
         "knn_balanced": retrieval_accuracy(of_others, covered),
     }
+
+
+def _rows_of_groups(rows: Sequence[dict], groups: Mapping[str, str]) -> dict[str, list[dict]]:
+    found = sorted({groups[row["name"]] for row in rows}) if groups else []
+    return {group: [row for row in rows if groups[row["name"]] == group] for group in found}
 
 
 def _by_kind(rows: Sequence[dict]) -> dict[str, dict | None]:

@@ -86,7 +86,11 @@ def write_transfer_report(
             "sample, drawn anew each time. Behind ±: the deviation over micrographs, then that over draws."
         ),
         heading("Protocols"),
-        table(("backbone", "prototypes on the", *_titles()), _protocol_rows(backbones)),
+        table(
+            ("backbone", "prototypes on the", *_titles()),
+            _kind_rows({name: result["protocols"] for name, result in backbones.items()}),
+        ),
+        *_group_tables(backbones),
         heading("Samples"),
         paragraph("Dice on the same micrograph."),
         table(("backbone", *summary["samples"]), _sample_rows(backbones, summary["samples"])),
@@ -212,10 +216,21 @@ def _titles() -> tuple[str, ...]:
     return tuple(title for title, _ in SCORES.values())
 
 
-def _protocol_rows(backbones: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+def _group_tables(backbones: Mapping[str, Mapping]) -> list[str]:
+    """The protocols once more, of the micrographs of each group; nothing where there are no groups."""
+    parts = []
+    for group in backbones[next(iter(backbones))]["groups"]:
+        of_group = {name: result["groups"][group] for name, result in backbones.items()}
+        titles = ("backbone", "prototypes on the", *_titles())
+        parts += [subheading(f"Group {group}"), table(titles, _kind_rows(of_group))]
+    return parts
+
+
+def _kind_rows(backbones: Mapping[str, Mapping]) -> list[tuple[str, ...]]:
+    """A row of scores for each backbone and kind of use."""
     rows = []
-    for name, result in backbones.items():
-        for kind, scores in result["protocols"].items():
+    for name, by_kind in backbones.items():
+        for kind, scores in by_kind.items():
             texts = [spread_text(scores[key], digits) if scores else "–" for key, (_, digits) in SCORES.items()]
             rows.append((name, kind, *texts))
     return rows

@@ -33,6 +33,13 @@ def test_groups_by_folder_and_by_a_column(images, tmp_path):
     assert read_groups("", images) == {}
 
 
+def test_a_row_may_stand_for_a_sample_as_a_volume_for_its_slices(tmp_path):
+    images = {name: tmp_path / f"{name}.tif" for name in ("bone_0001", "bone_0002", "wood_0001")}
+    table = tmp_path / "groups.csv"
+    table.write_text("bone,old\nbone_0002,young\nwood,young\n")
+    assert read_groups(str(table), images) == {"bone_0001": "old", "bone_0002": "young", "wood_0001": "young"}
+
+
 def test_what_tells_no_groups_is_named(images, tmp_path):
     table = tmp_path / "groups.csv"
     table.write_text("name,group\na,low\n")

@@ -64,3 +64,23 @@ def test_each_micrograph_reaches_the_model_with_its_own_pixel_size(score, monkey
     monkeypatch.setattr(evaluate.bundle, "score_untrained", backwards)
     score()
     assert seen == pytest.approx(PIXEL_SIZES_NM)
+
+
+def test_what_lies_beyond_other_percentiles_reaches_a_model_that_takes_all_levels(squares, tmp_path, monkeypatch):
+    for file in (squares / "images").iterdir():
+        pixels = tifffile.imread(file)
+        pixels[0, 0] = 255  # 1 of 4,200 px; all others are 20 or 220
+        tifffile.imwrite(file, pixels)
+    levels = {"percentiles": [0, 100], "low": 0, "high": 1, "scale": 1.0}
+    bundle = write_bundle(tmp_path / "bundle", bright_box_model(), input=levels)
+    seen, find_and_list = [], Segmenter.find_and_list
+
+    def noted(segmenter, pixels, pixel_size_nm=None):
+        seen.append(np.unique(pixels).tolist())
+        return find_and_list(segmenter, pixels, pixel_size_nm)
+
+    monkeypatch.setattr(Segmenter, "find_and_list", noted)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["bundle.py", f"data={squares}", f"model={bundle}", "validation_fraction=1"])
+    main()
+    assert [len(found) for found in seen] == [3, 3]

@@ -116,7 +116,7 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
         ({"images": "stack.tif"}, "give data=, a labelled set, or images="),
         ({"data": "", "images": "stack.tif", "unets": ["runs/unet"]}, "unets, .* and groups= are of labelled sets"),
         ({"data": "", "images": "stack.tif", "groups": "folder"}, "groups= are of labelled sets"),
-        ({"slices": 3}, "slices= and channel= are of volumes"),
+        ({"slices": 3}, "slices=, channel= and skip= are of volumes"),
         ({"foreground": [3]}, r"foreground=\[3\] are not all clusters: count from 1 to 2"),
         ({"foreground": [1], "clicks": "clicks.json"}, "both choose the clusters"),
     ],
@@ -179,6 +179,8 @@ def test_clicks_choose_the_clusters_of_all_slices_of_a_volume(labelled_set, tmp_
     assert list(samples) == ["stack_0002", "stack_0000", "stack_0001", "stack_0003"]
     assert all(sample["chosen"] == [2] for sample in samples.values()), "the bright ground was clicked"
     assert (read_labels(folder / "grey_value/foreground/stack_0002.tif") > 0)[y, x]
+    _, inner = clustered(monkeypatch, tmp_path, "images=stack.tif", "clicks=clicks.json", "skip=1")
+    assert list(inner["arms"]["grey value"]["samples"]) == ["stack_0002", "stack_0001"]
 
 
 def test_colours_tell_apart_what_has_one_luminance(tmp_path, monkeypatch):

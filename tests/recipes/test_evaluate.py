@@ -26,6 +26,7 @@ def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, r
     for title, figures in summary["backbones"].items():
         assert title in page
         assert figures["read_out"] == "layer 3 of 4, 16 px"
+        assert f"<td>{title}</td><td>{figures['read_out']}</td>" in page, "beside the backbone"
         assert 0 <= figures["knn"] <= 1
         assert 0 <= figures["aji_plus"] <= 1
         assert f"{figures['dice']:.3f}" in page

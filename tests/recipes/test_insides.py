@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from evaluate.insides import main
+from sempre.data.labelled import LabelledSet
 from sempre.deploy.dense import DenseSettings
 from sempre.embeddings import opened_arm
 from sempre.errors import InputError
@@ -85,6 +86,14 @@ def test_a_dead_channel_of_a_backbone_is_counted_without_grad_cam(start, monkeyp
     rows = rows_of(folder / "feature_maps.csv")
     assert {(row["stage"], row["dead"]) for row in rows} == {("1", "0"), ("2", "7"), ("3", "0"), ("4", "0")}
     assert len(rows) == 8 and not (folder / "activation_maps.png").exists()
+
+
+def test_shown_are_those_of_the_test_side_where_there_is_one(start, labelled_set):
+    sides = LabelledSet(labelled_set).sides(0.3, test_fraction=0.5)
+    shown = ("validation_fraction=0.3", "test_fraction=0.5", f"shown={len(sides.held_out)}")
+    folder = start("backbones=[random:convnextv2_atto]", *shown)
+    held_out = {LabelledSet(labelled_set).names[index] for index in sides.held_out}
+    assert {row["micrograph"] for row in rows_of(folder / "feature_maps.csv")} == held_out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,12 @@ from accelerate.state import AcceleratorState
 import evaluate.attention
 import evaluate.click
 import evaluate.clusters
+import evaluate.discover
+import evaluate.insides
+import evaluate.knn
+import evaluate.linear
 import evaluate.prototypes
+import evaluate.transfer
 import finetune.dense
 import finetune.mask_rcnn
 import finetune.reconstruction
@@ -18,6 +23,7 @@ import finetune.unet
 import tools.refine
 from sempre.data.labelled import LabelledSet
 from sempre.data.store import Store
+from sempre.embeddings import tasks
 from sempre.errors import InputError
 from sempre.models.checkpoints import BackboneDetails, read_backbone_details, save_backbone
 from sempre.models.unet import UNet
@@ -51,17 +57,24 @@ def backbone(tmp_path):
         (finetune.unet, "open_labelled", []),
         (evaluate.prototypes, "open_labelled", []),
         (evaluate.click, "open_slices", ["out=out", "prototypes=clicked"]),
+        (evaluate.discover, "open_source", []),
+        (evaluate.knn, "LabelledSet", []),
+        (evaluate.linear, "LabelledSet", []),
     ],
-    ids=["mask_rcnn", "dense", "unet", "prototypes", "click"],
+    ids=["mask_rcnn", "dense", "unet", "prototypes", "click", "discover", "knn", "linear"],
 )
 def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbone, monkeypatch, tmp_path):
     def opens(*positional, percentiles=None, **_):
-        raise InputError(f"opened with {percentiles or positional[-1]}")
+        raise InputError(
+            f"opened with {percentiles or next(value for value in positional if isinstance(value, tuple))}"
+        )
 
-    monkeypatch.setattr(recipe, opened, opens)
+    several = recipe in (evaluate.knn, evaluate.linear)
+    monkeypatch.setattr(tasks if several else recipe, opened, opens)
     monkeypatch.chdir(tmp_path)
-    key = "images" if recipe is evaluate.click else "data"
-    monkeypatch.setattr(sys, "argv", ["recipe", f"{key}=my_set", f"backbone={backbone}", *arguments])
+    key = "images" if recipe in (evaluate.click, evaluate.discover) else "data"
+    given = f"backbones=[{backbone}]" if several else f"backbone={backbone}"
+    monkeypatch.setattr(sys, "argv", ["recipe", f"{key}=my_set", given, *arguments])
     with pytest.raises(InputError, match=r"opened with \(2\.0, 98\.0\)"):
         recipe.main()
 
@@ -95,6 +108,32 @@ def test_clusters_show_each_backbone_its_own(backbone, labelled_set, monkeypatch
     evaluate.clusters.main()
     assert opened[0] == (1, 99), "of the grey values and the true masks"
     assert opened[-1] == (2, 98)
+
+
+@pytest.mark.slow
+def test_insides_show_each_backbone_its_own(backbone, labelled_set, monkeypatch, tmp_path):
+    opened = []
+
+    class Recorded(LabelledSet):
+        def __init__(self, folder, percentiles=(1.0, 99.0)):
+            opened.append(percentiles)
+            super().__init__(folder, percentiles=percentiles)
+
+    monkeypatch.setattr(evaluate.insides, "LabelledSet", Recorded)
+    monkeypatch.chdir(tmp_path)
+    options = [f"data={labelled_set}", f"backbones=[{backbone},random:{ATTO}]", "micrographs=[field_0]"]
+    monkeypatch.setattr(sys, "argv", ["recipe", *options])
+    evaluate.insides.main()
+    assert opened[-2:] == [(2, 98), (1, 99)]
+
+
+@pytest.mark.slow
+def test_backbones_side_by_side_on_one_set_refuse_the_one_of_others(backbone, labelled_set, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    options = [f"data={labelled_set}", f"backbones=[{backbone}]", "layer=1", "workers=0"]
+    monkeypatch.setattr(sys, "argv", ["recipe", *options])
+    with pytest.raises(InputError, match=r"by the percentiles 1 and 99, and what .* was pretrained on by 2 and 98"):
+        evaluate.transfer.main()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from sempre.images.synthetic.sample import render_sample
 from sempre.images.write import write_micrograph
 from sempre.scan.fields import Fields
 from sempre.scan.protocol import calibration_of, fields_of, read_protocol
+from tests.recipes.conftest import ROOT
 from tools.scan import main
 
 SIZE = (320, 320)
@@ -90,6 +91,24 @@ def test_nothing_moves_before_the_moves_were_shown_and_go_was_given(plan, capsys
     assert np.isin(done.centres, fields_of(protocol).centres).all()
     with pytest.raises(InputError, match="moves leave limits_um="):
         plan(*arguments, "limits_um=[-0.01,-0.01,0.01,0.01]", "go=true")
+
+
+def test_the_preset_of_the_document_writes_its_artefacts_and_its_teacher_needs_one_click(plan):
+    """With a small network of random weights in the place of ImageNet's."""
+    preset, small = str(ROOT / "configs/papers/deepscan.yaml"), "backbone=random:convnext_atto"
+    plan("out=untaught", preset, small)
+    assert {*ARTEFACTS} <= {path.name for path in (plan.folder / "untaught").iterdir()}
+    protocol = read_protocol(plan.folder / "untaught/scan_protocol.json")
+    assert protocol["decision"]["anomaly"] == "isolation_forest"
+    assert protocol["decision"]["weights"] == {"anomaly": 1}
+    with (plan.folder / "untaught/efficiency.csv").open() as file:
+        planned = [float(row["area_share"]) for row in csv.DictReader(file) if row["strategy"] == "planned"]
+    assert 0 < planned[-1] <= 0.15
+    plan("out=taught", preset, small, "clicks=clicks.json", "anomaly_weight=0")
+    assert read_protocol(plan.folder / "taught/scan_protocol.json")["decision"]["weights"] == {"clicks": 1}
+    priority = np.load(plan.folder / "taught/scan_map.npy")
+    y, x = map(int, plan.sample.defects.sites[0])
+    assert priority[y, x] > np.quantile(priority, 0.95), "what was clicked is wanted most"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
@@ -17,13 +18,18 @@ from sempre.images.write import write_micrograph
 from sempre.models.checkpoints import load_backbone
 from sempre.models.original_fcmae import original_state_dict
 from sempre.training.logging import read_log
-from sempre.training.sweep import read_sweep
+from sempre.training.sweep import read_sweep, sweep_table
+from tests.models.test_original_fcmae import dense_layout
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING
 
 pytestmark = pytest.mark.slow
 
 PRESETS = ROOT / "configs/papers"
 SIDES = {"train": (0, 2), "val": (5,), "test": (6, 7)}  # seeds of the fields
+SHORT_DENSECL = ("architecture=convnextv2_atto", "field=128", "crop=64", "negatives=16", "projection_width=32")
+SHORT_DENSECL += ("batch=2", "epochs=3", "warmup_epochs=1", "workers=0")
+SHORT_DETECTOR = ("architecture=convnextv2_atto", "pyramid_channels=32", "box_head_width=64", "mask_head_layers=1")
+SHORT_DETECTOR += ("crop=96", "batch=2", "epochs=2", "validate_every=1", "workers=0", "proposals=30")
 SIZES = {6: 400.0, 7: 100.0}  # nm: fields of view of 77 and 19 um
 
 
@@ -73,9 +79,7 @@ def test_their_fine_tuning_goes_on_from_a_pth_of_their_fcmae(study, unlabelled_s
     )
     torch.save({"model": original_state_dict(encoder), "epoch": 2}, tmp_path / "checkpoint-2.pth")
 
-    sizes = ("architecture=convnextv2_atto", "pyramid_channels=32", "box_head_width=64", "mask_head_layers=1")
-    short = ("crop=96", "batch=2", "epochs=2", "validate_every=1", "repeats=1", "workers=0", "proposals=30")
-    arguments = (f"data={study}", "backbone=checkpoint-2.pth", "name=study", *sizes, *short)
+    arguments = (f"data={study}", "backbone=checkpoint-2.pth", "name=study", "repeats=1", *SHORT_DETECTOR)
     finished = run("finetune/mask_rcnn.py", PRESETS / "study_mask_rcnn.yaml", *arguments, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     folder = tmp_path / "runs/study"
@@ -91,9 +95,8 @@ def test_their_fine_tuning_goes_on_from_a_pth_of_their_fcmae(study, unlabelled_s
 
 
 def test_their_densecl_keeps_the_lowest_validation_loss(unlabelled_store, run, tmp_path):
-    short = ("architecture=convnextv2_atto", "field=128", "crop=64", "negatives=16", "projection_width=32")
-    short += ("batch=2", "epochs=3", "warmup_epochs=1", "workers=0", f"store={unlabelled_store}", "name=densecl")
-    finished = run("pretrain/densecl.py", PRESETS / "study_densecl.yaml", *short, cwd=tmp_path)
+    arguments = (*SHORT_DENSECL, f"store={unlabelled_store}", "name=densecl")
+    finished = run("pretrain/densecl.py", PRESETS / "study_densecl.yaml", *arguments, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     losses = [line["loss"] for line in read_log(tmp_path / "runs/densecl/log.jsonl") if line["kind"] == "validation"]
     assert len(losses) == 3
@@ -120,3 +123,34 @@ def test_the_shipped_sweeps_are_made_of_commands_that_the_recipes_take(file, run
         options = read_options(module.Options, arguments)
         if file.startswith("configs/papers") and recipe.startswith("pretrain"):
             assert (options.epochs, options.batch % 80) == (15_000, 0), "over their 80 GPUs"
+
+
+def test_an_item_of_each_sweep_runs_and_image_nets_arm_takes_its_own_local_file(
+    study, unlabelled_store, run, tmp_path, monkeypatch
+):
+    """DenseCL's Atto, and the Atto that begins from the public file of ImageNet-1k, which timm's network stands for."""
+    torch.manual_seed(0)
+    colour = timm.create_model("convnextv2_atto", in_chans=3, num_classes=0)
+    weights = dense_layout(original_state_dict(colour)) | {"head.weight": torch.zeros(1000, 320)}
+    weights |= {f"norm.{name}": weight for name, weight in colour.head.norm.state_dict().items()}
+    (tmp_path / "imagenet").mkdir()
+    torch.save({"model": weights}, tmp_path / "imagenet/convnextv2_atto_1k_224_ema.pt")
+    monkeypatch.chdir(ROOT)
+    sweeps = [read_sweep(PRESETS / f"study_{name}.yaml") for name in ("pretraining", "finetuning")]
+    densecl = next(item for item in sweeps[0] if item.labels == {"method": "densecl", "size": "atto"})
+    started = next(item for item in sweeps[1] if list(item.labels.values()) == ["atto", "imagenet", "0"])
+    monkeypatch.chdir(tmp_path)
+    own = {
+        densecl.name: (f"store={unlabelled_store}", *SHORT_DENSECL),
+        started.name: (f"data={study}", *SHORT_DETECTOR),
+    }
+    for item in (densecl, started):
+        recipe, preset, *options = item.command
+        if item is started:
+            options = [option for option in options if not option.startswith("split_file=")]  # the set's folders tell
+        finished = run(recipe, ROOT / preset, *options, *own[item.name], cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+    rows = sweep_table([densecl, started])
+    assert rows[0]["lowest_validation_loss"] > 0
+    assert 0 <= rows[1]["aji_plus low"] <= 1 and 0 <= rows[1]["aji_plus high"] <= 1
+    assert rows[1]["initial_weights"] == "imagenet/convnextv2_atto_1k_224_ema.pt"

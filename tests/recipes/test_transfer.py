@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 def finished(bone, run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("transfer")
     preset = ROOT / "configs/papers/prototypes.yaml"
-    tiny = ("slices=3", "skip=1", "size=0", "draws=2", "margin=2", "map=pca", "layer=0")
+    (folder / "groups.csv").write_text("A,young\nC,old\nF,old\n")  # of volumes, not of each slice
+    tiny = ("groups=groups.csv", "slices=3", "skip=1", "size=0", "draws=2", "margin=2", "map=pca", "layer=0")
     backbones = "backbones=[random:convnextv2_atto,intensity]"
     finished = run("evaluate/transfer.py", preset, f"data={bone}", backbones, *tiny, cwd=folder)
     assert finished.returncode == 0, finished.stderr
@@ -66,6 +67,23 @@ def test_the_tables_are_of_the_rows(finished):
         assert list(map(int, result["points"])) == list(COUNTS)
         assert set(result["percent_by_sample"]) == set("ACF")
         assert result["separability"]["micrographs"] == 9
+
+
+def test_groups_of_samples_are_scored_apart(finished):
+    folder, summary, rows = finished
+    for backbone, result in summary["backbones"].items():
+        assert result["groups"]["young"] == result["samples"]["A"], "the only sample of its group"
+        of_old = [
+            row
+            for row in rows
+            if (row["backbone"], row["kind"]) == (backbone, KINDS[2]) and row["sample"] in ("C", "F")
+        ]
+        found = result["groups"]["old"][KINDS[2]]
+        for score in ("dice", "iou", "hd95_px"):
+            assert found[score]["mean"] == pytest.approx(np.mean([float(row[score]) for row in of_old]))
+    page = (folder / "report.html").read_text()
+    assert "Group young" in page
+    assert "Group old" in page
 
 
 def test_the_structure_is_found_and_shown(finished):

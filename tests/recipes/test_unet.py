@@ -11,7 +11,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou
 from sempre.training.logging import read_log
-from sempre.training.sweep import _scores
+from sempre.training.sweep import SweepRun, sweep_table
 from tests.recipes.conftest import FIELDS, SHORT_UNET
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_finished_run_is_only_reported(finished_unet, labelled_set, run):
     assert "on 2 micrographs" in again.stdout
 
 
-def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labelled_set, run):
+def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labelled_set, run, monkeypatch):
     folder = finished_unet.parents[1]
     (folder / "groups.csv").write_text("".join(f"field_{seed},{'low' if seed < 6 else 'high'}\n" for seed in FIELDS))
     arguments = (f"data={labelled_set}", *SHORT_UNET, "groups=groups.csv")
@@ -58,8 +58,10 @@ def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labell
         assert summary["groups"][group]["dice"]["mean"] == fold["samples"][name]["dice"]
         assert summary["heat_map_groups"][group]["dice"]["mean"] == fold["heat_map"][name]["dice"]
     assert (finished_unet / "report.html").read_text().count("<td>low</td>") == 2, "before and after"
-    assert _scores(finished_unet)["dice low"] == fold["samples"]["field_5"]["dice"], "in the table of a sweep"
-    assert _scores(finished_unet)["dice"] == pytest.approx(summary["scores"]["dice"])
+    monkeypatch.chdir(folder)
+    (row,) = sweep_table([SweepRun("refined", {}, [])])
+    assert row["dice low"] == fold["samples"]["field_5"]["dice"], "in the table of a sweep"
+    assert row["dice"] == pytest.approx(summary["scores"]["dice"])
 
 
 def test_the_threshold_is_the_middle_of_the_best():

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests.slurm.cluster import ROOT
 from tests.slurm.runs import RECIPES, logged, wait_until
@@ -32,6 +33,22 @@ def test_a_sweep_is_completed_by_the_same_command(cluster, place):
     assert states(place, sweep) == {"finished": 6}
     logs = [path.read_text() for path in place.glob(f"sweep-{second}_*.log")]
     assert sum("has finished before" in log for log in logs) == 5
+
+
+def test_each_pretraining_of_a_sweep_takes_as_many_nodes(cluster, place):
+    methods = {}
+    for method in ("fcmae", "densecl"):
+        options = dict(option.split("=") for option in RECIPES[method]) | {"epochs": 2}
+        methods[method] = {"recipe": f"{ROOT}/pretrain/{method}.py", **options}
+    sweep = place / "methods.yaml"
+    content = {"recipe": methods["fcmae"]["recipe"], "options": {"store": f"{place}/store.h5"}}
+    sweep.write_text(yaml.safe_dump({**content, "vary": {"method": methods}}))
+    job = cluster.submit("--nodes", 2, "--array=0-1%1", ROOT / "slurm/sweep.sbatch", sweep, cwd=place)
+    assert cluster.wait(job) == 2 * ["COMPLETED"]
+    for task, method in enumerate(methods):
+        log = (place / f"sweep-{job}_{task}.log").read_text()
+        assert "2 x cpu, global batch 2 (1 a process)" in log
+        assert (place / f"runs/methods/{method}/backbone/backbone.safetensors").is_file()
 
 
 def states(place, sweep) -> dict[str, int]:

@@ -1,15 +1,18 @@
 """The cells of a study, their names and commands, what waits for what, and what it costs."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from sempre.config import read_options
 from sempre.errors import InputError
 from sempre.study.batch_jobs import study_jobs, submission, write_jobs
 from sempre.study.cost import plan_summary
 from sempre.study.plan import StudyOptions, image_counts, plan_cells
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = StudyOptions(
     name="s",
     arms=["none", "imagenet", "fcmae"],
@@ -43,6 +46,20 @@ def test_every_method_arm_size_and_repeat_is_a_cell_and_the_curves_of_one_size()
     assert curve == {
         f"mask_rcnn-atto-fcmae{part}-{seed}" for part in ("", "-l5", "-n1", "-n2", "-n4", "-n8") for seed in (0, 1)
     }
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs/studies").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_shipped_study_is_made_of_commands_that_the_recipes_take(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells = plan(read_options(StudyOptions, [str(file)]), images=24_751, labelled=91)
+    first_of_each_kind = {(cell.recipe, cell.arm, cell.images > 0, cell.labels > 0): cell for cell in reversed(cells)}
+    read = {}
+    for cell in first_of_each_kind.values():
+        recipe, *arguments = cell.command
+        read[cell.name] = read_options(import_module(recipe.removesuffix(".py").replace("/", ".")).Options, arguments)
+    if file.stem == "paper":
+        fcmae = read["fcmae-atto"]
+        assert (fcmae.epochs, fcmae.crop, fcmae.mask_ratio) == (15_000, 640, 0.5)
 
 
 def test_a_cell_starts_from_the_backbone_that_it_needs():
