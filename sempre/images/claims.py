@@ -110,6 +110,6 @@ def check_ser(path: Path) -> None:
             pixel, width, height = struct.unpack("<H2I", file.read(10))
     except (struct.error, OSError, OverflowError) as error:
         raise InputError(f"{path} is truncated: it ends within its header") from error
-    claimed = count * width * height * SER_BYTES.get(pixel, 1)
+    claimed = count * (width * height * SER_BYTES.get(pixel, 1) + struct.calcsize(place))
     if claimed > held:
-        raise InputError(f"{path} is truncated: it claims {claimed:,} bytes of pixels in a file of {held:,}")
+        raise InputError(f"{path} is truncated: it claims {claimed:,} bytes in a file of {held:,}")

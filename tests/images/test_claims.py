@@ -49,8 +49,14 @@ def test_an_mrc_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
 def test_a_ser_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
     """RosettaSciIO would take memory for all of it, element by element."""
     whole = sers()[0]
-    for at, claim, reason in ((18, 0x7FFFFFFF, "claims"), (26, 0, "claims|spectra|header"), (22, 1 << 30, "header")):
-        damaged = bytearray(whole)
+    without_rows = bytearray(whole)
+    struct.pack_into("<I", without_rows, whole.index(struct.pack("<2I", 36, 24)), 0)
+    for content, at, claim, reason in (
+        (whole, 18, 0x7FFFFFFF, "claims"),
+        (without_rows, 18, 0x7FFFFFFF, "claims"),
+        (whole, 22, 1 << 30, "header"),
+    ):
+        damaged = bytearray(content)
         struct.pack_into("<I", damaged, at, claim)
         (tmp_path / "a.ser").write_bytes(damaged)
         with pytest.raises(InputError, match=reason):
