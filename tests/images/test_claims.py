@@ -52,9 +52,9 @@ def test_a_ser_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
     without_rows = bytearray(whole)
     struct.pack_into("<I", without_rows, whole.index(struct.pack("<2I", 36, 24)), 0)
     for content, at, claim, reason in (
-        (whole, 18, 0x7FFFFFFF, "claims"),
-        (without_rows, 18, 0x7FFFFFFF, "claims"),
-        (whole, 22, 1 << 30, "header"),
+        (whole, 18, 0x7FFFFFFF, "it claims"),
+        (without_rows, 18, 0x7FFFFFFF, "it claims"),
+        (whole, 22, 1 << 30, "within its header"),
     ):
         damaged = bytearray(content)
         struct.pack_into("<I", damaged, at, claim)
