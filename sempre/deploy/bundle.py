@@ -80,7 +80,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise InputError(f"{description} is of the kind {kind!r}, this sempre reads {known}: export again or upgrade")
     try:
         bundle = KINDS[kind](_read_shared(model, kind, fields), fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{description} lacks or garbles {error}: export the bundle again") from error
     if file_sha256(model) != fields["sha256"]:
         raise InputError(f"{model} is not the model that {description} describes: copy the whole bundle again")

@@ -1,13 +1,14 @@
-"""The formats of bundles, weights, stores and of what users write by hand, and all that reads them."""
+"""The formats of bundles, weights, checkpoints, stores and of what users write by hand, and all that reads them."""
 
 import hashlib
 import json
 import zlib
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 from PIL import Image
 
 from sempre.config import changed_keys, read_options
@@ -20,9 +21,10 @@ from sempre.embeddings.points import read_clicks
 from sempre.embeddings.prototypes import load_support, prototypes_of
 from sempre.fuzzing import model_seeds, picture_seeds
 from sempre.fuzzing.cases import Format
-from sempre.fuzzing.mutations import mutate_bytes, mutate_filled, mutate_json, mutate_safetensors
+from sempre.fuzzing.mutations import mutate_bytes, mutate_filled, mutate_json, mutate_safetensors, mutate_zip
 from sempre.models.dense_files import load_dense, read_settings
 from sempre.models.detector_files import load_detector
+from sempre.training.checkpointing import MANIFEST, OPTIMIZER, PROGRESS, WEIGHTS, load_checkpoint
 
 
 @dataclass(kw_only=True)
@@ -78,6 +80,23 @@ def enter_run(path: Path) -> None:
     read_settings(details)
 
 
+def enter_checkpoint(path: Path) -> None:
+    """As a run that goes on reads it: a damaged file under its old checksum, and in three of four cases under its own.
+
+    What is in `path.parent` beside the case is of another case, so the checkpoint has a folder below it.
+    """
+    content, whole = path.read_bytes(), model_seeds.checkpoint()
+    last = path.parent / "checkpoints/last"
+    last.mkdir(parents=True, exist_ok=True)
+    for name, file in (whole | {path.name: content}).items():
+        (last / name).write_bytes(file)
+    if path.name != MANIFEST and zlib.crc32(content) % 4:
+        manifest = json.loads(whole[MANIFEST])
+        manifest["sha256"][path.name] = hashlib.sha256(content).hexdigest()
+        (last / MANIFEST).write_text(json.dumps(manifest))
+    load_checkpoint(model_seeds.training_state(), last.parent, Accelerator(cpu=True))
+
+
 def enter_store(path: Path) -> None:
     """As pretraining and embedding read it."""
     store = open_store(path)
@@ -125,6 +144,10 @@ def enter_options(path: Path) -> None:
     changed_keys(options, path)
 
 
+def _file_of_checkpoint(name: str) -> list[bytes]:
+    return [model_seeds.checkpoint()[name]]
+
+
 @cache
 def _backbone_weights() -> list[bytes]:
     return model_seeds.backbone_weights()
@@ -146,6 +169,15 @@ def _formats() -> list[Format]:
         Format("backbone", "backbone.json", seeds.backbone_details, mutate_json, enter_backbone),
         Format("safetensors", "backbone.safetensors", seeds.backbone_weights, mutate_safetensors, enter_backbone),
         Format("run", "model.json", seeds.run_details, mutate_json, enter_run),
+        *(
+            Format(f"checkpoint_{name}", file, partial(_file_of_checkpoint, file), mutate, enter_checkpoint)
+            for name, file, mutate in (
+                ("weights", WEIGHTS, mutate_safetensors),
+                ("optimizer", OPTIMIZER, mutate_zip),
+                ("progress", PROGRESS, mutate_json),
+                ("manifest", MANIFEST, mutate_json),
+            )
+        ),
         Format("store", ".h5", seeds.stores, mutate_filled, enter_store),
         Format("embeddings", ".h5", seeds.embedding_files, mutate_filled, enter_embeddings),
         Format("clicks", ".json", seeds.clicks, mutate_json, enter_clicks),

@@ -1,9 +1,10 @@
-"""Small whole bundles, backbones, fine-tuned runs, stores, clicks and options."""
+"""Small whole bundles, backbones, fine-tuned runs, checkpoints, stores, clicks and options."""
 
 import hashlib
 import io
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from sempre.embeddings.prototypes import Support, save_support
 from sempre.fuzzing.picture_seeds import GREY
 from sempre.models.checkpoints import BackboneDetails
 from sempre.models.dense import DenseOptions, DenseSegmenter
+from sempre.training.checkpointing import Progress, TrainingState, save_checkpoint
 
 BACKBONES = {"test_convnext": {}, "test_vit": {"img_size": 32, "dynamic_img_size": True}, "unet_small": {}}
 SETTINGS = {"percentiles": [1.0, 99.0], "encoder_checksum": "0" * 64, "scale": 1.0, "size": 0, "pixel_size_nm": 0.0}
@@ -98,6 +100,24 @@ def run_details() -> list[bytes]:
     dense = {"kind": "dense", "network": NETWORK, "settings": settings, **shared}
     detector = {"detector": {"architecture": "convnextv2_atto", "detections": 100}, "score_threshold": 0.5, **shared}
     return [json.dumps(details).encode() for details in (dense, detector)]
+
+
+def training_state() -> TrainingState:
+    """A small network after one step."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    return TrainingState(model, optimizer, Progress(epoch=1, batch=2, step=3, seconds=4.5))
+
+
+@cache
+def checkpoint() -> dict[str, bytes]:
+    """The files of its checkpoint by their names."""
+    with TemporaryDirectory() as folder:
+        save_checkpoint(training_state(), Path(folder))
+        return {path.name: path.read_bytes() for path in (Path(folder) / "last").iterdir()}
 
 
 def stores() -> list[bytes]:

@@ -4,8 +4,10 @@ Every function is one of its random generator and of what it is given, so a case
 """
 
 import copy
+import io
 import json
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -158,6 +160,22 @@ def mutate_safetensors(content: bytes, random: np.random.Generator) -> bytes:
     (length,) = struct.unpack_from("<Q", content)
     header = mutate_json(content[8 : 8 + length], random)
     return struct.pack("<Q", len(header)) + header + content[8 + length :]
+
+
+def mutate_zip(content: bytes, random: np.random.Generator) -> bytes:
+    """A zip archive, as torch.save writes it, with one of its files changed and packed again; or its bytes."""
+    if random.random() < 0.2:
+        return mutate_bytes(content, random)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    pickled = [name for name in files if name.endswith(".pkl")]  # what says how the others are read
+    chosen = str(random.choice(pickled if pickled and random.random() < 0.7 else list(files)))
+    files[chosen] = mutate_bytes(files[chosen], random)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name, file in files.items():
+            archive.writestr(zipfile.ZipInfo(name), file)
+    return changed.getvalue()
 
 
 def _steps(random: np.random.Generator) -> int:

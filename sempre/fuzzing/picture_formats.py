@@ -97,6 +97,7 @@ def _formats() -> list[Format]:
         Format("dm3", ".dm3", seeds.dm3s, mutate_bytes, enter_micrograph),
         Format("emd", ".emd", seeds.emds, mutate_bytes, enter_micrograph),
         Format("mrc", ".mrc", seeds.mrcs, partial(mutate_head, size=256), enter_micrograph),
+        Format("ser", ".ser", seeds.sers, partial(mutate_head, size=160), enter_micrograph),
         Format("sidecar", ".txt", seeds.sidecars, mutate_bytes, enter_sidecar),
         Format("label_tiff", ".tif", seeds.label_tiffs, mutate_tiff, enter_labels),
         Format("label_png", ".png", seeds.label_pngs, mutate_png, enter_labels),

@@ -191,6 +191,11 @@ def dm3s() -> list[bytes]:
     return [struct.pack(">3i", 3, len(group) + 4, 1) + group + bytes(8)]
 
 
+def sers() -> list[bytes]:
+    """TIA's series: one image with 32-bit places, and two with 64-bit ones."""
+    return [_ser(1, 528), _ser(2, 544)]
+
+
 def cocos() -> list[bytes]:
     """Polygons, run lengths of both kinds, a crowd, an image without instances."""
     counts = [100, 50, HEIGHT * WIDTH - 150]
@@ -250,6 +255,23 @@ def _describe(file: h5py.File) -> None:
 
 def _coloured() -> np.ndarray:
     return np.array([(0, 0, 0), (200, 30, 30), (30, 200, 30)], np.uint8)[LABELS]
+
+
+def _ser(count: int, version: int) -> bytes:
+    """A series of `count` images; its version says how wide places in the file are."""
+    place = "<I" if version <= 528 else "<Q"
+    axis = struct.pack("<I2d2I", count, 0.0, 1.0, 0, 6) + b"Number" + struct.pack("<I", 0)
+    image = struct.pack("<2dI2dI", 0.0, 2.5e-9, 0, 0.0, 2.5e-9, 0) + struct.pack("<H2I", 2, WIDTH, HEIGHT)
+    image += GREY.astype("<u2").tobytes()
+    places_at = 22 + struct.calcsize(place) + 4 + len(axis)
+    first = places_at + 2 * count * struct.calcsize(place)
+    size = len(image) + 8  # with the tag behind it
+    places = [first + number * size for number in range(count)]
+    places += [at + len(image) for at in places]
+    header = struct.pack("<3H4I", 0x4949, 0x0197, version, 0x4122, 0x4152, count, count)
+    header += struct.pack(place, places_at) + struct.pack("<I", 1)
+    listed = b"".join(struct.pack(place, at) for at in places)
+    return header + axis + listed + (image + struct.pack("<2HI", 0x4152, 0, 10**9)) * count
 
 
 def _dm_group(tags: list[tuple[str, object]]) -> bytes:

@@ -12,6 +12,7 @@ from sempre.errors import InputError
 # an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
 PACKED, SMALL = 1 << 14, 1 << 24
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
+SER_WIDE, SER_SPECTRA, SER_BYTES = 528, 0x4120, {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16}
 
 
 def check_packing(path: Path, claimed: int) -> None:
@@ -87,3 +88,28 @@ def check_mrc(path: Path) -> None:
     end = MRC_HEADER + extended + columns * rows * sections * MRC_BYTES.get(mode, 1)
     if end > path.stat().st_size:
         raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
+
+
+def check_ser(path: Path) -> None:
+    """Refuse a SER file of which the elements, each as large as the first, are more than the file holds.
+
+    Raises:
+        InputError: for such a file, one of spectra, and one that is cut off.
+    """
+    held = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            version, kind, _, _, count = struct.unpack("<4x1H4I", file.read(22))
+            place = "<I" if version <= SER_WIDE else "<Q"  # later versions have 64-bit places
+            (at,) = struct.unpack(place, file.read(struct.calcsize(place)))
+            if kind == SER_SPECTRA:
+                raise InputError(f"{path} holds spectra: export the image that belongs to them")
+            file.seek(at)
+            (first,) = struct.unpack(place, file.read(struct.calcsize(place)))
+            file.seek(first + 40)
+            pixel, width, height = struct.unpack("<H2I", file.read(10))
+    except (struct.error, OSError, OverflowError) as error:
+        raise InputError(f"{path} is truncated: it ends within its header") from error
+    claimed = count * (width * height * SER_BYTES.get(pixel, 1) + struct.calcsize(place))
+    if claimed > held:
+        raise InputError(f"{path} is truncated: it claims {claimed:,} bytes in a file of {held:,}")

@@ -12,7 +12,15 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError, one_input_error
-from sempre.images.claims import check_inside, check_mrc, check_no_way_out, check_packing, check_within, plane_bytes
+from sempre.images.claims import (
+    check_inside,
+    check_mrc,
+    check_no_way_out,
+    check_packing,
+    check_ser,
+    check_within,
+    plane_bytes,
+)
 from sempre.images.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
 from sempre.images.sidecar import sidecar_pixel_size_nm
 
@@ -258,6 +266,8 @@ def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograp
         raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
     if plugin == "mrc":
         check_mrc(path)
+    if plugin == "tia":
+        check_ser(path)
     if h5py.is_hdf5(path):  # an EMD
         with h5py.File(path) as file:
             check_no_way_out(file)

@@ -1,5 +1,6 @@
 """Devices, processes and precision."""
 
+import atexit
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,7 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed
     """An Accelerator for `precision`: "auto" (bf16 where GPU or CPU compute in it), "bf16" or "float32".
 
     A rank that the others have waited for during `timeout_minutes` is taken for hung: they end with an error.
+    However the process ends, it ends its process group first.
 
     Raises:
         InputError: for any other precision.
@@ -56,7 +58,19 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed
             comm_hook=DDPCommunicationHookType.BF16 if speed.bf16_gradients else DDPCommunicationHookType.NO,
         ),
     ]
+    if cpu:
+        atexit.register(end_process_group)
     return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no", kwargs_handlers=handlers)
+
+
+def end_process_group() -> None:
+    """End gloo's threads: left to the interpreter's end they often abort the process there, and a batch system takes a
+    run that was finished, saved or refused for one that crashed.
+
+    NCCL's are left alone: they abort nothing, and would wait for ranks that have failed.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def bf16_pays() -> bool:

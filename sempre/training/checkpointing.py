@@ -5,10 +5,11 @@ with its manifest, or holds what is not finite, is reported and the one before i
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -19,10 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sempre.errors import InputError
+from sempre.errors import InputError, one_input_error
 from sempre.files import file_sha256, write_json
 
 WEIGHTS, OPTIMIZER, PROGRESS, MANIFEST = "model.safetensors", "optimizer.pt", "progress.json", "manifest.json"
+MOST = 1 << 60  # steps, epochs and batches: more were never counted
+SHOWN = 200  # letters of what torch says of weights that do not fit
 
 
 @dataclass
@@ -105,15 +108,10 @@ def load_checkpoint(state: TrainingState, folder: Path, accelerator: Accelerator
         raise InputError(problem)
     if path is None:
         return False
-    try:
+    with one_input_error(lambda reason: f"{path} is another network's ({reason[:SHOWN]}): give this run another name="):
         state.model.load_state_dict(load_file(path / WEIGHTS))
         state.optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{path} is another network's ({str(error).splitlines()[0]}): give this run another name="
-        ) from error
-    for name, value in json.loads((path / PROGRESS).read_text(encoding="utf-8")).items():
-        setattr(state.progress, name, value)
+    vars(state.progress).update(vars(_read_progress(path)))
     return True
 
 
@@ -162,18 +160,30 @@ def _promote(folder: Path) -> None:
 
 
 def _damage(path: Path) -> str:
-    """What is wrong with the checkpoint; empty when it agrees with its manifest and is finite."""
+    """What is wrong with the checkpoint; empty when it agrees with its manifest, can be read and is finite."""
     try:
-        expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-        found = _checksums(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST}: {error}"
-    wrong = [name for name, checksum in expected.items() if found.get(name) != checksum]
-    if wrong:
-        return f"{wrong[0]} differs from its checksum"
-    optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
-    bad = not_finite(load_file(path / WEIGHTS)) or not_finite(_moments(optimizer))
+        with one_input_error(lambda reason: reason):
+            expected = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+            found = _checksums(path)
+            if wrong := [name for name in (WEIGHTS, OPTIMIZER, PROGRESS) if found.get(name) != expected.get(name)]:
+                return f"{wrong[0]} differs from its checksum"
+            _read_progress(path)
+            optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+            bad = not_finite(load_file(path / WEIGHTS)) or not_finite(_moments(optimizer))
+    except InputError as error:
+        return str(error)
     return f"{bad} is not finite" if bad else ""
+
+
+def _read_progress(path: Path) -> Progress:
+    """Of a checkpoint; ValueError or TypeError for what is none."""
+    progress = Progress(**json.loads((path / PROGRESS).read_text(encoding="utf-8")))
+    for field in fields(Progress):
+        value = getattr(progress, field.name)
+        whole = field.type is int and type(value) is int and 0 <= value < MOST
+        if not whole and not (field.type is float and type(value) in (int, float) and not math.isnan(value)):
+            raise ValueError(f"{PROGRESS} says {field.name}={str(value)[:20]}")
+    return progress
 
 
 def _checksums(path: Path) -> dict[str, str]:

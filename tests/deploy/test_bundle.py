@@ -68,6 +68,7 @@ def test_another_model_than_described(any_bundle):
     [
         ("tile", 0),
         ("tile", "large"),
+        ("tile", float("inf")),
         ("overlap", 1024),
         ("input", None),
         ("input", {"percentiles": [99, 1], "low": 0, "high": 1}),

@@ -7,6 +7,7 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
+from sempre.fuzzing.picture_seeds import sers
 from sempre.images import read_labels, read_micrograph
 from sempre.images.instance_files import read_instances
 from sempre.images.volume import open_volume
@@ -43,6 +44,23 @@ def test_an_mrc_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
     (tmp_path / "a.mrc").write_bytes(bytes(header) + GREY.tobytes())
     with pytest.raises(InputError, match="is truncated: its pixels end at byte"):
         read_micrograph(tmp_path / "a.mrc")
+
+
+def test_a_ser_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
+    """RosettaSciIO would take memory for all of it, element by element."""
+    whole = sers()[0]
+    without_rows = bytearray(whole)
+    struct.pack_into("<I", without_rows, whole.index(struct.pack("<2I", 36, 24)), 0)
+    for content, at, claim, reason in (
+        (whole, 18, 0x7FFFFFFF, "it claims"),
+        (without_rows, 18, 0x7FFFFFFF, "it claims"),
+        (whole, 22, 1 << 30, "within its header"),
+    ):
+        damaged = bytearray(content)
+        struct.pack_into("<I", damaged, at, claim)
+        (tmp_path / "a.ser").write_bytes(damaged)
+        with pytest.raises(InputError, match=reason):
+            read_micrograph(tmp_path / "a.ser")
 
 
 @pytest.mark.parametrize("link", [h5py.ExternalLink("other.h5", "/image"), h5py.SoftLink("/elsewhere")])

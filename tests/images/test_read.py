@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
+from sempre.fuzzing import picture_seeds
 from sempre.images import find_micrographs, read_micrograph
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 50
@@ -109,6 +110,15 @@ def test_mrc_through_rosettasciio(tmp_path):
     micrograph = read_micrograph(tmp_path / "a.mrc")
     np.testing.assert_array_equal(micrograph.pixels, GREY)
     assert micrograph.pixel_size_nm == pytest.approx(1.0)  # 300 Å over 30 px
+
+
+def test_ser_through_rosettasciio(tmp_path):
+    pytest.importorskip("rsciio")
+    for content in picture_seeds.sers():  # a single image; the first of two, with 64-bit places
+        (tmp_path / "a.ser").write_bytes(content)
+        micrograph = read_micrograph(tmp_path / "a.ser")
+        np.testing.assert_array_equal(micrograph.pixels, picture_seeds.GREY[::-1])  # stored from the lowest row on
+        assert micrograph.pixel_size_nm == pytest.approx(2.5)
 
 
 def test_the_pixel_size_in_each_vendors_place(tmp_path):

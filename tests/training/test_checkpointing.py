@@ -1,6 +1,7 @@
 """A checkpoint is whole, verified, and never lost: not to a kill at any byte, a full disk, or a damaged file."""
 
 import errno
+import json
 import os
 import random
 import re
@@ -88,6 +89,30 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(tmp_path, cap
     (tmp_path / "previous" / name).unlink()
     with pytest.raises(InputError, match=r"damaged .* remove .* to begin anew"):
         load(tmp_path)
+
+
+DAMAGED = {
+    "model.safetensors": b"no safetensors",
+    "optimizer.pt": b"no archive",
+    "progress.json": b"[[[",
+    "progress.json ": b'{"step": "2"}',
+    "progress.json  ": b'{"step": 2, "unknown": 0}',
+    "manifest.json": b'{"sha256": {}}',
+    "manifest.json ": b'{"sha256": 0.5}',
+    "manifest.json  ": b"[" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_whatever_its_manifest_says(tmp_path, capsys, name):
+    for value in (1.0, 2.0):
+        save_checkpoint(state(value), tmp_path)
+    (tmp_path / "last" / name.strip()).write_bytes(DAMAGED[name])
+    if "manifest" not in name:
+        checksums = checkpointing._checksums(tmp_path / "last")
+        (tmp_path / "last/manifest.json").write_text(json.dumps({"sha256": checksums}))
+    assert load(tmp_path) == 1.0
+    assert "last is damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", ["weights", "moments"])

@@ -78,5 +78,3 @@ if __name__ == "__main__":
         found = gradients(name, accumulation, folder / run)
         if torch.distributed.get_rank() == 0:
             save_file({key: value.contiguous() for key, value in found.items()}, folder / f"{run}.safetensors")
-    # Threads of gloo that are left to the interpreter's end now and then abort the process there.
-    torch.distributed.destroy_process_group()

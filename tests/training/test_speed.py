@@ -107,4 +107,3 @@ if __name__ == "__main__":
         found = gradients(name, folder / run, speed, parts)
         if torch.distributed.get_rank() == 0:
             save_file({key: value.contiguous() for key, value in found.items()}, folder / f"{run}.safetensors")
-    torch.distributed.destroy_process_group()  # as in test_parts.py
