@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.deploy.bundle import NAMES
-from sempre.deploy.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths, write_results
+from sempre.deploy.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths
 from sempre.deploy.inputs import Inputs, Source
 from sempre.deploy.naming import name_results
+from sempre.deploy.results import write_results
 from sempre.deploy.scale import find_pixel_size, scale_warning
 from sempre.deploy.segmenter import Segmenter
 from sempre.deploy.size_plot import write_size_plot
