@@ -66,6 +66,7 @@ docs: .venv/docs.installed
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: .venv/test.installed
 	$(BIN)/ruff format .

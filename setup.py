@@ -52,6 +52,7 @@ TESTING = [
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "ruff>=0.8",
+    "pyright[nodejs]>=1.1.400",  # with node, which it would otherwise download
     "jsonschema>=4.20",
     "ortools>=9.10",
     "playwright>=1.45",  # drives the system's chromium, and downloads none

@@ -74,7 +74,7 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
             _tell(f"error: {row['micrograph']}: {row['error']}")
         summary.add(row)
     failures |= _finish(summary, options.out)
-    done = [row for row in (summary.find(results) for _, results in named) if not row["error"]]
+    done = [row for row in (summary.find(results) for _, results in named) if row and not row["error"]]
     particles = sum(int(row["particles"]) for row in done)
     of_before = f" ({before} done before)" if before else ""
     print(f"{particles} particles in {len(done)} micrographs{of_before}, {len(failures)} failed: {options.out}")

@@ -191,8 +191,8 @@ def parse_pixel_size(text: str) -> float:
 
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*", text)
     try:
-        size = float(found.group(1)) * NM[found.group(2)]
-    except (AttributeError, KeyError, ValueError):
+        size = float(found[1]) * NM[found[2]] if found else 0.0
+    except (KeyError, ValueError):
         size = 0.0
     if not 0 < size < math.inf:
         raise InputError(f"--pixel-size {text} is no size: give a length above 0 with its unit, as in 2.5nm or 0.01um")
