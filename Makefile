@@ -7,6 +7,7 @@
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
 # make app              the cockpit in the browser: segment, find, plan
 # make test-app         the cockpit in a real browser (Debian's chromium)
+# make docs             the pages of docs/ as a site: build/site/index.html
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 # make detectron2       detectron2, for finetune/detectron2_mask_rcnn.py (about eight minutes on two cores, once); SOURCE=path: of a checkout
 PYTHON ?= python3
@@ -23,7 +24,7 @@ BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 lint format clean
+.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 docs lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -59,9 +60,13 @@ minkowski: .venv/train.installed
 detectron2: .venv/train.installed
 	tools/install_detectron2.sh $(BIN)/python $(SOURCE)
 
+docs: .venv/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: .venv/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: .venv/test.installed
 	$(BIN)/ruff format .
@@ -84,3 +89,7 @@ clean:
 .venv/test.installed: setup.py | .venv/bin/python
 	$(BIN)/pip install -e '.[train,test]'
 	touch $@ .venv/train.installed
+
+.venv/docs.installed: setup.py | .venv/bin/python
+	$(BIN)/pip install -e '.[docs]'
+	touch $@

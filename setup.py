@@ -44,6 +44,7 @@ SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text;
 APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
 NAPARI = ["napari[pyqt6]>=0.5"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6"]  # what Material builds on ends with MkDocs 1
 TESTING = [
     "setuptools>=68",
     "pytest>=8.0",
@@ -51,6 +52,7 @@ TESTING = [
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "ruff>=0.8",
+    "pyright[nodejs]>=1.1.400",  # with node, which it would otherwise download
     "jsonschema>=4.20",
     "ortools>=9.10",
     "playwright>=1.45",  # drives the system's chromium, and downloads none
@@ -59,6 +61,7 @@ TESTING = [
     *OCR,
     *NAPARI,
     *INSIDES,
+    *DOCS,
 ]
 
 HERE = Path(__file__).parent
@@ -89,6 +92,7 @@ setup(
         "scan": SCAN,
         "minkowski": MINKOWSKI,
         "napari": NAPARI,
+        "docs": DOCS,
         "test": TESTING,
     },
     entry_points={

@@ -13,10 +13,8 @@ on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.dense_crops import DenseCrops
@@ -32,20 +29,19 @@ from sempre.data.detection_crops import DetectionCrops
 from sempre.data.folds import NOBODY, sides_of_training
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score, true_overlap
 from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
-from sempre.deploy.decode import Decoding
-from sempre.deploy.dense import DenseSettings, Network, instances, segment_dense, supported_maps
+from sempre.deploy.dense import DenseSettings
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
-from sempre.metrics import aji_plus, with_spread
+from sempre.metrics import with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
 from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.dense_files import load_dense, read_settings, save_dense
+from sempre.models.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.unet_encoder import WIDTHS
 from sempre.models.weights import load_weights, save_weights
@@ -57,8 +53,6 @@ from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
 from sempre.training.schedule import cosine_with_warmup
 
-# What is tried: thresholds of foreground and of markers, and what a particle's probability and depth reach at least.
-THRESHOLDS, LEAST_SCORES, LEAST_DEPTHS = (0.4, 0.5, 0.6), (0.5, 0.7), (0.5, 0.6)
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over
 
@@ -148,9 +142,9 @@ def main() -> int | None:
             if network is None:
                 return EXIT_PREEMPTED
             if accelerator.is_main_process:
-                settings = choose_settings(options, as_network(network), labelled, choosing)
+                settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing)
                 save(network, options, settings, labelled, sides.held_out, repeat_folder)
-                scores = score(as_network(network), settings, labelled, sides.held_out, repeat_folder)
+                scores = score_dense(as_network(network), settings, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -294,50 +288,13 @@ def percentiles(options: Options) -> tuple[float, float]:
     return percentiles_of(options.backbone)
 
 
+def settings_of_start(options: Options) -> DenseSettings:
+    """Those of the model that was started from, or the usual ones."""
+    return read_settings(load_dense(find_weights(options.start))[1]) if options.start else DenseSettings()
+
+
 def dense_options(options: Options) -> DenseOptions:
     return DenseOptions(**{field.name: getattr(options, field.name) for field in fields(DenseOptions)})
-
-
-def choose_settings(options: Options, network: Network, labelled: LabelledSet, choosing: np.ndarray) -> DenseSettings:
-    """The thresholds of highest mean AJI+ on training-side micrographs that the weights were not fitted to; without any
-    those of the model that was started from, or the usual ones."""
-    settings = read_settings(load_dense(find_weights(options.start))[1]) if options.start else DenseSettings()
-    if not len(choosing):
-        return settings
-    candidates = [
-        Decoding(foreground, marker, least_score=score, least_depth=depth)
-        for foreground, marker, score, depth in product(THRESHOLDS, THRESHOLDS, LEAST_SCORES, LEAST_DEPTHS)
-    ]
-    totals = np.zeros(len(candidates))
-    for index in tqdm(choosing, desc="choosing thresholds", unit="image"):
-        micrograph = labelled.read(index)
-        maps = supported_maps(micrograph.pixels.astype(np.float32) / 255, network, settings)
-        for position, decoding in enumerate(candidates):
-            labels, _ = instances(maps, micrograph.pixels.shape, decoding)
-            totals[position] += aji_plus(true_overlap(micrograph, labels))
-    return replace(settings, decoding=candidates[int(totals.argmax())])
-
-
-def mean_aji_plus(network: Network, settings: DenseSettings, labelled: LabelledSet, indices: Iterable[int]) -> float:
-    scores = []
-    for index in indices:
-        micrograph = labelled.read(index)
-        prediction = segment(network, settings, micrograph.pixels.astype(np.float32) / 255)
-        scores.append(aji_plus(true_overlap(micrograph, prediction.labels)))
-    return float(np.mean(scores))
-
-
-def score(network: Network, settings: DenseSettings, labelled: LabelledSet, held_out: np.ndarray, folder: Path) -> dict:
-    """Write the predictions on the held-out micrographs and score them."""
-
-    def predict(pixels: np.ndarray, _: int) -> Prediction:
-        return segment(network, settings, pixels)
-
-    return predict_and_score(labelled, held_out, predict, folder / "predictions")
-
-
-def segment(network: Network, settings: DenseSettings, pixels: np.ndarray) -> Prediction:
-    return Prediction(segment_dense(pixels, network, settings)[0])
 
 
 def save(

@@ -19,13 +19,11 @@ from torch.utils.data import DataLoader
 
 from sempre.config import read_options
 from sempre.data.detection_crops import DetectionCrops, collate
-from sempre.data.folds import sides_of_training
+from sempre.data.folds import fitted_and_choosing
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score
 from sempre.data.run_summary import summarise_run
 from sempre.data.samplers import EpochSampler
-from sempre.data.sides import Sides
 from sempre.detectron2.library import import_detectron2
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
@@ -36,7 +34,7 @@ from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, 
 from sempre.models.mask_rcnn import DetectorOptions
 from sempre.models.model_files import save_model
 from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmentation import best_score_threshold, segment
+from sempre.models.segmentation import best_score_threshold, score_detector
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
@@ -111,7 +109,7 @@ def main() -> int | None:
         repeat_folder = folder / f"repeat-{repeat}"
         summary = repeat_folder / "summary.json"
         if not summary.exists():
-            fitted, choosing = fitted_and_choosing(options, seed, sides)
+            fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
             detector = train(options, seed, labelled, fitted, repeat_folder, stop)
             if detector is None:
                 return EXIT_PREEMPTED
@@ -120,7 +118,7 @@ def main() -> int | None:
                 if not threshold:
                     threshold = best_score_threshold(detector, options.scale, labelled, choosing)
                 save(detector, options, threshold, labelled, repeat_folder)
-                scores = score(detector, options.scale, threshold, labelled, sides.held_out, repeat_folder)
+                scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, repeat_folder)
                 write_json(summary, {"initial_weights": weights_source(options), **scores})
         accelerator.wait_for_everyone()
         repeats.append(json.loads(summary.read_text()))
@@ -135,17 +133,6 @@ def main() -> int | None:
 def percentiles(options: Options) -> tuple[float, float]:
     """Those given, else those that the micrographs of `options.backbone` were normalised by."""
     return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
-
-
-def fitted_and_choosing(options: Options, seed: int, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
-    """The training micrographs that weights are fitted to, and those that the score threshold is chosen on.
-
-    They are the same ones where too few are there to hold any back, or where the threshold is given and none is needed.
-    """
-    fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
-    if not len(sides.choosing) and (options.score_threshold or not len(choosing)):
-        fitted = choosing = np.union1d(fitted, choosing)
-    return fitted, choosing
 
 
 def train(
@@ -195,17 +182,6 @@ def train(
         stop=stop,
     )
     return detector if finished else None
-
-
-def score(
-    detector: nn.Module, scale: float, threshold: float, labelled: LabelledSet, held_out: np.ndarray, folder: Path
-) -> dict:
-    """Write the predictions on the held-out micrographs and score them."""
-
-    def predict(pixels: np.ndarray, _: int) -> Prediction:
-        return segment(detector, scale, threshold, pixels)
-
-    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def save(detector: nn.Module, options: Options, threshold: float, labelled: LabelledSet, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Errors a user can mend, and how a command shows them."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def run_command(main: Callable[[], int | None]) -> None:
     (missing file, full disk), 130 when interrupted.
     """
     # A console of Windows knows few letters; those of a file's name that it lacks must not end the command.
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sempre import __version__
 
@@ -65,7 +66,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
         writer.writerows(rows)
 
 
-def read_json(path: str | Path) -> object:
+def read_json(path: str | Path) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -75,7 +76,7 @@ def read_json(path: str | Path) -> object:
     return parse_json(Path(path).read_text(encoding="utf-8"))
 
 
-def parse_json(text: str) -> object:
+def parse_json(text: str) -> Any:
     """What a JSON text says.
 
     Raises:

@@ -92,3 +92,16 @@ def test_deployment_imports_without_torch_and_its_company():
         f"sys.exit(' '.join(set(sys.modules) & {set(forbidden)}) or None)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("statement", ["import sempre", "from sempre.deploy.command import main; main(['--help'])"])
+def test_help_and_the_package_itself_wait_for_no_library(statement):
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        f"try: {statement}\n"
+        "except SystemExit: pass\n"
+        "imported = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\n"
+        "sys.exit(' '.join(imported ^ {'sempre'}) or None)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, f"{statement} imports {finished.stderr}"

@@ -7,9 +7,10 @@ from pathlib import Path
 import sempre
 
 ROOT = Path(__file__).parents[1]
+SUFFIXES = {".py", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml"}  # of what is meant to be in a package
 
 
-def test_a_package_holds_the_released_models_whole_and_the_schemas(tmp_path):
+def test_a_package_holds_the_released_models_whole_and_the_schemas_and_nothing_stray(tmp_path):
     build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     wanted = {
@@ -19,6 +20,9 @@ def test_a_package_holds_the_released_models_whole_and_the_schemas(tmp_path):
     }
     assert any(file.suffix == ".safetensors" for file in wanted)
     assert not {file for file in wanted if not (tmp_path / file).exists()}
+    built = [file.relative_to(tmp_path) for file in (tmp_path / "sempre").rglob("*") if file.is_file()]
+    extra = {file for file in built if not (ROOT / file).is_file() or file.suffix not in SUFFIXES}
+    assert not extra, f"a package should not hold {extra}"
 
 
 def test_the_package_and_the_module_have_one_version():

@@ -34,6 +34,12 @@ def test_what_the_microscopes_pc_uses_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_needs_an_extra_says_which():
+    code = "import sys; sys.modules['torch'] = None; import sempre; sempre.PackedEncoder"
+    finished = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "sempre.PackedEncoder needs torch: pip install 'sempre[train]'" in finished.stderr
+
+
 def test_the_page_says_what_happens(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grey = np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)

@@ -1,9 +1,12 @@
 """The page Find: where a preview is strange, and where it is like what is clicked or written."""
 
+from collections.abc import Callable
+
 import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from sempre.app.kept import Upload, default, uploader
 from sempre.app.messages import need_training, show_command, shown_errors
@@ -17,17 +20,12 @@ AROUND = 48  # px on each side of a patch that are shown
 
 
 def show() -> None:
-    need_training("Find and Plan")
+    view, file = beside_preview(choose, "Drop a preview on the left: a micrograph of low magnification.")
+    if file is None:
+        return
     from sempre.app.scanning import clicks_json, command, look
 
-    options, view = st.columns([1, 3], gap="medium")
-    with options:
-        file = preview_uploader()
-        choose()
     with view:
-        if file is None:
-            st.info("Drop a preview on the left: a micrograph of low magnification.", icon=":material/upload_file:")
-            return
         with shown_errors():
             scan = look(file)
         show_map(scan)
@@ -38,10 +36,17 @@ def show() -> None:
         show_command(command(scan))
 
 
-def preview_uploader() -> Upload | None:
-    """The preview, which Find and Plan share."""
-    files = uploader("Preview", "preview", help="a quick micrograph of low magnification; it stays here")
-    return files[0] if files else None
+def beside_preview(choose: Callable[[], None], hint: str) -> tuple[DeltaGenerator, Upload | None]:
+    """Ask for the preview, which Find and Plan share, and below it for what `choose` does; the place beside them for
+    what comes of it, with a `hint` in it as long as there is no preview, and the preview."""
+    need_training("Find and Plan")
+    options, view = st.columns([1, 3], gap="medium")
+    with options:
+        files = uploader("Preview", "preview", help="a quick micrograph of low magnification; it stays here")
+        choose()
+    if not files:
+        view.info(hint, icon=":material/upload_file:")
+    return view, files[0] if files else None
 
 
 def choose() -> None:

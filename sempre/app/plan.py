@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from sempre.app.find import preview_uploader
+from sempre.app.find import beside_preview
 from sempre.app.kept import default, folder
-from sempre.app.messages import need_training, show_command, show_error, shown_errors
+from sempre.app.messages import show_command, show_error, shown_errors
 
 ARTEFACTS = {
     "scan_protocol.json": "Protocol (JSON)",
@@ -30,17 +30,12 @@ SECONDS = 0.7  # between two looks at the simulation
 
 
 def show() -> None:
-    need_training("Find and Plan")
+    view, file = beside_preview(choose, "Drop a preview on the left, or on the page Find.")
+    if file is None:
+        return
     from sempre.app.scanning import act, command, look
 
-    options, view = st.columns([1, 3], gap="medium")
-    with options:
-        file = preview_uploader()
-        choose()
     with view:
-        if file is None:
-            st.info("Drop a preview on the left, or on the page Find.", icon=":material/upload_file:")
-            return
         with shown_errors():
             scan = look(file)
             plan, outcome = act(scan)

@@ -12,10 +12,11 @@ from sempre.app.messages import show_command, show_error, shown_errors
 from sempre.app.pictures import across, down, layered, picture_layer, reduced
 from sempre.app.segmenting import Found, Settings, above, open_model, read, segment
 from sempre.deploy.command import parse_pixel_size
-from sempre.deploy.formats import SUFFIXES, result_paths, write_results
+from sempre.deploy.formats import SUFFIXES, result_paths
 from sempre.deploy.overlay import draw_overlay, draw_scale_bar
 from sempre.deploy.particles import particle_row
 from sempre.deploy.released import released_names
+from sempre.deploy.results import write_results
 from sempre.deploy.size_plot import logarithmic_bins
 from sempre.images import percentile_normalise_to_uint8
 

@@ -7,6 +7,7 @@ import numpy as np
 from sempre.data.crops import ORDER, generator
 from sempre.data.labelled import LabelledSet
 from sempre.data.samples import PREFIX, by_sample, seeded_subset
+from sempre.data.sides import Sides
 from sempre.errors import InputError
 
 PROTOCOLS = ("split", "leave_one_sample_out")
@@ -111,3 +112,15 @@ def sides_of_training(
         return np.sort(chosen), choosing
     kept_back = len(chosen) // 10 if len(chosen) >= 20 else 0
     return np.sort(chosen[kept_back:]), np.sort(chosen[:kept_back])
+
+
+def fitted_and_choosing(sides: Sides, count: int, seed: int, chosen: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The training micrographs that weights are fitted to, and those that a threshold is chosen on, as above.
+
+    They are the same ones where too few are there to hold any back, or where the threshold was `chosen` beforehand and
+    none is needed.
+    """
+    fitted, choosing = sides_of_training(sides.training, count, seed, sides.choosing)
+    if not len(sides.choosing) and (chosen or not len(choosing)):
+        fitted = choosing = np.union1d(fitted, choosing)
+    return fitted, choosing

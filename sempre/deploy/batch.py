@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.deploy.bundle import NAMES
-from sempre.deploy.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths, write_results
+from sempre.deploy.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths
 from sempre.deploy.inputs import Inputs, Source
 from sempre.deploy.naming import name_results
+from sempre.deploy.results import write_results
 from sempre.deploy.scale import find_pixel_size, scale_warning
 from sempre.deploy.segmenter import Segmenter
 from sempre.deploy.size_plot import write_size_plot
@@ -73,7 +74,7 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
             _tell(f"error: {row['micrograph']}: {row['error']}")
         summary.add(row)
     failures |= _finish(summary, options.out)
-    done = [row for row in (summary.find(results) for _, results in named) if not row["error"]]
+    done = [row for row in (summary.find(results) for _, results in named) if row and not row["error"]]
     particles = sum(int(row["particles"]) for row in done)
     of_before = f" ({before} done before)" if before else ""
     print(f"{particles} particles in {len(done)} micrographs{of_before}, {len(failures)} failed: {options.out}")

@@ -53,7 +53,7 @@ class DenseBundle(Bundle):
     decoding: Decoding
 
 
-def read_bundle(folder: str | Path) -> Bundle:
+def read_bundle(folder: str | Path) -> MaskRCNNBundle | DenseBundle:
     """Read and check a bundle.
 
     Raises:

@@ -1,27 +1,27 @@
 """`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`, `sempre app`: see --help.
 
 sempre segment IMAGES... [--model MODEL] --out FOLDER
+
+What computes is imported where a command runs it, for `sempre --help` should not wait for SciPy or onnxruntime.
 """
 
 import argparse
+import math
 import re
 import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 import sempre
-from sempre.deploy.batch import BatchOptions, segment_batch
 from sempre.deploy.formats import SUFFIXES, USUAL, parse_formats
-from sempre.deploy.inputs import find_inputs
-from sempre.deploy.released import DEFAULT, find_bundle, list_released
-from sempre.deploy.segmenter import Segmenter
 from sempre.deploy.session import PROVIDERS
 from sempre.errors import InputError, run_command
-from sempre.images.pixel_size import NM
-from sempre.images.scale_bar import Reader
+from sempre.released import DEFAULT
+
+if TYPE_CHECKING:
+    from sempre.images.scale_bar import Reader
 
 EXAMPLES = """examples:
   sempre segment my_micrographs --out results            outline and measure all particles of a folder
@@ -125,10 +125,15 @@ def segment(options: argparse.Namespace) -> int:
     Raises:
         InputError: for options or a bundle that cannot be used, before anything is segmented.
     """
+    from sempre.deploy.batch import BatchOptions, segment_batch
+    from sempre.deploy.inputs import find_inputs
+    from sempre.deploy.released import find_bundle
+    from sempre.deploy.segmenter import Segmenter
+
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
     pixel_size_nm = options.pixel_size_nm if options.pixel_size is None else parse_pixel_size(options.pixel_size)
-    if pixel_size_nm is not None and not 0 < pixel_size_nm < np.inf:
+    if pixel_size_nm is not None and not 0 < pixel_size_nm < math.inf:
         raise InputError(f"--pixel-size-nm {pixel_size_nm:g} is no size: give nm per pixel, above 0")
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
@@ -158,7 +163,7 @@ def segment(options: argparse.Namespace) -> int:
     return segment_batch(inputs, segmenter, batch, reader)
 
 
-def scale_bar_reader(wanted: bool | None, threads: int | None) -> Reader | None:
+def scale_bar_reader(wanted: bool | None, threads: int | None) -> "Reader | None":
     """What reads scale bars; None where that is not wanted, or where nobody said and the extra is not installed.
 
     Raises:
@@ -166,6 +171,8 @@ def scale_bar_reader(wanted: bool | None, threads: int | None) -> Reader | None:
     """
     if wanted is False:
         return None
+    from sempre.images.scale_bar import Reader
+
     try:
         return Reader(threads)
     except ImportError:
@@ -180,18 +187,22 @@ def parse_pixel_size(text: str) -> float:
     Raises:
         InputError: for anything else.
     """
+    from sempre.images.pixel_size import NM
+
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*", text)
     try:
-        size = float(found.group(1)) * NM[found.group(2)]
-    except (AttributeError, KeyError, ValueError):
+        size = float(found[1]) * NM[found[2]] if found else 0.0
+    except (KeyError, ValueError):
         size = 0.0
-    if not 0 < size < np.inf:
+    if not 0 < size < math.inf:
         raise InputError(f"--pixel-size {text} is no size: give a length above 0 with its unit, as in 2.5nm or 0.01um")
     return size
 
 
 def list_models(options: argparse.Namespace) -> None:
     """Print the models that come with sempre: name, kind, size, and AJI+ on each set that it was scored on."""
+    from sempre.deploy.released import list_released
+
     models = list_released()
     if not models:
         print("No models come with this sempre: make one with tools/export_onnx.py, and segment with --model BUNDLE.")

@@ -74,7 +74,7 @@ def believed(labels: np.ndarray, probability: np.ndarray, depth: np.ndarray, dec
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
 
 
-def blocks(shape: tuple[int, int], side: int, halo: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+def blocks(shape: tuple[int, int], side: int, halo: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """Blocks of at most `side` px that cover `shape`, each with the same block grown by `halo` px inside of it."""
     for y in range(0, shape[0], side):
         for x in range(0, shape[1], side):

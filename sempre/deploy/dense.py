@@ -57,7 +57,7 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
 
 def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
     """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
-    best, highest, chosen, width = None, -1.0, 1.0, 0.0
+    best, highest, chosen, width = np.zeros(0), -1.0, 1.0, 0.0  # the first scale takes its place
     for scale in scales_of(pixels.shape, settings.scales):
         if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
             continue
@@ -83,8 +83,8 @@ def count_tiles(shape: tuple[int, int], settings: DenseSettings) -> int:
     """How often the network looks at a micrograph `[H, W]`, at most: a scale may be left out as it goes."""
     counts = []
     for scale in scales_of(shape, settings.scales):
-        padded = tuple(-(-max(1, round(side * scale)) // MULTIPLE) * MULTIPLE for side in shape)
-        counts.append(sum(1 for _ in tile_boxes_on_grid(padded, settings.tile, settings.overlap)))
+        height, width = (-(-max(1, round(side * scale)) // MULTIPLE) * MULTIPLE for side in shape)
+        counts.append(sum(1 for _ in tile_boxes_on_grid((height, width), settings.tile, settings.overlap)))
     return sum(counts) + (3 * max(counts) if settings.flips else 0)
 
 

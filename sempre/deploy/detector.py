@@ -114,7 +114,7 @@ class Detector:
             raise InputError(f"the model failed on {size}: {error}; a smaller --tile takes less memory") from error
         kept = scores > lowest
         boxes = boxes_between(boxes[kept], seen.shape, view.shape)
-        overflows = np.count_nonzero(scores > np.float32(counted)) >= self.full
+        overflows = bool(np.count_nonzero(scores > np.float32(counted)) >= self.full)
         return Detections(boxes, scores[kept], masks[kept], overflows)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from sempre.deploy.bundle import NAMES, Bundle, read_bundle
 from sempre.errors import InputError
 from sempre.files import read_json
-
-DEFAULT = "particles"
+from sempre.released import DEFAULT
 
 
 @dataclass(frozen=True)

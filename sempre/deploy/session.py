@@ -1,10 +1,12 @@
 """Open a network on the processor that the user has: onnxruntime's providers under short names."""
 
 from pathlib import Path
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from sempre.errors import InputError
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "openvino": "OpenVINOExecutionProvider"}
 PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
@@ -12,7 +14,7 @@ PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu", "openvino": "onnxru
 
 def open_session(
     model: Path, threads: int | None = None, provider: str = "cpu", device: str | None = None
-) -> onnxruntime.InferenceSession:
+) -> "onnxruntime.InferenceSession":
     """A session of a `model.onnx`.
 
     Args:
@@ -25,9 +27,12 @@ def open_session(
         InputError: for threads that cannot be, for a provider or a device that is not there, and a model that cannot be
             loaded. What was asked for runs or is an error; onnxruntime would quietly take the CPU.
     """
+    import onnxruntime  # where a session is opened, so that the command's --help need not wait for it
+
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads cannot compute: give 1 or more")
-    wanted, device_options = _available(provider), _device_options(provider, device)
+    offered = onnxruntime.get_available_providers()
+    wanted, device_options = _available(provider, offered), _device_options(provider, device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only
@@ -44,10 +49,9 @@ def open_session(
     return session
 
 
-def _available(provider: str) -> str:
+def _available(provider: str, offered: list[str]) -> str:
     if provider not in PROVIDERS:
         raise InputError(f"the provider '{provider}' is unknown: give {', '.join(PROVIDERS)}")
-    offered = onnxruntime.get_available_providers()
     if PROVIDERS[provider] not in offered:
         here = ", ".join(name for name, full in PROVIDERS.items() if full in offered)
         raise InputError(

@@ -25,7 +25,7 @@ def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, microgra
     figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.hist(diameters, bins=logarithmic_bins(diameters), color="#4477aa", edgecolor="white", linewidth=0.4)
+    axes.hist(diameters, bins=logarithmic_bins(diameters).tolist(), color="#4477aa", edgecolor="white", linewidth=0.4)
     lower, median, upper = np.percentile(diameters, (25, 50, 75))
     axes.axvspan(
         lower, upper, color="#bbbbbb", alpha=0.35, zorder=0, label=f"quartiles {lower:.4g} to {upper:.4g} {unit}"

@@ -11,7 +11,7 @@ from sempre.deploy.segmenter import Segmentation
 from sempre.errors import one_line
 from sempre.files import whole_or_absent
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "micrograph",
     "width_px",
     "height_px",

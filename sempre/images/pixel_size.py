@@ -48,7 +48,9 @@ def ini_pixel_size_nm(text: str) -> float | None:
 def phenom_pixel_size_nm(text: str) -> float | None:
     """Pixel size in nm of Phenom's XML, in the tag of a TIFF or behind the picture in a JPEG."""
     found = re.search(r'<pixelWidth(?:\s+unit="([^"]*)")?>\s*([\d.eE+-]+)\s*</pixelWidth>', text)
-    factor = NM.get(found[1] or "m") if found else None
+    if not found:
+        return None
+    factor = NM.get(found[1] or "m")
     try:
         return float(found[2]) * factor if factor else None
     except ValueError:
@@ -99,10 +101,11 @@ def _ims_extent_nm(information: Mapping, axis: int, steps: int) -> float | None:
 
 
 def _ome(file: tifffile.TiffFile, axis: str = "X") -> float | None:
-    found = re.search(rf'PhysicalSize{axis}="([^"]+)"', file.ome_metadata or "")
+    text = file.ome_metadata or ""
+    found = re.search(rf'PhysicalSize{axis}="([^"]+)"', text)
     if not found:
         return None
-    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', file.ome_metadata)
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', text)
     factor = NM.get(unit.group(1) if unit else "µm")  # OME's default unit
     return float(found.group(1)) * factor if factor else None
 

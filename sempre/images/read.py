@@ -144,8 +144,10 @@ def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, ma
     Raises:
         InputError: for a page of more than `max_pixels` px, or one that claims more than the file can hold.
     """
-    check_size(path, (page.keyframe.imagelength, page.keyframe.imagewidth), max_pixels)
-    check_packing(path, page.keyframe.nbytes)
+    header = page.keyframe
+    assert header is not None  # tifffile sets it when it reads the page
+    check_size(path, (header.imagelength, header.imagewidth), max_pixels)
+    check_packing(path, header.nbytes)
     # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
     if end > path.stat().st_size:
@@ -284,7 +286,7 @@ def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograp
 
 def _axis_nm(axis: dict) -> float | None:
     """Pixel size of a RosettaSciIO axis."""
-    factor = NM.get(axis.get("units"))
+    factor = NM.get(axis.get("units", ""))
     return axis["scale"] * factor if factor and axis["scale"] > 0 else None
 
 

@@ -1,6 +1,6 @@
 """Volume and surface of the objects in a label volume, slice by slice."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -75,7 +75,7 @@ def direction_shares(steps: np.ndarray) -> np.ndarray:
     return np.bincount(nearest, minlength=len(steps)) / DIRECTIONS
 
 
-def _cuts(start: np.ndarray, end: np.ndarray, step: list[int], count: int) -> np.ndarray:
+def _cuts(start: np.ndarray, end: np.ndarray, step: Sequence[int], count: int) -> np.ndarray:
     """How often steps (y, x) from a px of `start` to one of `end`, both `[H, W]`, enter or leave each object."""
     here, there = (
         tuple(slice(max(sign * length, 0), min(sign * length, 0) or None) for length in step) for sign in (-1, 1)

@@ -25,11 +25,17 @@ def write_micrograph(path: str | Path, pixels: np.ndarray, pixel_size_nm: float 
 
 def write_channels(path: str | Path, channels: np.ndarray, pixel_size_nm: float | None = None) -> None:
     """Write channels uint8 or float32 `[C, H, W]` as a TIFF that ImageJ and napari open as such. Whole or absent."""
-    scale = {} if pixel_size_nm is None else {"resolution": (1 / pixel_size_nm, 1 / pixel_size_nm)}
+    resolution = None if pixel_size_nm is None else (1 / pixel_size_nm, 1 / pixel_size_nm)
     metadata = {"axes": "CYX"} | ({} if pixel_size_nm is None else {"unit": "nm"})
     with whole_or_absent(path) as partial:
         tifffile.imwrite(
-            partial, channels, imagej=True, metadata=metadata, compression="zlib", software=ORIGIN, **scale
+            partial,
+            channels,
+            imagej=True,
+            metadata=metadata,
+            compression="zlib",
+            software=ORIGIN,
+            resolution=resolution,
         )
 
 

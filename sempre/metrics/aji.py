@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sempre.metrics.overlap import Overlap, label_overlap
+from sempre.metrics.overlap import Overlap, overlap_of
 
 
 def aji_plus(true: np.ndarray | Overlap, predicted: np.ndarray | None = None) -> float:
@@ -17,7 +17,7 @@ def aji_plus(true: np.ndarray | Overlap, predicted: np.ndarray | None = None) ->
     Returns:
         From 0 to 1; 1 when both sides are empty, 0 when one is.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     pairs = overlap.assignment
     intersection = overlap.intersections[pairs].sum()
     # Paired or not, every instance counts with its area; what pairs share is counted once.
@@ -30,7 +30,7 @@ def aji(true: np.ndarray | Overlap, predicted: np.ndarray | None = None) -> floa
 
     Kumar et al., IEEE Trans. Medical Imaging 36, 2017. Arguments and degenerate cases as in `aji_plus`.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     # Sorted by true instance and IoU, the last pair of each true instance is its best.
     order = np.lexsort((overlap.ious, overlap.true))
     last_of_its_kind = np.append(np.diff(overlap.true[order]) > 0, True)[: len(order)]

@@ -1,5 +1,8 @@
 """Mask average precision as COCO defines it."""
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pycocotools' own types know neither RLE of counts nor results in memory.
+
 import contextlib
 import io
 from collections.abc import Mapping, Sequence

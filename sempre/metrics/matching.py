@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sempre.metrics.overlap import Overlap, label_overlap
+from sempre.metrics.overlap import Overlap, overlap_of
 
 FOUND_IOU = 0.4  # from this IoU on a true instance counts as found
 
@@ -35,7 +35,7 @@ def count_matches(true: np.ndarray | Overlap, predicted: np.ndarray | None = Non
     Args:
         true, predicted: label images `[H, W]`, 0 = background; or their `Overlap` alone.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     found, finding = found_instances(overlap, iou)
     return Matches(len(found), len(overlap.true_areas) - len(found), len(overlap.predicted_areas) - len(finding))
 
@@ -45,7 +45,7 @@ def count_pairs(true: np.ndarray | Overlap, predicted: np.ndarray | None = None,
 
     Over the numbers of true and of predicted instances this is the recall and the precision of a matching.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     return int((overlap.ious[overlap.assignment] >= iou).sum())
 
 
@@ -55,7 +55,7 @@ def panoptic_quality(true: np.ndarray | Overlap, predicted: np.ndarray | None = 
     Kirillov et al., "Panoptic Segmentation", CVPR 2019. Above 0.5 a pair is unique unless instances overlap among
     themselves; then the assignment decides. 1 when both sides are empty, 0 when one is.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     ious = overlap.ious[overlap.assignment]
     ious = ious[ious > 0.5]
     instances = (len(overlap.true_areas) + len(overlap.predicted_areas)) / 2

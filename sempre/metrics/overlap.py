@@ -87,6 +87,19 @@ def label_overlap(true: np.ndarray, predicted: np.ndarray) -> Overlap:
     )
 
 
+def overlap_of(true: np.ndarray | Overlap, predicted: np.ndarray | None) -> Overlap:
+    """What the criteria take: `true` itself where it is an overlap already, else that of two label images.
+
+    Raises:
+        InputError: when their sizes differ, and for one label image alone.
+    """
+    if isinstance(true, Overlap):
+        return true
+    if predicted is None:
+        raise InputError(f"true labels of {true.shape} px have nothing to be compared with: give predicted labels too")
+    return label_overlap(true, predicted)
+
+
 def mask_overlap(true: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> Overlap:
     """The overlap of instances that may overlap among themselves, given as bool masks `[H, W]`.
 

@@ -1,6 +1,7 @@
 """Tables of scores: a sample, a run, repeats of a run, arms of a study."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ MEANS = ("aji_plus", "aji", "panoptic_quality")
 COUNTS = ("true_instances", "predicted_instances", "correct", "missed", "false_positives", "paired")
 
 
-def score_sample(overlap: Overlap) -> dict[str, float | dict]:
+def score_sample(overlap: Overlap) -> dict[str, Any]:
     """AJI+, AJI, PQ, and the counts of instances at IoU 0.4 of one micrograph, in `size_bins` by `count_by_size`.
 
     `correct`, `missed` and `false_positives` are those of `count_matches`, `paired` is `count_pairs`.
@@ -34,7 +35,7 @@ def score_sample(overlap: Overlap) -> dict[str, float | dict]:
     }
 
 
-def summarise(samples: Mapping[str, Mapping[str, float | dict]]) -> dict[str, float | dict]:
+def summarise(samples: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the samples of AJI+, AJI and PQ, and sums of the counts; `size_bins` names its edges, in px."""
     means = {name: float(np.mean([sample[name] for sample in samples.values()])) for name in MEANS}
     sums = {name: int(sum(sample[name] for sample in samples.values())) for name in COUNTS}
@@ -50,7 +51,7 @@ def by_group(samples: Mapping[str, Mapping], groups: Mapping[str, str]) -> dict[
     return dict(sorted(members.items()))
 
 
-def summarise_repeats(summaries: Sequence[Mapping[str, float | dict]]) -> dict[str, dict[str, float]]:
+def summarise_repeats(summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of the sample, n - 1; 0 for one) of every score over repeats.
 
     Scores are single numbers; the counts by size stay in each repeat's summary.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from sempre.metrics.matching import FOUND_IOU, found_instances
-from sempre.metrics.overlap import Overlap, label_overlap
+from sempre.metrics.overlap import Overlap, overlap_of
 
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)  # px of equivalent diameter; a bin takes its lower edge
 COUNTED = ("true", "found", "false_positives")
@@ -25,7 +25,7 @@ def count_by_size(
     Returns:
         Seven counts each: `true` and `found`, by the true instances' size; `false_positives`, by their own.
     """
-    overlap = true if isinstance(true, Overlap) else label_overlap(true, predicted)
+    overlap = overlap_of(true, predicted)
     found, finding = found_instances(overlap, iou)
     return {
         "true": _histogram(overlap.true_areas),

@@ -1,13 +1,14 @@
 """From a detector's boxes and small masks to a segmented micrograph, and the score that a detection must reach."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from torchvision.models.detection import MaskRCNN
 from tqdm import tqdm
 
 from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, true_overlap
+from sempre.data.predictions import Prediction, predict_and_score, true_overlap
 from sempre.deploy.painting import paint_particles
 from sempre.deploy.paste import paste_masks
 from sempre.metrics import aji_plus
@@ -50,6 +51,17 @@ def segment(detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarr
     found = detect(detector, pixels, scale)
     masks = paste_masks(found["boxes"], found["masks"], pixels.shape)
     return Prediction(paint(found, threshold, pixels.shape), masks, found["scores"])
+
+
+def score_detector(
+    detector: MaskRCNN, scale: float, threshold: float, labelled: LabelledSet, held_out: np.ndarray, folder: Path
+) -> dict:
+    """Score a detector on the held-out micrographs, and write its predictions to the `predictions/` of its folder."""
+
+    def predict(pixels: np.ndarray, _: int) -> Prediction:
+        return segment(detector, scale, threshold, pixels)
+
+    return predict_and_score(labelled, held_out, predict, folder / "predictions")
 
 
 def paint(found: dict[str, np.ndarray], threshold: float, shape: tuple[int, int]) -> np.ndarray:

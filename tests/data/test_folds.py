@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.folds import FoldOptions, make_folds, sides_of_training
+from sempre.data.folds import FoldOptions, fitted_and_choosing, make_folds, sides_of_training
 from sempre.data.labelled import LabelledSet
+from sempre.data.sides import make_sides
 from sempre.errors import InputError
 
 
@@ -97,3 +98,21 @@ def test_a_test_share_is_scored_and_validation_then_chooses(labelled, options):
     assert three.held_out == two.held_out
     assert three.stopping
     assert sorted(three.fitted + three.stopping + three.held_out) == list(range(30))
+
+
+def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_on():
+    training = np.arange(100, 140)
+    fitted, choosing = fitted_and_choosing(make_sides({"train": training}), 0, 0, chosen=False)
+    assert len(choosing) == 4 and set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
+    few = make_sides({"train": training[:19]})  # too few to hold any back
+    assert [list(side) for side in fitted_and_choosing(few, 0, 0, chosen=False)] == [list(training[:19])] * 2
+    fitted, _ = fitted_and_choosing(make_sides({"train": training}), 0, 0, chosen=True)  # nothing is to be chosen
+    assert list(fitted) == list(training)
+
+
+def test_repeats_on_a_few_labels_use_others_each():
+    sides = make_sides({"train": np.arange(100, 140)})
+    (fitted, choosing), (others, _) = (fitted_and_choosing(sides, 8, seed, chosen=False) for seed in (0, 1))
+    assert len(fitted) == len(others) == 8 and set(fitted) <= set(sides.training)
+    assert list(fitted) == list(choosing), "too few to hold any back"
+    assert set(fitted) != set(others)

@@ -8,10 +8,9 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
-from finetune.mask_rcnn import Options, build_detector, fitted_and_choosing, main, train
+from finetune.mask_rcnn import Options, build_detector, main, train
 from sempre.data.labelled import LabelledSet
 from sempre.data.predictions import true_overlap
-from sempre.data.sides import Sides, make_sides
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
 from sempre.models.segmentation import best_score_threshold, segment
@@ -33,10 +32,6 @@ SMALL = Options(
     workers=0,
     precision="float32",
 )
-
-
-def two_sides(training: np.ndarray) -> Sides:
-    return make_sides({"train": training})
 
 
 @pytest.fixture(autouse=True)
@@ -92,26 +87,6 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
     differ = {name for name, weight in ours.state_dict().items() if not torch.equal(weight, random.state_dict()[name])}
     assert differ
     assert all(name.startswith("backbone.body.") for name in differ)
-
-
-def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_on():
-    training = np.arange(100, 140)
-    fitted, choosing = fitted_and_choosing(SMALL, 0, two_sides(training))
-    assert len(choosing) == 4 and set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
-    fitted, choosing = fitted_and_choosing(SMALL, 0, two_sides(training[:19]))  # too few to hold any back
-    assert list(fitted) == list(choosing) == list(training[:19])
-    fitted, _ = fitted_and_choosing(
-        replace(SMALL, score_threshold=0.5), 0, two_sides(training)
-    )  # nothing is to be chosen
-    assert list(fitted) == list(training)
-
-
-def test_repeats_on_a_few_labels_use_others_each():
-    training, options = np.arange(100, 140), replace(SMALL, label_count=8)
-    (fitted, choosing), (others, _) = (fitted_and_choosing(options, seed, two_sides(training)) for seed in (0, 1))
-    assert len(fitted) == len(others) == 8 and set(fitted) <= set(training)
-    assert list(fitted) == list(choosing), "too few to hold any back"
-    assert set(fitted) != set(others)
 
 
 def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):

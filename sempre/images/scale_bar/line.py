@@ -164,10 +164,10 @@ def _to_ticks(signal: np.ndarray, line: Line) -> Line:
 
     Which of the two is meant depends on who drew it; it is vague where that makes a difference.
     """
-    ticks = [_tick(signal, line, end) for end in (line.left, line.right)]
-    if None in ticks:
+    first, last = (_tick(signal, line, end) for end in (line.left, line.right))
+    if first is None or last is None:
         return line
-    (left, wide), (right, as_wide) = ticks
+    (left, wide), (right, as_wide) = first, last
     vague = max(wide, as_wide) > TICK * (right - left)
     return replace(line, left=left - wide / 4, right=right + as_wide / 4, vague=vague)
 

@@ -1,6 +1,7 @@
 """The text of a scale bar: what an OCR library reads, and which readings are lengths."""
 
 import re
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -55,7 +56,7 @@ class Reader:
     def __init__(self, threads: int | None = None):
         from rapidocr import RapidOCR  # an extra, and slow to import
 
-        self._ocr = RapidOCR(
+        self._ocr: Any = RapidOCR(  # what it returns depends on what it is asked
             params={
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads or -1,
                 "Global.log_level": "error",

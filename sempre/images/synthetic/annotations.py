@@ -80,7 +80,7 @@ def _spelt(length: int) -> str:
 
 
 @lru_cache(maxsize=512)
-def _font(typeface: str, size: int) -> ImageFont.FreeTypeFont:
+def _font(typeface: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if not typeface:
         return ImageFont.load_default(size)
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", typeface), size)
@@ -115,7 +115,10 @@ def write_over(pixels: np.ndarray, owner: np.ndarray, random: np.random.Generato
     image = np.asarray(overlay.image)
     if random.random() < 0.5:
         blur = random.uniform(0.5, 2.5)
-        near = ndimage.maximum_filter(np.maximum(overlay.ink, overlay.boxes), int(4 * blur) + 1) > 0
+        near = (
+            ndimage.maximum_filter(np.maximum(np.asarray(overlay.ink), np.asarray(overlay.boxes)), int(4 * blur) + 1)
+            > 0
+        )
         image = np.where(near, ndimage.gaussian_filter(image, blur, truncate=3), image)
     return image, overlay.kept(owner)
 
@@ -244,7 +247,8 @@ class Overlay:
                 ImageDraw.Draw(image).rectangle((x0 - pad, y0 - pad, x1 + pad, y1 + pad), fill=grey)
             return 255 - paper
         # What reads well, as an author chooses.
-        middle = np.mean(self.image.crop(tuple(int(bound) for bound in box)))
+        x0, y0, x1, y1 = (int(bound) for bound in box)
+        middle = np.mean(np.asarray(self.image.crop((x0, y0, x1, y1))))
         return 255 if middle < random.uniform(90, 150) else 0
 
     def _text(self, place, text, size, ink, anchor, random) -> None:

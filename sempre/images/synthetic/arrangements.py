@@ -52,7 +52,7 @@ def cluster(size: int, gap: float, random: np.random.Generator) -> np.ndarray:
         return np.zeros((1, 3))
     part = int(np.clip(np.rint(size * random.uniform(0.3, 0.7)), 1, size - 1))
     one, other = cluster(part, gap, random), cluster(size - part, gap, random)
-    best, widest = None, -1.0
+    best, widest = other, -1.0
     for _ in range(10):
         turned = other @ _any_turn(random).T
         direction = random.normal(size=3)

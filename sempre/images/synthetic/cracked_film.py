@@ -62,7 +62,8 @@ def _cut(depth, course, width, random) -> None:
 
 
 def _sink(depth, middle, radius, random) -> None:
-    _dig(depth, *middle, radius, 6.0, stretch=random.uniform(0.75, 1.0), angle=random.uniform(0, np.pi))
+    y, x = middle
+    _dig(depth, y, x, radius, 6.0, stretch=random.uniform(0.75, 1.0), angle=random.uniform(0, np.pi))
 
 
 def _dig(depth, y, x, radius, deepest, stretch=1.0, angle=0.0) -> None:

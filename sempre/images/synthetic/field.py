@@ -47,6 +47,7 @@ def render_field(seed: int, size: tuple[int, int] = (640, 640), options: FieldOp
     check(seed, size, options)
     options = chosen(options or FieldOptions(), _generator(seed, CHOICES))
     draw = _scanned if options.modality == "sem" else _projected
+    assert options.microscope and options.magnification and options.modality  # drawn, where they were not given
     light, owner, kinds = draw(seed, size, options)
     pixels = record(light, options.microscope, _generator(seed, RECORDING))
     low, high = PIXEL_SIZE_NM[options.magnification]

@@ -8,6 +8,7 @@ import numpy as np
 from sempre.images.synthetic.solids import (
     KINDS,
     OUTSIDE,
+    Capsule,
     Ellipsoid,
     Polyhedron,
     Surface,
@@ -53,7 +54,7 @@ class Fibre:
 class Rough:
     """A solid whose upper side bears the bumps, flakes or pores of `tile` `[TILE, TILE]`, `amplitude` px high."""
 
-    def __init__(self, base: Ellipsoid | Polyhedron, tile: np.ndarray, amplitude: float, offset: np.ndarray):
+    def __init__(self, base: Ellipsoid | Capsule | Polyhedron, tile: np.ndarray, amplitude: float, offset: np.ndarray):
         self.base, self.tile, self.amplitude, self.offset, self.radius = base, tile, amplitude, offset, base.radius
 
     def surface(self, x: np.ndarray, y: np.ndarray, escape: float) -> Surface:
@@ -147,4 +148,6 @@ def _hollow(diameter, random) -> Hollow:
     share, azimuth = random.uniform(0.4, 0.88), random.uniform(0, 2 * np.pi)
     off = 0.4 * diameter * (1 - share) * random.choice([0, 0, 0.5, 1.0])
     offset = float(off * np.cos(azimuth)), float(off * np.sin(azimuth))
-    return Hollow(random_solid("sphere", diameter, random), share, density, offset)
+    sphere = random_solid("sphere", diameter, random)
+    assert isinstance(sphere, Ellipsoid)
+    return Hollow(sphere, share, density, offset)

@@ -44,14 +44,14 @@ def grow(start: tuple[float, float], heading: float, axis: float, unit: float, l
             tips.append(
                 (*path[place, :2], _direction(path, place) + side, radius * random.uniform(0.7, 0.95), generation + 1)
             )
-        end, onwards = path[-1], _direction(path, len(path) - 1)
+        (x, y), onwards = path[-1, :2], _direction(path, len(path) - 1)
         fate = random.random()
         if fate < 0.35:
-            organs.append(Organ("arbuscule", _arbuscule(*end[:2], onwards, unit, random)))
+            organs.append(Organ("arbuscule", _arbuscule(x, y, onwards, unit, random)))
         elif fate < 0.6:
-            organs.append(Organ("vesicle", _vesicle(*end[:2], onwards, unit, random)))
+            organs.append(Organ("vesicle", _vesicle(x, y, onwards, unit, random)))
         elif generation < 6:
-            tips.append((*end[:2], onwards, radius, generation + 1))
+            tips.append((x, y, onwards, radius, generation + 1))
     return [Organ("hypha", np.concatenate(paths)), *organs] if paths else organs
 
 

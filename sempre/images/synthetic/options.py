@@ -59,7 +59,7 @@ def chosen(options: FieldOptions, random: np.random.Generator) -> FieldOptions:
         drawn = _plain(modality or "sem", random)
     given = {item.name: getattr(options, item.name) for item in fields(options)}
     drawn = replace(drawn, **{name: value for name, value in given.items() if value is not None})
-    if drawn.modality == "sem":
+    if drawn.modality == "sem" or drawn.microscope is None:
         return drawn
     return replace(drawn, microscope=replace(drawn.microscope, charging=0))  # a thin film carries charge away
 
