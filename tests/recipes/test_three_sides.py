@@ -23,9 +23,17 @@ SHARES = {"validation_fraction": 0.25, "test_fraction": 0.25}
 SHORT = ("epochs=2", "workers=0", "name=three", *(f"{name}={share}" for name, share in SHARES.items()))
 DETECTOR = ("architecture=convnextv2_atto", "pyramid_channels=16", "box_head_width=32", "mask_head_layers=1")
 RECIPES = {
-    "dense": (finetune.dense, ("architecture=unet_small", "crop=64", "crops_an_epoch=8", "validate_every=1")),
-    "mask_rcnn": (finetune.mask_rcnn, (*DETECTOR, "crop=64", "batch=4", "proposals=30", "validate_every=1")),
-    "unet": (finetune.unet, ("input=raw", "width=2", "crop=32", "crops_an_epoch=8", "size=0")),
+    "dense": (
+        finetune.dense,
+        "score_dense",
+        ("architecture=unet_small", "crop=64", "crops_an_epoch=8", "validate_every=1"),
+    ),
+    "mask_rcnn": (
+        finetune.mask_rcnn,
+        "score_detector",
+        (*DETECTOR, "crop=64", "batch=4", "proposals=30", "validate_every=1"),
+    ),
+    "unet": (finetune.unet, "score", ("input=raw", "width=2", "crop=32", "crops_an_epoch=8", "size=0")),
 }
 
 
@@ -46,7 +54,7 @@ def micrographs(tmp_path):
 
 @pytest.mark.parametrize("kind", RECIPES)
 def test_validation_chooses_and_the_test_side_is_looked_at_once_at_the_end(kind, micrographs, tmp_path, monkeypatch):
-    recipe, small = RECIPES[kind]
+    recipe, scoring, small = RECIPES[kind]
     AcceleratorState._reset_state(reset_partial_state=True)
     seen, phases = defaultdict(list), ["before"]
 
@@ -64,8 +72,8 @@ def test_validation_chooses_and_the_test_side_is_looked_at_once_at_the_end(kind,
         return noted
 
     monkeypatch.setattr(LabelledSet, "read", read)
-    for name in ("train", "score"):
-        monkeypatch.setattr(recipe, name, noting(name, getattr(recipe, name)))
+    monkeypatch.setattr(recipe, "train", noting("train", recipe.train))
+    monkeypatch.setattr(recipe, scoring, noting("score", getattr(recipe, scoring)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["recipe", f"data={micrographs}", *small, *SHORT])
     recipe.main()
