@@ -256,3 +256,14 @@ def test_fifty_micrographs_of_publications_are_read_as_by_eye(reader):
             assert found.length_nm == float(row["length_nm"]), row["stem"]
             assert found.length_px == pytest.approx(float(row["length_px"]), rel=0.02), row["stem"]
     assert len(rows) == 50 and answered >= 45
+
+
+@needs_emps
+@pytest.mark.parametrize(
+    ("stem", "length_px", "nm"),
+    [("406975041a", 26, 20), ("b452204939", 192, 1e6), ("2242820128", 75.5, 1000), ("671b7c8831", 152, 2000)],
+)
+def test_the_small_writing_of_publications_is_read_as_by_eye(reader, stem, length_px, nm):
+    found = read_scale_bar(read_micrograph(FOLDER / "images" / f"{stem}.png").pixels, reader)
+    assert found is not None and found.length_nm == nm
+    assert found.length_px == pytest.approx(length_px, rel=0.02)
