@@ -143,6 +143,38 @@ def test_a_number_and_its_unit_with_a_wide_space_between_them_are_one_length(rea
         assert found is None or found.length_px == pytest.approx(80, rel=0.02)
 
 
+def with_small_writing(text: str) -> np.ndarray:
+    """A large field with a bar of 90 px in the lower left corner, its text 7 px tall."""
+    image = Image.fromarray(field(2, 900, 900))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((30, 876, 119, 879), fill=255)
+    draw.text((75, 872), text, fill=255, font=font(9, "DejaVuSans-Bold.ttf"), anchor="mb")
+    return np.asarray(image)
+
+
+def test_writing_too_small_for_the_whole_picture_is_read_in_its_lower_corners(reader):
+    pixels = with_small_writing("200 nm")
+    assert not reader._confirmed(pixels, reader._writing(pixels)), "no longer a test of the second look"
+    found = read_scale_bar(pixels, reader)
+    assert found is not None and found.length_nm == 200
+    assert found.length_px == pytest.approx(90, abs=0.5)
+
+
+def test_writing_that_the_edge_of_a_corner_may_cut_is_not_taken_from_it(reader, monkeypatch):
+    """Of 250 nm a corner may show 50 nm; where the writing ends inside, its place is the whole picture's."""
+    tall, wide = 100, 220  # of the corners of 400x400 px, the left one above the right one
+    seen = {
+        "10 nm": Box(40, 30, 90, 50),
+        "20 nm": Box(wide - 55, 30, wide - 5, 50),  # goes on to the right
+        "30 nm": Box(4, tall + 30, 54, tall + 50),  # may have begun to the left
+        "40 nm": Box(100, tall + 30, 150, tall + 50),
+        "50 nm": Box(100, tall - 10, 150, tall + 10),  # of both
+    }
+    monkeypatch.setattr(reader, "_writing", lambda corners: [(box, text) for text, box in seen.items()])
+    found = reader._small_writing(np.zeros((400, 400), np.uint8))
+    assert found == [(Box(40, 330, 90, 350), "10 nm"), (Box(280, 330, 330, 350), "40 nm")]
+
+
 def drawn(*shapes: tuple[int, int, int, int]) -> np.ndarray:
     image = Image.new("L", (300, 120), 40)
     for shape in shapes:
@@ -224,3 +256,14 @@ def test_fifty_micrographs_of_publications_are_read_as_by_eye(reader):
             assert found.length_nm == float(row["length_nm"]), row["stem"]
             assert found.length_px == pytest.approx(float(row["length_px"]), rel=0.02), row["stem"]
     assert len(rows) == 50 and answered >= 45
+
+
+@needs_emps
+@pytest.mark.parametrize(
+    ("stem", "length_px", "nm"),
+    [("406975041a", 26, 20), ("b452204939", 192, 1e6), ("2242820128", 75.5, 1000), ("671b7c8831", 152, 2000)],
+)
+def test_the_small_writing_of_publications_is_read_as_by_eye(reader, stem, length_px, nm):
+    found = read_scale_bar(read_micrograph(FOLDER / "images" / f"{stem}.png").pixels, reader)
+    assert found is not None and found.length_nm == nm
+    assert found.length_px == pytest.approx(length_px, rel=0.02)

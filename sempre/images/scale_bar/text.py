@@ -19,6 +19,7 @@ SPACE = 2.0  # heights of the text between a number and its unit, at most
 LONGEST = 14  # characters: longer lines are those of a databar, whose lengths are working distances
 MARGINS = (0.1, 0.0), (0.4, 0.2)  # heights of the text that are read around it, beside and above
 ENLARGED = 64  # px
+CORNER = 0.25, 0.55  # of a picture's height and width that are looked at again where no length is found
 RANGE = {"nm": (1, 2000), "um": (0.05, 2000), "mm": (0.1, 10)}
 
 
@@ -70,10 +71,9 @@ class Reader:
 
         Each is read again by itself, enlarged; it counts if these readings confirm the first and none contradicts it.
         """
-        found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True)
-        if found.boxes is None:
-            return []
-        writing = [(_around(corners, grey.shape), text) for corners, text in zip(found.boxes, found.txts, strict=True)]
+        return self._confirmed(grey, self._writing(grey)) or self._confirmed(grey, self._small_writing(grey))
+
+    def _confirmed(self, grey: np.ndarray, writing: list[tuple[Box, str]]) -> list[tuple[Box, float]]:
         lengths = []
         for box, text in [*writing, *_joined(writing)]:
             if not re.search(r"[\dlI].*\D", text) or len(text) > LONGEST:
@@ -85,6 +85,31 @@ class Reader:
             if {nm for nm in again if nm is not None} == enough and None not in enough:
                 lengths.append((box, enough.pop()))
         return lengths
+
+    def _writing(self, grey: np.ndarray) -> list[tuple[Box, str]]:
+        """All writing on a picture uint8 `[H, W]` and where it stands."""
+        found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True)
+        if found.boxes is None:
+            return []
+        return [(_around(corners, grey.shape), text) for corners, text in zip(found.boxes, found.txts, strict=True)]
+
+    def _small_writing(self, grey: np.ndarray) -> list[tuple[Box, str]]:
+        """The writing in the lower corners, which most bars stand in, seen at twice the size.
+
+        The network sees every picture at one size: two corners, one over the other, are half a picture.
+        """
+        tall, wide = (round(share * side) for share, side in zip(CORNER, grey.shape, strict=True))
+        top, starts = grey.shape[0] - tall, (0, grey.shape[1] - wide)
+        corners = np.concatenate([grey[top:, start : start + wide] for start in starts])
+        writing = []
+        for box, text in self._writing(corners):
+            corner = box.y0 // tall
+            cut = box.x1 + box.height / 2 > wide if corner == 0 else box.x0 - box.height / 2 < 0
+            if cut or box.y1 > (corner + 1) * tall:
+                continue  # the number's beginning may stand in the other corner
+            dx, dy = starts[corner], top - corner * tall
+            writing.append((Box(box.x0 + dx, box.y0 + dy, box.x1 + dx, box.y1 + dy), text))
+        return writing
 
     def _read(self, line: np.ndarray) -> str:
         """The writing on a picture uint8 `[H, W]` of one line."""
