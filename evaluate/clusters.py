@@ -20,7 +20,7 @@ watershed makes of the foreground).
 import csv
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,6 @@ from sempre.embeddings.extract import ExtractionOptions, check_percentiles, file
 from sempre.embeddings.extract import check as check_extraction
 from sempre.embeddings.foreground import (
     RULES,
-    best_iou,
     chosen_by_clicks,
     chosen_by_rule,
     foreground,
@@ -54,15 +53,16 @@ from sempre.embeddings.foreground import (
 )
 from sempre.embeddings.pixel_features import level_features, patches_to_pixels, token_features
 from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
+from sempre.embeddings.segmentation import Segmentation, describe, mean_figures, write_segmentation
 from sempre.embeddings.tasks import labelled_source
 from sempre.embeddings.tiles import TileSource
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images import write_labels
 from sempre.images.read import to_grey
+from sempre.images.resize import pick_at_centres
 from sempre.images.watershed import split_touching
-from sempre.images.write import write_channels
-from sempre.metrics import by_group, dice, hd95, iou
+from sempre.metrics import by_group
 from sempre.report.backbone_table import print_table
 from sempre.report.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
@@ -102,15 +102,6 @@ class Options(ExtractionOptions):
     smallest: int = 30  # instances of fewer px are dropped
     shown: int = 6  # micrographs in the report
     seed: int = 0  # of clusters, random weights and the micrographs that are drawn
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """A micrograph's `mask` bool `[H, W]`; and of a clustering the clusters int64 `[H, W]` and the chosen ones."""
-
-    mask: np.ndarray
-    clusters: np.ndarray | None = None
-    chosen: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -294,7 +285,7 @@ def cluster_arm(
         if side:
             clusters = patches_to_pixels(clusters, side, grey.shape)
         clusters = ranked(clusters, grey)
-        whole = enlarge(clusters, shape)
+        whole = pick_at_centres(clusters, shape)
         if options.foreground:
             chosen = [number - 1 for number in options.foreground]
         elif position in micrographs.clicks:
@@ -304,7 +295,7 @@ def cluster_arm(
             chosen = most_chosen(choices)
         else:
             chosen = chosen_by_rule(clusters, grey, options.rule)
-        mask = enlarge(foreground(clusters, chosen, options.fill_holes), shape)
+        mask = pick_at_centres(foreground(clusters, chosen, options.fill_holes), shape)
         return Segmentation(mask, whole, tuple(chosen))
 
     return Arm(name, 0, segment)
@@ -315,12 +306,6 @@ def clicked_clusters(clusters: np.ndarray, micrographs: Micrographs, position: i
         return chosen_by_clicks(clusters, micrographs.clicks[position])
     except InputError as error:
         raise InputError(f"{micrographs.stems[position]}: {error}") from None
-
-
-def enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Each px of an image of `shape` with the value `[h, w]` that lies at its centre."""
-    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(values.shape, shape, strict=True))
-    return values[rows[:, None], columns]
 
 
 def segment_all(
@@ -336,7 +321,7 @@ def segment_all(
     def predict(position: int) -> Prediction:
         name, found = micrographs.stems[position], arm.segment(position)
         write_segmentation(out, name, found, options.clusters)
-        samples[name] = describe(found, micrographs.true(position), options)
+        samples[name] = describe(found, micrographs.true(position), options.fill_holes)
         if position in examples:
             examples[position].masks[arm.name] = found.mask
             examples[position].clusters[arm.name] = found.clusters
@@ -361,34 +346,6 @@ def segment_all(
         figures = [*figures, "aji_plus"]
         result["groups"] = {group: scores | mean_figures(of_it, figures) for group, of_it in members.items()}
     return result
-
-
-def mean_figures(samples: Mapping[str, Mapping], figures: Sequence[str]) -> dict[str, float]:
-    return {figure: float(np.mean([sample[figure] for sample in samples.values()])) for figure in figures}
-
-
-def describe(found: Segmentation, true: np.ndarray | None, options: Options) -> dict:
-    """The foreground's share, which clusters it is, and where there is a true mask the scores against it."""
-    sample = {"foreground_share": float(found.mask.mean())}
-    if found.clusters is not None:
-        sample["chosen"] = [int(name) + 1 for name in found.chosen]
-    if true is None:
-        return sample
-    sample |= {"iou": iou(true, found.mask), "dice": dice(true, found.mask), "hd95_px": hd95(true, found.mask)}
-    if found.clusters is not None:
-        sample["best_iou"] = best_iou(found.clusters, true, options.fill_holes)
-    return sample
-
-
-def write_segmentation(out: Path, name: str, found: Segmentation, clusters: int) -> None:
-    """Write the foreground and, of a clustering, the clusters as one channel each and as a label image from 1 on."""
-    for kind in ("foreground", *(("masks", "clusters") if found.clusters is not None else ())):
-        (out / kind).mkdir(parents=True, exist_ok=True)
-    write_labels(out / f"foreground/{name}.tif", 255 * found.mask)
-    if found.clusters is not None:
-        channels = found.clusters == np.arange(clusters)[:, None, None]
-        write_channels(out / f"masks/{name}.tif", channels.astype(np.uint8) * 255)
-        write_labels(out / f"clusters/{name}.tif", found.clusters + 1)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ it predicts, `runs/<name>/summary.json` the scores. The same command again goes 
 """
 
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -39,9 +38,10 @@ from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
 from sempre.embeddings.prototype_protocols import spread
 from sempre.embeddings.refiner import CHANNELS, INPUTS, as_batch, probabilities, unet_input
 from sempre.embeddings.tasks import labelled_source
-from sempre.embeddings.thresholds import threshold
+from sempre.embeddings.thresholds import best_cut, threshold
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent, write_json
+from sempre.files import write_json
+from sempre.images import write_mask_png
 from sempre.images.resize import resize_to
 from sempre.metrics import by_group, dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
@@ -172,7 +172,7 @@ def main() -> int | None:
                 network = train(inputs, fold, summary.parent, seeded, stop)
                 if network is None:
                     return EXIT_PREEMPTED
-                cut = best_threshold(labelled_predictions(network, inputs, fold.stopping), options.cuts)
+                cut = best_cut(labelled_predictions(network, inputs, fold.stopping), options.cuts)
                 save_details(summary.parent / DETAILS, inputs, cut)
                 write_json(summary, score(network, cut, inputs, fold, summary.parent))
             scores[fold.name] = json.loads(summary.read_text())
@@ -314,16 +314,6 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
     return model.network.eval()
 
 
-def best_threshold(predictions: Iterable[tuple[np.ndarray, np.ndarray]], cuts: Sequence[float]) -> float:
-    """The one of `cuts` whose masks have the highest mean Dice, of equal ones the middle one.
-
-    `predictions` are probabilities and true masks, both `[H, W]`.
-    """
-    scores = np.mean([[dice(true, image > cut) for cut in cuts] for image, true in predictions], axis=0)
-    best = np.flatnonzero(np.isclose(scores, scores.max()))
-    return float(cuts[best[len(best) // 2]])
-
-
 def labelled_predictions(network: UNet, inputs: Inputs, indices: list[int]) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Probabilities and true masks, float32 and bool `[H, W]` in px of the micrograph."""
     for index in indices:
@@ -343,16 +333,10 @@ def score(network: UNet, cut: float, inputs: Inputs, fold: Fold, folder: Path) -
         for side, mask in masks.items():
             if mask is not None:
                 scores[side][name] = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
-                write_mask(folder / sides[side] / f"{name}.png", mask)
+                write_mask_png(folder / sides[side] / f"{name}.png", mask)
     training = {"fitted": fold.fitted, "stopping": fold.stopping}
     names = {side: [inputs.labelled.names[index] for index in indices] for side, indices in training.items()}
     return {"threshold": cut, **names, **scores}
-
-
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_or_absent(path) as partial:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")
 
 
 def save_details(path: Path, inputs: Inputs, cut: float) -> None:

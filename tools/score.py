@@ -2,6 +2,7 @@
 
     python tools/score.py --pred DIR --true DIR
     python tools/score.py --pred DIR --true DIR --against other.json --json out.json
+    python tools/score.py --pred runs/NAME/repeat-0/predictions --true my_set/labels --held-out
 
 DIR holds one file a micrograph, of the same stem on both sides: a label image (.tif, .png; 0 is background) or, for
 instances that overlap, `NAME.json` with `{"size": [H, W], "instances": [{"counts": […], "score": …}]}`, run lengths
@@ -45,11 +46,23 @@ def main() -> None:
         "--groups", default="", metavar="BY", help="magnification, folder, or a CSV file (FILE.csv:COLUMN)"
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="the micrographs, for --groups magnification")
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="score what is predicted alone, as of a run that predicts its held-out side",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report here")
     options = parser.parse_args()
     true_files, predicted_files = instance_files(options.true), instance_files(options.pred)
-    if lacking := sorted(set(true_files) - set(predicted_files)):
-        raise InputError(f"{options.pred} has no prediction for {lacking[0]} ({len(lacking)} lack): predict them all")
+    lacking = sorted(set(true_files) - set(predicted_files))
+    if len(lacking) == len(true_files):
+        raise InputError(f"{options.pred} has no prediction of any of {options.true}: give the folder that has")
+    if lacking and not options.held_out:
+        raise InputError(
+            f"{options.pred} has no prediction for {lacking[0]} ({len(lacking)} lack): predict them all, or say"
+            " --held-out where only those that are there are meant"
+        )
+    true_files = {name: file for name, file in true_files.items() if name in predicted_files}
     groups = groups_of(options.groups, true_files, options.images)
     samples, true_runs, predicted_runs = {}, {}, {}
     for name, file in true_files.items():

@@ -1,6 +1,7 @@
 """From a map of scores to a mask: thresholds that are fixed, that adapt to the map, or that fit the clicks."""
 
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -8,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from sempre.errors import InputError
+from sempre.metrics import dice
 
 RULES = ("top", "otsu", "mixture", "clicks")
 NONE = np.empty(0, np.float32)
@@ -98,3 +100,13 @@ def click_threshold(positive: np.ndarray, negative: np.ndarray) -> float:
     right = (positive > middles[:, None]).mean(axis=1) + (negative <= middles[:, None]).mean(axis=1)
     best = np.isclose(right, right.max())
     return float(middles[best][np.argmax(np.diff(values)[best])])
+
+
+def best_cut(predictions: Iterable[tuple[np.ndarray, np.ndarray]], cuts: Sequence[float]) -> float:
+    """The one of `cuts` whose masks have the highest mean Dice, of equal ones the middle one.
+
+    `predictions` are probabilities and true masks, both `[H, W]`.
+    """
+    scores = np.mean([[dice(true, image > cut) for cut in cuts] for image, true in predictions], axis=0)
+    best = np.flatnonzero(np.isclose(scores, scores.max()))
+    return float(cuts[best[len(best) // 2]])

@@ -8,7 +8,7 @@ from sempre.images.instances import (
     instance_boxes,
     paint_instances,
 )
-from sempre.images.label_images import read_labels, write_label_png, write_labels
+from sempre.images.label_images import read_labels, write_label_png, write_labels, write_mask_png
 from sempre.images.normalise import (
     is_blank,
     percentile_normalise,
@@ -38,4 +38,5 @@ __all__ = [
     "to_uint8",
     "write_label_png",
     "write_labels",
+    "write_mask_png",
 ]

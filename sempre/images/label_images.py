@@ -138,3 +138,10 @@ def write_label_png(path: str | Path, labels: np.ndarray) -> None:
     origin.add_text("Software", ORIGIN)
     with whole_or_absent(path) as partial:
         Image.fromarray(labels.astype(np.uint16)).save(partial, format="PNG", pnginfo=origin)
+
+
+def write_mask_png(path: str | Path, mask: np.ndarray) -> None:
+    """Write a mask bool `[H, W]` as a PNG of 0 and 255, into a folder that is made. Whole or absent."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_absent(path) as partial:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(partial, format="PNG")

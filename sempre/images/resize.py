@@ -18,6 +18,12 @@ def resize_to(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
 
 
+def pick_at_centres(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Each px of an image of `shape` with the value `[h, w]` at its centre: for labels, which have no mean."""
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(values.shape, shape, strict=True))
+    return values[rows[:, None], columns]
+
+
 def boxes_between(boxes: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
     """Boxes `[N, 4]` (x0, y0, x1, y1) in px of an image of shape `source`, in px of the same image at `target`."""
     rows, columns = target[0] / source[0], target[1] / source[1]

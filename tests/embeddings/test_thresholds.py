@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from skimage.filters import threshold_otsu
 
-from sempre.embeddings.thresholds import RULES, click_threshold, mixture_threshold, threshold
+from sempre.embeddings.thresholds import RULES, best_cut, click_threshold, mixture_threshold, threshold
 from sempre.errors import InputError
 
 SCORES = st.floats(-1, 1, width=32)
@@ -77,3 +77,12 @@ def test_what_is_wrong_is_named():
         with pytest.raises(InputError, match="is no share of a map"):
             threshold(scores, "top", percent)
     assert RULES == ("top", "otsu", "mixture", "clicks")
+
+
+def test_the_threshold_is_the_middle_of_the_best():
+    cuts = np.linspace(0.2, 0.8, 13)
+    true = np.zeros((10, 10), bool)
+    true[2:6] = True
+    sharp = np.where(true, 0.62, 0.38)
+    assert best_cut([(sharp, true)], cuts) == pytest.approx(0.5)
+    assert best_cut([(np.where(true, 0.9, 0.72), true)], cuts) == pytest.approx(0.8)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.images.resize import boxes_between, resize
+from sempre.images.resize import boxes_between, pick_at_centres, resize
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.sampled_from([0.25, 0.5, 1.0, 2.0]))
@@ -26,3 +26,10 @@ def test_boxes_go_there_and_back():
     there = boxes_between(boxes, (100, 50), (50, 100))
     np.testing.assert_allclose(there, [[4, 2, 20, 10]])
     np.testing.assert_allclose(boxes_between(there, (50, 100), (100, 50)), boxes)
+
+
+def test_every_px_takes_the_value_at_its_centre():
+    values = np.arange(6).reshape(2, 3)
+    np.testing.assert_array_equal(pick_at_centres(values, (4, 6)), np.kron(values, np.ones((2, 2), int)))
+    np.testing.assert_array_equal(pick_at_centres(values, (2, 3)), values)
+    np.testing.assert_array_equal(pick_at_centres(np.arange(5)[None], (1, 3))[0], [0, 2, 4])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from evaluate.clusters import Options, check, enlarge, main, read_unet
+from evaluate.clusters import Options, check, main, read_unet
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import read_labels, read_micrograph, write_labels
@@ -199,10 +199,3 @@ def test_colours_tell_apart_what_has_one_luminance(tmp_path, monkeypatch):
     _, in_colour = clustered(monkeypatch, tmp_path, *labelled, "colour=true")
     assert in_grey["arms"]["grey value"]["iou"] < 0.5
     assert in_colour["arms"]["colour"]["iou"] > 0.95
-
-
-def test_every_px_takes_the_value_at_its_centre():
-    values = np.arange(6).reshape(2, 3)
-    np.testing.assert_array_equal(enlarge(values, (4, 6)), np.kron(values, np.ones((2, 2), int)))
-    np.testing.assert_array_equal(enlarge(values, (2, 3)), values)
-    np.testing.assert_array_equal(enlarge(np.arange(5)[None], (1, 3))[0], [0, 2, 4])

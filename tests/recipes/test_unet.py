@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.unet import Options, best_threshold, check
+from finetune.unet import Options, check
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou
@@ -15,8 +15,6 @@ from sempre.training.sweep import SweepRun, sweep_table
 from tests.recipes.conftest import FIELDS, SHORT_UNET
 
 pytestmark = pytest.mark.slow
-
-CUTS = Options().cuts
 
 
 def test_a_run_leaves_model_masks_and_scores(finished_unet, labelled_set):
@@ -62,14 +60,6 @@ def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labell
     (row,) = sweep_table([SweepRun("refined", {}, [])])
     assert row["dice low"] == fold["samples"]["field_5"]["dice"], "in the table of a sweep"
     assert row["dice"] == pytest.approx(summary["scores"]["dice"])
-
-
-def test_the_threshold_is_the_middle_of_the_best():
-    true = np.zeros((10, 10), bool)
-    true[2:6] = True
-    sharp = np.where(true, 0.62, 0.38)
-    assert best_threshold([(sharp, true)], CUTS) == pytest.approx(0.5)
-    assert best_threshold([(np.where(true, 0.9, 0.72), true)], CUTS) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(

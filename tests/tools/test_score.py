@@ -41,6 +41,20 @@ def test_label_images_are_scored_one_by_one_and_together(folders, tmp_path):
     assert f"{expected['b.tif']:.3f}" in finished.stdout
 
 
+def test_of_a_run_the_held_out_micrographs_are_scored_when_they_are_meant(folders, tmp_path):
+    true, predicted = folders
+    (predicted / "b.tif").unlink()
+    refused = score("--true", true, "--pred", predicted)
+    assert (
+        refused.returncode == 2 and "no prediction for b (1 lack)" in refused.stderr and "--held-out" in refused.stderr
+    )
+    finished = score("--true", true, "--pred", predicted, "--held-out", "--json", tmp_path / "out.json")
+    assert finished.returncode == 0, finished.stderr
+    assert list(json.loads((tmp_path / "out.json").read_text())["samples"]) == ["a"]
+    (predicted / "a.tif").rename(predicted / "c.tif")
+    assert "no prediction of any" in score("--true", true, "--pred", predicted, "--held-out").stderr
+
+
 def test_the_error_reduction_against_another_report(folders, tmp_path):
     true, predicted = folders
     score("--true", true, "--pred", predicted, "--json", tmp_path / "worse.json")
