@@ -18,18 +18,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.volumes import open_slices, output_stems
-from sempre.embeddings.attention import check_class_token, head_maps
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
-from sempre.embeddings.extract import check as check_extraction
-from sempre.embeddings.tiles import TileSource
+from sempre.data.feeding.volumes import open_slices, output_stems
+from sempre.embeddings.encoding.attention import check_class_token, head_maps
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
+from sempre.embeddings.encoding.extract import check as check_extraction
+from sempre.embeddings.encoding.tiles import TileSource
 from sempre.errors import run_command
 from sempre.files import whole_or_absent
-from sempre.images.read import to_grey
+from sempre.images.reading.read import to_grey
 from sempre.images.write import write_channels
-from sempre.report.clusters import AttentionExample, attention_parts, draw_attention
 from sempre.report.html import write_page
+from sempre.report.pages.clusters import AttentionExample, attention_parts, draw_attention
 
 
 @dataclass(kw_only=True)

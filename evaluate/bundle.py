@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from sempre.config import read_options
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, score_untrained
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import Prediction, score_untrained
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle
-from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
 
 

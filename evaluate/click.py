@@ -25,23 +25,30 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.coco import write_coco
-from sempre.data.label_volumes import label_volume
-from sempre.data.sources import FolderSource, StoreSource
-from sempre.data.volumes import VolumeSource, open_slices, output_stems
-from sempre.deploy.overlay import write_overlay
-from sempre.embeddings.embedding_file import Embeddings
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
-from sempre.embeddings.prototypes import SIZES, Support, load_support, prototypes_of, save_support, support_of
-from sempre.embeddings.thresholds import RULES
+from sempre.data.feeding.sources import FolderSource, StoreSource
+from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
+from sempre.data.labels.coco import write_coco
+from sempre.data.labels.label_volumes import label_volume
+from sempre.deploy.results.overlay import write_overlay
+from sempre.embeddings.encoding.embedding_file import Embeddings
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
+from sempre.embeddings.segmentation.points import Clicks, clicked_positions, read_clicks
+from sempre.embeddings.segmentation.prototypes import (
+    SIZES,
+    Support,
+    load_support,
+    prototypes_of,
+    save_support,
+    support_of,
+)
+from sempre.embeddings.segmentation.thresholds import RULES
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
-from sempre.report.prototypes import draw_heat_map
+from sempre.report.pages.prototypes import draw_heat_map
 
 
 @dataclass(kw_only=True)

@@ -32,18 +32,20 @@ from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score
-from sempre.data.samples import seeded_subset
-from sempre.data.volumes import open_slices, output_stems
-from sempre.embeddings.attention import head_maps
-from sempre.embeddings.clusters import cluster_image
-from sempre.embeddings.embedding_file import Embeddings
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, check_percentiles, file_percentiles
-from sempre.embeddings.extract import check as check_extraction
-from sempre.embeddings.foreground import (
+from sempre.data.feeding.volumes import open_slices, output_stems
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import Prediction, predict_and_score
+from sempre.data.labels.samples import seeded_subset
+from sempre.embeddings.encoding.attention import head_maps
+from sempre.embeddings.encoding.embedding_file import Embeddings
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, check_percentiles, file_percentiles
+from sempre.embeddings.encoding.extract import check as check_extraction
+from sempre.embeddings.encoding.tiles import TileSource
+from sempre.embeddings.scores.tasks import labelled_source
+from sempre.embeddings.segmentation.clusters import cluster_image
+from sempre.embeddings.segmentation.foreground import (
     RULES,
     chosen_by_clicks,
     chosen_by_rule,
@@ -51,20 +53,18 @@ from sempre.embeddings.foreground import (
     most_chosen,
     ranked,
 )
-from sempre.embeddings.pixel_features import level_features, patches_to_pixels, token_features
-from sempre.embeddings.points import Clicks, clicked_positions, read_clicks
-from sempre.embeddings.segmentation import Segmentation, describe, mean_figures, write_segmentation
-from sempre.embeddings.tasks import labelled_source
-from sempre.embeddings.tiles import TileSource
+from sempre.embeddings.segmentation.pixel_features import level_features, patches_to_pixels, token_features
+from sempre.embeddings.segmentation.points import Clicks, clicked_positions, read_clicks
+from sempre.embeddings.segmentation.segmented import Segmentation, describe, mean_figures, write_segmentation
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images import write_labels
-from sempre.images.read import to_grey
+from sempre.images.reading.read import to_grey
 from sempre.images.resize import pick_at_centres
 from sempre.images.watershed import split_touching
 from sempre.metrics import by_group
-from sempre.report.backbone_table import print_table
-from sempre.report.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
+from sempre.report.pages.backbone_table import print_table
+from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
 ATTENTION_SHOWN = 2  # micrographs
 MOST_CLUSTERS = 8  # whose every choice is tried, to say what the best one would give

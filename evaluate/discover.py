@@ -18,21 +18,21 @@ import torch
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.patch_source import PatchSource
-from sempre.data.sources import FolderSource, StoreSource, open_source
-from sempre.embeddings.anomaly import bulk_distance
-from sempre.embeddings.clusters import agreement, cluster, numbered_alike, silhouette
-from sempre.embeddings.embedding_file import Embeddings
-from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.maps import plane
-from sempre.embeddings.pooling import TOP, pool, strongest
-from sempre.embeddings.quality import separation
+from sempre.data.feeding.patch_source import PatchSource
+from sempre.data.feeding.sources import FolderSource, StoreSource, open_source
+from sempre.embeddings.encoding.embedding_file import Embeddings
+from sempre.embeddings.encoding.encoder import Encoder, open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
+from sempre.embeddings.encoding.pooling import TOP, pool, strongest
+from sempre.embeddings.scores.anomaly import bulk_distance
+from sempre.embeddings.scores.maps import plane
+from sempre.embeddings.scores.quality import separation
+from sempre.embeddings.segmentation.clusters import agreement, cluster, numbered_alike, silhouette
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.pretraining.collapse import rank_me
-from sempre.report.discovery import Cells, Images, write_discovery_report
-from sempre.report.discovery_tables import write_cells, write_images
+from sempre.report.pages.discovery import Cells, Images, write_discovery_report
+from sempre.report.pages.discovery_tables import write_cells, write_images
 
 
 @dataclass(kw_only=True)

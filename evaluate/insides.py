@@ -16,16 +16,17 @@ import numpy as np
 import torch
 
 from sempre.config import read_options, save_options
-from sempre.data.labelled import LabelledMicrograph, LabelledSet
-from sempre.data.predictions import true_overlap
-from sempre.embeddings.class_activation import check_grad_cam, share_on_particles
-from sempre.embeddings.feature_maps import channel_figures, drawn_channels, mean_figures, stage_activations
-from sempre.embeddings.opened_arm import OpenedArm, open_arms
+from sempre.data.labels.labelled import LabelledMicrograph, LabelledSet
+from sempre.data.labels.predictions import true_overlap
+from sempre.embeddings.insides.class_activation import check_grad_cam, share_on_particles
+from sempre.embeddings.insides.feature_maps import channel_figures, drawn_channels, mean_figures, stage_activations
+from sempre.embeddings.insides.opened_arm import OpenedArm, open_arms
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
-from sempre.report.insides import (
+from sempre.report.figures.journal import save_figure
+from sempre.report.pages.insides import (
     GRID,
     Look,
     StageMaps,
@@ -33,7 +34,6 @@ from sempre.report.insides import (
     draw_feature_maps,
     write_insides_report,
 )
-from sempre.report.journal import save_figure
 
 
 @dataclass

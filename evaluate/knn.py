@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from sempre.config import read_options, save_options
-from sempre.embeddings.clusters import silhouette
-from sempre.embeddings.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
-from sempre.embeddings.tasks import Task, TaskOptions, score_backbones
+from sempre.embeddings.scores.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
+from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
+from sempre.embeddings.segmentation.clusters import silhouette
 from sempre.errors import run_command
 from sempre.pretraining.collapse import rank_me
-from sempre.report.backbone_table import write_backbone_table
+from sempre.report.pages.backbone_table import write_backbone_table
 
 ABOUT = (
     "Retrieval is the mean share of the nearest neighbours that have the query's label; accuracy the share of the "

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.config import read_options, save_options
-from sempre.embeddings.quality import balanced_accuracy, linear_probe
-from sempre.embeddings.tasks import Task, TaskOptions, score_backbones
+from sempre.embeddings.scores.quality import balanced_accuracy, linear_probe
+from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
 from sempre.errors import run_command
-from sempre.report.backbone_table import write_backbone_table
+from sempre.report.pages.backbone_table import write_backbone_table
 
 ABOUT = (
     "Share of the labels that logistic regression on the standardised embeddings tells right, on images that it was "

@@ -21,13 +21,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.groups import read_groups
-from sempre.data.predictions import Prediction, predict_and_score
-from sempre.data.run_summary import summarise_run
-from sempre.data.volumes import SliceOptions, open_labelled
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract, file_percentiles
-from sempre.embeddings.prototype_study import (
+from sempre.data.feeding.volumes import SliceOptions, open_labelled
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.predictions import Prediction, predict_and_score
+from sempre.data.labels.run_summary import summarise_run
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import extract, file_percentiles
+from sempre.embeddings.scores.tasks import labelled_source
+from sempre.embeddings.segmentation.prototype_study import (
     Micrographs,
     PrototypeOptions,
     deal,
@@ -38,17 +39,16 @@ from sempre.embeddings.prototype_study import (
     rule_scores,
     transfer,
 )
-from sempre.embeddings.prototypes import Prototypes
-from sempre.embeddings.tasks import labelled_source
-from sempre.embeddings.thresholds import RULES
-from sempre.embeddings.token_planes import token_planes
+from sempre.embeddings.segmentation.prototypes import Prototypes
+from sempre.embeddings.segmentation.thresholds import RULES
+from sempre.embeddings.segmentation.token_planes import token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
 from sempre.images import read_labels
-from sempre.images.volume import evenly_spaced
+from sempre.images.reading.volume import evenly_spaced
 from sempre.images.watershed import split_touching
 from sempre.metrics import by_group
-from sempre.report.prototypes import Example, write_prototype_report
+from sempre.report.pages.prototypes import Example, write_prototype_report
 
 SHOWN = 8  # held-out micrographs in the report
 

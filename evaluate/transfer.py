@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from sempre.config import read_options, save_options
-from sempre.data.groups import read_groups
-from sempre.data.samples import by_sample
-from sempre.data.volumes import SliceOptions, open_labelled
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import extract, file_percentiles
-from sempre.embeddings.points import Clicks
-from sempre.embeddings.prototype_protocols import (
+from sempre.data.feeding.volumes import SliceOptions, open_labelled
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.samples import by_sample
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import extract, file_percentiles
+from sempre.embeddings.scores.tasks import labelled_source
+from sempre.embeddings.segmentation.points import Clicks
+from sempre.embeddings.segmentation.prototype_protocols import (
     own_model,
     protocol_rows,
     protocol_summary,
@@ -34,13 +35,12 @@ from sempre.embeddings.prototype_protocols import (
     separability,
     sweeps,
 )
-from sempre.embeddings.prototype_study import KINDS, Micrographs, PrototypeOptions
-from sempre.embeddings.tasks import labelled_source
-from sempre.embeddings.thresholds import RULES
-from sempre.embeddings.token_planes import Tokens, token_planes
+from sempre.embeddings.segmentation.prototype_study import KINDS, Micrographs, PrototypeOptions
+from sempre.embeddings.segmentation.thresholds import RULES
+from sempre.embeddings.segmentation.token_planes import Tokens, token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
-from sempre.report.transfer import TransferExample, spread_text, write_transfer_report
+from sempre.report.pages.transfer import TransferExample, spread_text, write_transfer_report
 
 
 @dataclass(kw_only=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, score_untrained
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import Prediction, score_untrained
 from sempre.errors import run_command
 from sempre.images import percentile_range
 from sempre.images.watershed import otsu_watershed

@@ -24,34 +24,39 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from sempre.config import read_options
-from sempre.data.dense_crops import DenseCrops
-from sempre.data.detection_crops import DetectionCrops
-from sempre.data.folds import NOBODY, sides_of_training
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.run_summary import summarise_run
-from sempre.data.samplers import EpochSampler
-from sempre.deploy.dense import DenseSettings
+from sempre.data.feeding.dense_crops import DenseCrops
+from sempre.data.feeding.detection_crops import DetectionCrops
+from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.labels.folds import NOBODY, sides_of_training
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.run_summary import summarise_run
+from sempre.deploy.networks.dense import DenseSettings
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
 from sempre.metrics import with_spread
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
-from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.dense_files import load_dense, read_settings, save_dense
-from sempre.models.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.models.parameter_groups import parameter_groups
+from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
+from sempre.models.segmenters.dense_files import load_dense, read_settings, save_dense
+from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.models.unet_encoder import WIDTHS
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.weights.checkpoints import (
+    load_backbone_weights,
+    load_timm_weights,
+    percentiles_of,
+    timm_weights_name,
+)
+from sempre.models.weights.weight_files import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
-from sempre.training.averaging import bias_corrected
-from sempre.training.logging import RunLog
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.run_folder import lock_run, open_run
-from sempre.training.schedule import cosine_with_warmup
+from sempre.training.runs.logging import RunLog
+from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.runs.run_folder import lock_run, open_run
+from sempre.training.steps.averaging import bias_corrected
+from sempre.training.steps.schedule import cosine_with_warmup
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over

@@ -17,29 +17,34 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sempre.config import read_options
-from sempre.data.detection_crops import DetectionCrops, collate
-from sempre.data.folds import NOBODY, fitted_and_choosing
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.run_summary import summarise_run
-from sempre.data.samplers import EpochSampler
+from sempre.data.feeding.detection_crops import DetectionCrops, collate
+from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.labels.folds import NOBODY, fitted_and_choosing
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.run_summary import summarise_run
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
 from sempre.images.normalise import MEAN, STD
 from sempre.metrics import with_spread
-from sempre.models.checkpoints import load_backbone_weights, load_timm_weights, percentiles_of, timm_weights_name
-from sempre.models.detector_files import save_detector
-from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
-from sempre.models.weights import load_weights, save_weights
+from sempre.models.segmenters.detector_files import save_detector
+from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
+from sempre.models.weights.checkpoints import (
+    load_backbone_weights,
+    load_timm_weights,
+    percentiles_of,
+    timm_weights_name,
+)
+from sempre.models.weights.weight_files import load_weights, save_weights
 from sempre.training.accelerator import make_accelerator
-from sempre.training.logging import RunLog
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.run_folder import lock_run, open_run
-from sempre.training.schedule import cosine_with_warmup
+from sempre.training.runs.logging import RunLog
+from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.runs.run_folder import lock_run, open_run
+from sempre.training.steps.schedule import cosine_with_warmup
 
 
 @dataclass

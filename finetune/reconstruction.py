@@ -22,19 +22,19 @@ from timm.optim import param_groups_weight_decay
 from torch.utils.data import default_collate
 
 from sempre.config import read_options
-from sempre.data.datasets import CropDataset, normalise_batch
-from sempre.embeddings.encoder import Encoder, open_encoder
+from sempre.data.feeding.datasets import CropDataset, normalise_batch
+from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.errors import InputError, run_command
 from sempre.images import to_uint8
 from sempre.images.normalise import MEAN, STD
-from sempre.models.checkpoints import read_backbone_details
-from sempre.models.one_channel import to_one_channel
+from sempre.models.weights.checkpoints import read_backbone_details
+from sempre.models.weights.one_channel import to_one_channel
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.reconstruction import UPSAMPLING, Reconstruction
-from sempre.training.logging import RunLog
-from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
-from sempre.training.schedule import cosine_with_warmup
+from sempre.training.runs.logging import RunLog
+from sempre.training.runs.preemption import EXIT_PREEMPTED
+from sempre.training.steps.schedule import cosine_with_warmup
 
 WATCHED = 64  # validation crops whose features are watched for collapse
 

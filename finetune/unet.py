@@ -23,38 +23,38 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.folds import Fold, FoldOptions, make_folds
-from sempre.data.groups import read_groups
-from sempre.data.labelled import LabelledSet
-from sempre.data.mask_crops import MaskCrops
-from sempre.data.samplers import EpochSampler
-from sempre.data.sources import FolderSource
-from sempre.data.volumes import SliceOptions, open_labelled
-from sempre.embeddings.embedding_file import Embeddings
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, file_percentiles, input_shape
-from sempre.embeddings.extract import check as check_extraction
-from sempre.embeddings.heat_maps import HeatMaps, fit_heat_maps
-from sempre.embeddings.prototype_protocols import spread
-from sempre.embeddings.refiner import CHANNELS, INPUTS, as_batch, probabilities, unet_input
-from sempre.embeddings.tasks import labelled_source
-from sempre.embeddings.thresholds import best_cut, threshold
+from sempre.data.feeding.mask_crops import MaskCrops
+from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.feeding.sources import FolderSource
+from sempre.data.feeding.volumes import SliceOptions, open_labelled
+from sempre.data.labels.folds import Fold, FoldOptions, make_folds
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.embeddings.encoding.embedding_file import Embeddings
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles, input_shape
+from sempre.embeddings.encoding.extract import check as check_extraction
+from sempre.embeddings.scores.tasks import labelled_source
+from sempre.embeddings.segmentation.heat_maps import HeatMaps, fit_heat_maps
+from sempre.embeddings.segmentation.prototype_protocols import spread
+from sempre.embeddings.segmentation.refiner import CHANNELS, INPUTS, as_batch, probabilities, unet_input
+from sempre.embeddings.segmentation.thresholds import best_cut, threshold
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import write_mask_png
 from sempre.images.resize import resize_to
 from sempre.metrics import by_group, dice, hd95, iou
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.model_files import DETAILS, WEIGHTS
-from sempre.models.unet import LOSSES, UNet, mask_losses
-from sempre.models.weights import load_weights, save_weights
-from sempre.report.refinement import refinement_examples, write_refinement_report
-from sempre.report.transfer import spread_text
+from sempre.models.segmenters.unet import LOSSES, UNet, mask_losses
+from sempre.models.weights.model_files import DETAILS, WEIGHTS
+from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.report.pages.refinement import refinement_examples, write_refinement_report
+from sempre.report.pages.transfer import spread_text
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.run_folder import lock_run, open_run
-from sempre.training.schedule import cosine_with_warmup as falling
+from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.runs.run_folder import lock_run, open_run
+from sempre.training.steps.schedule import cosine_with_warmup as falling
 
 SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")

@@ -17,16 +17,16 @@ import torch
 from accelerate.utils import send_to_device
 
 from sempre.config import read_options
-from sempre.data.views import View, ViewDataset, collate_views
+from sempre.data.feeding.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
 from sempre.models.backbones import arguments_for, check_view_size
 from sempre.models.parameter_groups import pretraining_groups
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
-from sempre.training.logging import RunLog
-from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
-from sempre.training.schedule import steps_with_warmup
+from sempre.training.runs.logging import RunLog
+from sempre.training.runs.preemption import EXIT_PREEMPTED
+from sempre.training.steps.schedule import steps_with_warmup
 
 WATCHED = 64  # validation micrographs whose features are watched for collapse
 

@@ -18,19 +18,19 @@ import torch
 from timm.models.convnext import ConvNeXt
 
 from sempre.config import read_options
-from sempre.data.datasets import CropDataset
+from sempre.data.feeding.datasets import CropDataset
 from sempre.errors import InputError, run_command
-from sempre.models.checkpoints import load_backbone_weights
-from sempre.models.minkowski import MinkowskiEncoder
-from sempre.models.original_fcmae import load_original_weights
-from sempre.models.packed import PATCH, PackedEncoder
+from sempre.models.masked.minkowski import MinkowskiEncoder
+from sempre.models.masked.packed import PATCH, PackedEncoder
 from sempre.models.parameter_groups import pretraining_groups
+from sempre.models.weights.checkpoints import load_backbone_weights
+from sempre.models.weights.original_fcmae import load_original_weights
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import mask_and_collate
-from sempre.report.reconstructions import validate_reconstruction
-from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.report.figures.reconstructions import validate_reconstruction
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
-from sempre.training.schedule import cosine_with_warmup
+from sempre.training.runs.preemption import EXIT_PREEMPTED
+from sempre.training.steps.schedule import cosine_with_warmup
 
 ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ ROOMS = [
     "app",
     "detectron2",
 ]
+# The same within rooms that have rooms of their own; "" stands for the room's own files.
+INNER = {
+    "images": ["", "reading", "scale_bar", "synthetic"],
+    "deploy": ["detections", "results", "networks", "batches", ""],
+    "data": ["", "stores", "labels", "feeding"],
+    "models": ["", "weights", "masked", "segmenters", "export"],
+    "training": ["runs", "chains", "steps", ""],
+    "embeddings": ["encoding", "insides", "scores", "segmentation"],
+    "scan": ["", "think", "act", "stages", "results"],
+    "report": ["", "figures", "pages"],
+    "app": ["parts", "pages", ""],
+}
+MOST_FILES = 12  # of a room; one with more wants rooms of its own
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]
 MODULES = sorted((ROOT / "sempre").rglob("*.py"))
 
@@ -60,6 +74,28 @@ def test_rooms_import_only_what_stands_above(file):
     for name in imported(file):
         if name.startswith("sempre.") and room(name) in ROOMS:
             assert ROOMS.index(room(name)) <= own, f"{file} reaches up to {name}"
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_inner_rooms_import_only_what_stands_above(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    if len(parts) < 3 or parts[1] not in INNER or parts[-1] == "__init__":
+        return
+    own = INNER[parts[1]].index(inner(parts))
+    for name in imported(file):
+        if name.startswith(f"sempre.{parts[1]}."):
+            assert INNER[parts[1]].index(inner(name.split("."))) <= own, f"{file} reaches up to {name}"
+
+
+def inner(parts: Sequence[str]) -> str:
+    """The room within its room that `sempre`, room, perhaps inner room, module stand for."""
+    return parts[2] if (ROOT / "sempre" / parts[1] / parts[2]).is_dir() else ""
+
+
+def test_no_room_is_crowded():
+    for folder in {file.parent for file in MODULES}:
+        names = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(names) <= MOST_FILES, f"{folder} has {len(names)} files: give it rooms of its own"
 
 
 def test_detectron2_is_asked_for_by_its_own_room_and_recipe_alone():

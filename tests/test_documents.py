@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PRESETS = ROOT / "configs/papers"
 PAGE = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
-PAGES = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("sempre/report/*.py"))
+PAGES = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("sempre/report/**/*.py"))
 SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
 RECIPE = r"\b((?:data|pretrain|finetune|evaluate|tools)/\w+)\.py"
 STUDY_DOI = "10.1038/s41524-025-01802-3"

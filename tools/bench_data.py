@@ -17,8 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from sempre.config import read_options
 from sempre.data.crops import generator, random_crop
-from sempre.data.detection_crops import DetectionCrops
-from sempre.data.labelled import LabelledSet
+from sempre.data.feeding.detection_crops import DetectionCrops
+from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import run_command
 
 

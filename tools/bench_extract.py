@@ -26,9 +26,9 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.sources import open_source
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.extract import ExtractionOptions, extract, input_shape
+from sempre.data.feeding.sources import open_source
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, input_shape
 from sempre.errors import run_command
 from sempre.images.synthetic import render_field
 from sempre.processes import without_interrupts

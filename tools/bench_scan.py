@@ -3,8 +3,8 @@
     python tools/bench_scan.py                      # three rendered sets, five seeds: some minutes of one core
     python tools/bench_scan.py seeds=[0] anomalies=[isolation_forest,bulk,neighbours] latency=false
 
-Every sample is rendered with its defects (`sempre.images.synthetic.sample`). Without a click the priority is the
-strangeness alone; one click is on a defect drawn by the seed, and "mixed" is the mean of both. Fields are `side` px
+Every sample is rendered with its defects (`sempre.images.synthetic.samples.sample`). Without a click the priority is
+the strangeness alone; one click is on a defect drawn by the seed, and "mixed" is the mean of both. Fields are `side` px
 wide, and a defect is found when a field shows it (of a crack, the share that is shown). Raster, serpentine, random and
 oracle scan the same preview by the same fields. "Active" looks at its fields one after the other and is told by the
 truth what each shows.
@@ -20,21 +20,21 @@ import numpy as np
 import torch
 
 from sempre.config import read_options
-from sempre.embeddings.encoder import Encoder, open_encoder
-from sempre.embeddings.points import Clicks
+from sempre.embeddings.encoding.encoder import Encoder, open_encoder
+from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import run_command
-from sempre.images.synthetic.defects import Defects
-from sempre.images.synthetic.sample import SAMPLES, Sample, render_sample
+from sempre.images.synthetic.samples.defects import Defects
+from sempre.images.synthetic.samples.sample import SAMPLES, Sample, render_sample
+from sempre.scan.act.fields import Fields, cover
+from sempre.scan.act.path import best_within, shortest_path
+from sempre.scan.act.timing import acquisition_s, travel_times
 from sempre.scan.calibration import Calibration
-from sempre.scan.decision import ThinkOptions, decide
-from sempre.scan.efficiency import Targets, compare
-from sempre.scan.explore import ExploreOptions, explore
-from sempre.scan.fields import Fields, cover
-from sempre.scan.patches import see
-from sempre.scan.path import best_within, shortest_path
 from sempre.scan.preview import prepare
-from sempre.scan.simulator import SimulatedStage
-from sempre.scan.timing import acquisition_s, travel_times
+from sempre.scan.results.efficiency import Targets, compare
+from sempre.scan.stages.explore import ExploreOptions, explore
+from sempre.scan.stages.simulator import SimulatedStage
+from sempre.scan.think.decision import ThinkOptions, decide
+from sempre.scan.think.patches import see
 
 FREE, CLICKED = 0.15, 0.10  # of the area: the goals' budgets without a click and after one
 NO_POINTS = np.zeros((0, 2))

@@ -22,9 +22,9 @@ import torch
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.models.masked_dense import masked_dense_forward
-from sempre.models.minkowski import MinkowskiEncoder, import_minkowski
-from sempre.models.packed import PATCH, PackedEncoder
+from sempre.models.masked.masked_dense import masked_dense_forward
+from sempre.models.masked.minkowski import MinkowskiEncoder, import_minkowski
+from sempre.models.masked.packed import PATCH, PackedEncoder
 
 
 @dataclass

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 
 from sempre.config import read_options
-from sempre.data.labelled import LabelledSet
-from sempre.data.samples import seeded_subset
-from sempre.data.store import Store
-from sempre.embeddings.encoder import INTENSITY, RANDOM, open_encoder, split_layer
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.samples import seeded_subset
+from sempre.data.stores.store import Store
+from sempre.embeddings.encoding.encoder import INTENSITY, RANDOM, open_encoder, split_layer
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.report.evaluation import CELL, write_evaluation_report
-from sempre.training.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
+from sempre.report.pages.evaluation import CELL, write_evaluation_report
+from sempre.training.chains.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = "convnextv2_atto"  # of both demo configurations

@@ -2,10 +2,10 @@
 
     python tools/export_onnx.py run=runs/my_particles/repeat-0 out=my_bundle
 
-The bundle is a folder of `model.onnx` (maps of one image, see `sempre.models.dense_graph`; or boxes, scores and small
-masks, see `sempre.models.detector_graph`) and `model.json` (how to feed it and what it finds). It is written only if
-ONNX Runtime finds what PyTorch finds on a micrograph. `calibration=my_set/images` lets a dense segmenter compute in
-8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
+The bundle is a folder of `model.onnx` (maps of one image, see `sempre.models.export.dense_graph`; or boxes, scores and
+small masks, see `sempre.models.export.detector_graph`) and `model.json` (how to feed it and what it finds). It is
+written only if ONNX Runtime finds what PyTorch finds on a micrograph. `calibration=my_set/images` lets a dense
+segmenter compute in 8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
 """
 
 import json
@@ -17,16 +17,16 @@ import onnxruntime
 from torchvision.models.detection import MaskRCNN
 
 from sempre.config import read_options
-from sempre.deploy.paste import paste_masks
+from sempre.deploy.detections.paste import paste_masks
 from sempre.errors import InputError, run_command
 from sempre.images import find_micrographs, percentile_normalise, read_micrograph
 from sempre.images.resize import resize
-from sempre.models.bundle_writer import write_bundle
-from sempre.models.dense_bundle import write_dense_bundle
-from sempre.models.dense_files import load_dense, read_settings
-from sempre.models.detector_files import load_detector
-from sempre.models.detector_graph import OUTPUTS, export_detector
-from sempre.models.mask_rcnn import detect
+from sempre.models.export.bundle_writer import write_bundle
+from sempre.models.export.dense_bundle import write_dense_bundle
+from sempre.models.export.detector_graph import OUTPUTS, export_detector
+from sempre.models.segmenters.dense_files import load_dense, read_settings
+from sempre.models.segmenters.detector_files import load_detector
+from sempre.models.segmenters.mask_rcnn import detect
 
 TILE, OVERLAP = 1024, 256  # px; the tile a multiple of the network's stride, the overlap wider than a particle
 MASK_THRESHOLD = 0.5

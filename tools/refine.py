@@ -17,14 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.label_volumes import label_volume
-from sempre.data.volumes import VolumeSource, open_slices, output_stems
-from sempre.deploy.overlay import write_overlay
-from sempre.embeddings.extract import extract, input_shape
-from sempre.embeddings.refiner import load_refiner
+from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
+from sempre.data.labels.label_volumes import label_volume
+from sempre.deploy.results.overlay import write_overlay
+from sempre.embeddings.encoding.extract import extract, input_shape
+from sempre.embeddings.segmentation.refiner import load_refiner
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_range, write_labels
-from sempre.images.read import to_grey
+from sempre.images.reading.read import to_grey
 from sempre.images.write import write_micrograph
 
 

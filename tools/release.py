@@ -23,15 +23,15 @@ from tqdm import tqdm
 
 import sempre
 from sempre.config import read_options
-from sempre.data.labelled import LabelledMicrograph
-from sempre.deploy.segmenter import Segmenter
+from sempre.data.labels.labelled import LabelledMicrograph
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.errors import run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus, size_bin_names
-from sempre.models.dense_files import load_dense, save_dense
-from sempre.report.judged_overlay import draw_judged_overlay
-from sempre.training.stages import Stages, begin_stages, seconds_a_step
+from sempre.models.segmenters.dense_files import load_dense, save_dense
+from sempre.report.figures.judged_overlay import draw_judged_overlay
+from sempre.training.chains.stages import Stages, begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"

@@ -21,24 +21,24 @@ import numpy as np
 from PIL import Image
 
 from sempre.config import read_options, save_options
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import find_bundle
-from sempre.deploy.segmenter import Segmenter
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.points import Clicks, read_clicks
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.segmentation.points import Clicks, read_clicks
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
-from sempre.report.scan import draw_scan
+from sempre.report.figures.scan import draw_scan
+from sempre.scan.act.plan import Plan, make_plan
+from sempre.scan.act.threshold import Blob
 from sempre.scan.calibration import Calibration
-from sempre.scan.coordinates import WRITERS, write_coordinates
-from sempre.scan.decision import Decision, decide
-from sempre.scan.drivers import SimulatorOptions, open_stage
-from sempre.scan.explore import ExploreOptions, explore
-from sempre.scan.limits import check_limits, list_moves
-from sempre.scan.outcome import outcome_of, write_outcome
-from sempre.scan.patches import Patches, see
-from sempre.scan.plan import Plan, make_plan
 from sempre.scan.preview import Preview, read_preview
-from sempre.scan.threshold import Blob
+from sempre.scan.results.coordinates import WRITERS, write_coordinates
+from sempre.scan.results.outcome import outcome_of, write_outcome
+from sempre.scan.stages.drivers import SimulatorOptions, open_stage
+from sempre.scan.stages.explore import ExploreOptions, explore
+from sempre.scan.stages.limits import check_limits, list_moves
+from sempre.scan.think.decision import Decision, decide
+from sempre.scan.think.patches import Patches, see
 
 
 @dataclass(kw_only=True)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.groups import read_groups
+from sempre.data.labels.groups import read_groups
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.images import encode_rle, find_micrographs
-from sempre.images.instance_files import read_instances
+from sempre.images.reading.instance_files import read_instances
 from sempre.metrics import (
     average_precision,
     by_group,

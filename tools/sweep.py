@@ -4,7 +4,7 @@
     sbatch --array=0-319 slurm/sweep.sbatch configs/sweeps/sizes.yaml
 
 The first command prints the table and writes it as CSV (`runs/sizes.csv`), and prints the second, which runs what has
-not finished, however often it is given. sempre/training/sweep.py says what a sweep file holds.
+not finished, however often it is given. sempre/training/chains/sweep.py says what a sweep file holds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv
-from sempre.training.sweep import read_sweep, sweep_table
+from sempre.training.chains.sweep import read_sweep, sweep_table
 
 
 @dataclass

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sempre
-from sempre.deploy.formats import SUFFIXES, USUAL, parse_formats
-from sempre.deploy.session import PROVIDERS
+from sempre.deploy.batches.formats import SUFFIXES, USUAL, parse_formats
+from sempre.deploy.networks.session import PROVIDERS
 from sempre.errors import InputError, run_command
 from sempre.released import DEFAULT
 
@@ -125,10 +125,10 @@ def segment(options: argparse.Namespace) -> int:
     Raises:
         InputError: for options or a bundle that cannot be used, before anything is segmented.
     """
-    from sempre.deploy.batch import BatchOptions, segment_batch
-    from sempre.deploy.inputs import find_inputs
+    from sempre.deploy.batches.batch import BatchOptions, segment_batch
+    from sempre.deploy.batches.inputs import find_inputs
+    from sempre.deploy.networks.segmenter import Segmenter
     from sempre.deploy.released import find_bundle
-    from sempre.deploy.segmenter import Segmenter
 
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
@@ -187,7 +187,7 @@ def parse_pixel_size(text: str) -> float:
     Raises:
         InputError: for anything else.
     """
-    from sempre.images.pixel_size import NM
+    from sempre.images.reading.pixel_size import NM
 
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*", text)
     try:

@@ -5,15 +5,15 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
-from sempre.models.checkpoints import load_backbone_weights
-from sempre.models.mask_rcnn import TimmPyramid, create_backbone
+from sempre.models.segmenters.mask_rcnn import TimmPyramid, create_backbone
+from sempre.models.weights.checkpoints import load_backbone_weights
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 STRIDES = (4, 8, 16, 32, 64)
 
 
 class TimmPyramidBackbone(Backbone):
-    """`sempre.models.mask_rcnn.TimmPyramid`, the same modules, under detectron2's names of levels.
+    """`sempre.models.segmenters.mask_rcnn.TimmPyramid`, the same modules, under detectron2's names of levels.
 
     `forward(images [B, 1, H, W])`, normalised, gives `p2` to `p6`, `[B, pyramid_channels, H/s, W/s]`, s = 4 to 64; H
     and W are multiples of 32, as detectron2 sees to.

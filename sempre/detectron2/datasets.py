@@ -7,8 +7,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import true_masks
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import true_masks
 from sempre.errors import InputError
 
 

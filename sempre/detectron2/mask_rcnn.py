@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sempre.detectron2.backbone import LEVELS, STRIDES, TimmPyramidBackbone
 from sempre.images.normalise import MEAN, STD
-from sempre.models.mask_rcnn import (
+from sempre.models.segmenters.mask_rcnn import (
     ANCHOR_ASPECT_RATIOS,
     ANCHOR_SIZES,
     POSITIVE_ANCHOR_IOU,
@@ -36,8 +36,9 @@ LOWEST_SCORE = 0.05  # of a detection that is listed, torchvision's
 def mask_rcnn_config(options: DetectorOptions, weights: str = "") -> DictConfig:
     """The LazyConfig of the network; `detectron2.config.instantiate` makes it.
 
-    Sizes, anchors and their matching are those of `sempre.models.mask_rcnn`; what detectron2 does its own way stays:
-    regions are pooled half a pixel aligned, and its losses are used. It takes images in [0, 1] of one channel.
+    Sizes, anchors and their matching are those of `sempre.models.segmenters.mask_rcnn`; what detectron2 does its own
+    way stays: regions are pooled half a pixel aligned, and its losses are used. It takes images in [0, 1] of one
+    channel.
 
     Args:
         weights: of the backbone, as `TimmPyramidBackbone` takes them.
@@ -110,7 +111,8 @@ def mask_rcnn_config(options: DetectorOptions, weights: str = "") -> DictConfig:
 
 
 class Detectron2Detector(nn.Module):
-    """detectron2's Mask R-CNN with torchvision's arguments and results, as `sempre.models.mask_rcnn.build_mask_rcnn`.
+    """detectron2's Mask R-CNN with torchvision's arguments and results, as
+    `sempre.models.segmenters.mask_rcnn.build_mask_rcnn`.
 
     So the crops, `detect`, `segment` and the choice of a score threshold serve both. While it is trained it returns the
     losses, `loss` their sum.

@@ -12,19 +12,19 @@ from accelerate import Accelerator
 from PIL import Image
 
 from sempre.config import changed_keys, read_options
-from sempre.data.labelled import LabelledSet
-from sempre.data.shards import open_store
-from sempre.deploy.segmenter import Segmenter
-from sempre.embeddings.embedding_file import Embeddings
-from sempre.embeddings.encoder import open_encoder
-from sempre.embeddings.points import read_clicks
-from sempre.embeddings.prototypes import load_support, prototypes_of
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.stores.shards import open_store
+from sempre.deploy.networks.segmenter import Segmenter
+from sempre.embeddings.encoding.embedding_file import Embeddings
+from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.segmentation.points import read_clicks
+from sempre.embeddings.segmentation.prototypes import load_support, prototypes_of
 from sempre.fuzzing import model_seeds, picture_seeds
 from sempre.fuzzing.cases import Format
 from sempre.fuzzing.mutations import mutate_bytes, mutate_filled, mutate_json, mutate_safetensors, mutate_zip
-from sempre.models.dense_files import load_dense, read_settings
-from sempre.models.detector_files import load_detector
-from sempre.training.checkpointing import MANIFEST, OPTIMIZER, PROGRESS, WEIGHTS, load_checkpoint
+from sempre.models.segmenters.dense_files import load_dense, read_settings
+from sempre.models.segmenters.detector_files import load_detector
+from sempre.training.runs.checkpointing import MANIFEST, OPTIMIZER, PROGRESS, WEIGHTS, load_checkpoint
 
 
 @dataclass(kw_only=True)

@@ -15,12 +15,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 
-from sempre.data.store_writer import StoredImage, StoreWriter
-from sempre.embeddings.prototypes import Support, save_support
+from sempre.data.stores.store_writer import StoredImage, StoreWriter
+from sempre.embeddings.segmentation.prototypes import Support, save_support
 from sempre.fuzzing.picture_seeds import GREY
-from sempre.models.checkpoints import BackboneDetails
-from sempre.models.dense import DenseOptions, DenseSegmenter
-from sempre.training.checkpointing import Progress, TrainingState, save_checkpoint
+from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter
+from sempre.models.weights.checkpoints import BackboneDetails
+from sempre.training.runs.checkpointing import Progress, TrainingState, save_checkpoint
 
 BACKBONES = {"test_convnext": {}, "test_vit": {"img_size": 32, "dynamic_img_size": True}, "unet_small": {}}
 SETTINGS = {"percentiles": [1.0, 99.0], "encoder_checksum": "0" * 64, "scale": 1.0, "size": 0, "pixel_size_nm": 0.0}

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from sempre.data.labelled import LabelledSet
-from sempre.deploy.batch import BatchOptions, segment_micrograph
-from sempre.deploy.formats import SUFFIXES
-from sempre.deploy.inputs import Source, is_result
+from sempre.data.labels.labelled import LabelledSet
+from sempre.deploy.batches.batch import BatchOptions, segment_micrograph
+from sempre.deploy.batches.formats import SUFFIXES
+from sempre.deploy.batches.inputs import Source, is_result
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import find_bundle
-from sempre.deploy.segmenter import Segmenter
 from sempre.fuzzing import picture_seeds
 from sempre.fuzzing.cases import Format
 from sempre.fuzzing.mutations import mutate_bytes, mutate_head, mutate_json, mutate_png, mutate_tiff
 from sempre.images import crop_information_bar, percentile_normalise_to_uint8, read_labels, read_micrograph
-from sempre.images.instance_files import read_instances
-from sempre.images.volume import open_volume
+from sempre.images.reading.instance_files import read_instances
+from sempre.images.reading.volume import open_volume
 from sempre.metrics import label_overlap, mask_overlap, score_sample
 
 SEGMENTED, MOST = 25, 1 << 14  # one case in so many is segmented, if it is of at most so many px

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from napari.layers import Image, Labels
 
-from sempre.deploy.particles import particle_row
-from sempre.deploy.segmenter import Segmentation
+from sempre.deploy.networks.segmenter import Segmentation
+from sempre.deploy.results.particles import particle_row
 from sempre.errors import InputError
 from sempre.images import read_micrograph
-from sempre.images.read import to_grey
+from sempre.images.reading.read import to_grey
 
 PIXEL = "pixel"  # napari's unit where nobody gave one
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sempre.data.datasets import normalise_batch
-from sempre.models.patches import patchify, unpatchify
+from sempre.data.feeding.datasets import normalise_batch
+from sempre.models.masked.patches import patchify, unpatchify
 
 
 class MaskedAutoencoder(nn.Module):

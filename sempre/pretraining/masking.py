@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from sempre.data.crops import MASK, generator
-from sempre.models.packed import PATCH
+from sempre.models.masked.packed import PATCH
 
 
 def random_visible(patches: int, mask_ratio: float, seed: int, epoch: int, sample: int) -> np.ndarray:

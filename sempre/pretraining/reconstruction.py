@@ -7,9 +7,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sempre.data.datasets import normalise_batch
+from sempre.data.feeding.datasets import normalise_batch
 from sempre.models.features import feature_map
-from sempre.models.grn import use_float32_grn
+from sempre.models.masked.grn import use_float32_grn
 
 UPSAMPLINGS = 3
 UPSAMPLING = ("bilinear", "transposed")

@@ -3,8 +3,8 @@
 Tian et al., "Designing BERT for convolutional networks: sparse and hierarchical masked modeling", ICLR 2023.
 """
 
-from sempre.models.masked_unet import MaskedUNetEncoder
-from sempre.models.spark_decoder import SparKDecoder
+from sempre.models.masked.masked_unet import MaskedUNetEncoder
+from sempre.models.masked.spark_decoder import SparKDecoder
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.pretraining.masked_autoencoder import MaskedAutoencoder
 

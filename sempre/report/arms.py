@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import true_overlap
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import true_overlap
 from sempre.errors import InputError
 from sempre.files import read_json
 from sempre.images import read_labels

@@ -20,8 +20,8 @@ PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
 class Preview:
     """Prepared grey values uint8 `[H, W]`, and nm per px, None when unknown.
 
-    It is a source of one micrograph, as `sempre.data.sources.FolderSource` is of many: `sempre.embeddings.extract`
-    embeds it, and keeps it by its content.
+    It is a source of one micrograph, as `sempre.data.feeding.sources.FolderSource` is of many:
+    `sempre.embeddings.encoding.extract` embeds it, and keeps it by its content.
     """
 
     pixels: np.ndarray

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sempre.study.plan import FINISHED, Cell
-from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.runs.preemption import EXIT_PREEMPTED
 
 FAILED = "failed"  # a file in a cell's folder with the reason; it is tried again when the study is started again
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl

@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from sempre.processes import batches_of
-from sempre.training.bad_steps import refuse_bad_steps
-from sempre.training.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
-from sempre.training.guarded_step import GuardedStep
-from sempre.training.logging import RunLog
-from sempre.training.lookout import Lookout
-from sempre.training.parts import enough_memory, split_batch
-from sempre.training.preemption import Stopped, StopSignal
-from sempre.training.schedule import set_rate
+from sempre.training.runs.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
+from sempre.training.runs.logging import RunLog
+from sempre.training.runs.lookout import Lookout
+from sempre.training.runs.preemption import Stopped, StopSignal
+from sempre.training.steps.bad_steps import refuse_bad_steps
+from sempre.training.steps.guarded_step import GuardedStep
+from sempre.training.steps.parts import enough_memory, split_batch
+from sempre.training.steps.schedule import set_rate
 
 
 def fit(

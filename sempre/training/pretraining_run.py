@@ -10,19 +10,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from sempre.data.samplers import EpochSampler
-from sempre.data.samples import seeded_subset
-from sempre.data.shards import open_store
-from sempre.data.staging import stage
-from sempre.data.store import Store
+from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.labels.samples import seeded_subset
+from sempre.data.stores.shards import open_store
+from sempre.data.stores.staging import stage
+from sempre.data.stores.store import Store
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
-from sempre.models.checkpoints import BackboneDetails, save_backbone
+from sempre.models.weights.checkpoints import BackboneDetails, save_backbone
 from sempre.training.accelerator import Speed, make_accelerator
-from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
-from sempre.training.preemption import StopSignal
-from sempre.training.run_folder import lock_run, open_run
+from sempre.training.runs.checkpointing import Progress
+from sempre.training.runs.preemption import StopSignal
+from sempre.training.runs.run_folder import lock_run, open_run
 from sempre.training.validation import mean_losses
 
 # How a run is computed, not what: it may go on under other values.

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sempre.processes import batches_of
-from sempre.training.parts import enough_memory, split_batch
-from sempre.training.preemption import Stopped, StopSignal
+from sempre.training.runs.preemption import Stopped, StopSignal
+from sempre.training.steps.parts import enough_memory, split_batch
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from shutil import which
 
 import pytest
 
-from sempre.images.synthetic.sample import render_sample
+from sempre.images.synthetic.samples.sample import render_sample
 from sempre.images.write import write_micrograph
 
 ROOT = Path(__file__).parents[2]

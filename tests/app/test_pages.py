@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("streamlit", reason="the extra app is not installed")
 
 from sempre.app.__main__ import arguments
-from sempre.app.pictures import cells_layer, reduced
-from sempre.app.session_file import unpack
-from sempre.deploy.particles import measure_particles
-from sempre.deploy.segmenter import Segmentation
+from sempre.app.parts.pictures import cells_layer, reduced
+from sempre.app.parts.session_file import unpack
+from sempre.deploy.networks.segmenter import Segmentation
+from sempre.deploy.results.particles import measure_particles
 from sempre.errors import InputError
 
 WITHOUT_TORCH = """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sempre.errors import InputError
-from sempre.images.synthetic.sample import SAMPLES, render_sample
+from sempre.images.synthetic.samples.sample import SAMPLES, render_sample
 
 SIZE = (320, 384)
 

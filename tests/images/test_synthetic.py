@@ -23,10 +23,10 @@ from sempre.images.synthetic.arrangements import arranged, cluster
 from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
 from sempre.images.synthetic.detector import record
 from sempre.images.synthetic.grains import Fibre, Hollow
+from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.options import chosen
 from sempre.images.synthetic.scene import Scene
 from sempre.images.synthetic.solids import OUTSIDE, Capsule, Ellipsoid, Polyhedron
-from sempre.images.synthetic.substrate import correlated_noise
 from sempre.images.synthetic.transmission import Projection
 
 SIZE = (160, 192)

@@ -1,7 +1,7 @@
 import torch
 
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.unet import UNet
+from sempre.models.segmenters.unet import UNet
 
 
 def test_statistics_are_averages_over_all_batches():

@@ -17,10 +17,10 @@ from napari.layers import Image, Labels  # noqa: E402
 from npe2 import PluginManifest  # noqa: E402
 
 import sempre.napari  # noqa: E402
-from sempre.data.labelled import LabelledSet  # noqa: E402
-from sempre.deploy.particles import write_csv  # noqa: E402
+from sempre.data.labels.labelled import LabelledSet  # noqa: E402
+from sempre.deploy.networks.segmenter import Segmenter  # noqa: E402
 from sempre.deploy.released import find_bundle  # noqa: E402
-from sempre.deploy.segmenter import Segmenter  # noqa: E402
+from sempre.deploy.results.particles import write_csv  # noqa: E402
 from sempre.errors import InputError  # noqa: E402
 from sempre.images.synthetic import render_field  # noqa: E402
 from sempre.napari.labelled_folder import save_labelled  # noqa: E402

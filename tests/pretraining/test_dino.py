@@ -10,9 +10,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from sempre.data.views import View
+from sempre.data.feeding.views import View
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
-from sempre.training.schedule import set_rate
+from sempre.training.steps.schedule import set_rate
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
 BATCH, LOCAL, OUTPUTS = 4, 3, 24

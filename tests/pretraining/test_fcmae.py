@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from sempre.data.crops import ORDER, generator
-from sempre.models.packed import PATCH
+from sempre.models.masked.packed import PATCH
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masked_autoencoder import MaskedAutoencoder, hide
 from sempre.pretraining.masking import random_visible
-from sempre.training.schedule import cosine_with_warmup, set_rate
+from sempre.training.steps.schedule import cosine_with_warmup, set_rate
 from tests.pretraining.textures import knn_accuracy, orientations
 
 

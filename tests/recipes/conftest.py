@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
-from sempre.training.logging import read_log
+from sempre.training.runs.logging import read_log
 from tests.images.imaris import write_ims
 
 ROOT = Path(__file__).parents[2]

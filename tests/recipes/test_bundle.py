@@ -8,8 +8,8 @@ import tifffile
 
 import evaluate.bundle
 from evaluate.bundle import main
-from sempre.data.predictions import score_untrained
-from sempre.deploy.segmenter import Segmenter
+from sempre.data.labels.predictions import score_untrained
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.images import write_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
 

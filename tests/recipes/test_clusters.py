@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from evaluate.clusters import Options, check, main, read_unet
-from sempre.data.labelled import LabelledSet
+from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.watershed import split_touching

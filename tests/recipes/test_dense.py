@@ -12,14 +12,14 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from finetune.dense import Options, build_network, train
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import true_overlap
-from sempre.deploy.dense import DenseSettings, segment_dense
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import true_overlap
+from sempre.deploy.networks.dense import DenseSettings, segment_dense
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
-from sempre.models.dense import as_network
-from sempre.models.dense_files import load_dense
-from sempre.training.logging import read_log
+from sempre.models.segmenters.dense import as_network
+from sempre.models.segmenters.dense_files import load_dense
+from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
 
 pytestmark = pytest.mark.slow

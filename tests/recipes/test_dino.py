@@ -6,8 +6,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from sempre.models.checkpoints import load_backbone, load_backbone_weights
-from sempre.training.logging import read_log
+from sempre.models.weights.checkpoints import load_backbone, load_backbone_weights
+from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
 
 pytestmark = pytest.mark.slow

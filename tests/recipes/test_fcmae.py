@@ -8,8 +8,8 @@ import timm
 from PIL import Image
 from safetensors.torch import load_file
 
-from sempre.models.checkpoints import load_backbone
-from sempre.training.logging import read_log
+from sempre.models.weights.checkpoints import load_backbone
+from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
 
 pytestmark = pytest.mark.slow

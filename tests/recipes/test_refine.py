@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from finetune.unet import spread_of
-from sempre.data.labelled import LabelledSet
-from sempre.embeddings.refiner import load_refiner
+from sempre.data.labels.labelled import LabelledSet
+from sempre.embeddings.segmentation.refiner import load_refiner
 from sempre.errors import InputError
 from sempre.images import read_labels
-from sempre.images.volume import open_volume
+from sempre.images.reading.volume import open_volume
 from sempre.metrics import dice
-from sempre.report.refinement import read_mask
+from sempre.report.pages.refinement import read_mask
 from tests.recipes.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sempre.embeddings.encoder import open_encoder
-from sempre.models.checkpoints import load_backbone
+from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.models.unet_encoder import UNetEncoder
-from sempre.training.logging import read_log
+from sempre.models.weights.checkpoints import load_backbone
+from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume, write_split
 
 pytestmark = pytest.mark.slow

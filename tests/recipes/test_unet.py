@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from finetune.unet import Options, check
-from sempre.data.labelled import LabelledSet
+from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou
-from sempre.training.logging import read_log
-from sempre.training.sweep import SweepRun, sweep_table
+from sempre.training.chains.sweep import SweepRun, sweep_table
+from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import FIELDS, SHORT_UNET
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.labelled import LabelledSet
-from sempre.data.predictions import Prediction, predict_and_score
-from sempre.data.run_summary import summarise_run
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.predictions import Prediction, predict_and_score
+from sempre.data.labels.run_summary import summarise_run
 from sempre.files import write_json
 from sempre.images import write_labels
 

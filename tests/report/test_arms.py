@@ -5,7 +5,7 @@ import pytest
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.report.arms import arms_table, error_reductions, read_arms
-from sempre.report.comparison import score_parts
+from sempre.report.pages.comparison import score_parts
 
 ALL, NO_SMALL, NONE = (0, 1, 2), (1, 2), ()
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from sempre.pretraining.fcmae import FCMAE
-from sempre.report.curves import loss_curves
+from sempre.report.figures.curves import loss_curves
+from sempre.report.figures.reconstructions import reconstruction_panels
 from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
-from sempre.report.reconstructions import reconstruction_panels
 from tests.pretraining.test_fcmae import crops, small_fcmae
 
 

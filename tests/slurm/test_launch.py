@@ -21,7 +21,7 @@ RECIPE = """
 import sys, time
 from pathlib import Path
 time.sleep(float(sys.argv[1]))
-from sempre.training.preemption import StopSignal
+from sempre.training.runs.preemption import StopSignal
 stop = StopSignal()
 with stop.held():
     Path(f"ready-{time.monotonic_ns()}").touch()

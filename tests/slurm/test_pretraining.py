@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sempre.training.logging import read_log
+from sempre.training.runs.logging import read_log
 from tests.slurm.cluster import ROOT, Cluster
 from tests.slurm.runs import RECIPES, assert_same_weights, checkpoint_step, logged, losses, wait_until
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.deploy.segmenter import Segmenter
+from sempre.deploy.networks.segmenter import Segmenter
 from sempre.images import instance_boxes, write_labels
 from sempre.images.synthetic import render_field
-from sempre.models.dense_files import load_dense
+from sempre.models.segmenters.dense_files import load_dense
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", "crop=64", "precision=float32")

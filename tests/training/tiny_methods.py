@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sempre.data.samplers import EpochSampler
+from sempre.data.feeding.samplers import EpochSampler
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.pretraining.densecl import DenseCL
 from sempre.pretraining.dino import DINO
@@ -20,8 +20,8 @@ from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import random_visible
 from sempre.pretraining.spark import SparK
 from sempre.training.accelerator import Speed, make_accelerator
-from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
+from sempre.training.runs.checkpointing import Progress
 
 SAMPLES, BATCH, RATE = 32, 8, 1e-3
 Parts = tuple[nn.Module, torch.optim.Optimizer, Dataset]

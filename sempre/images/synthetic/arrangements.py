@@ -8,7 +8,7 @@ aggregation", Phys. Rev. Lett. 51 (1983); joined in halves as by Thouy and Julli
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sempre.images.synthetic.substrate import correlated_noise
+from sempre.images.synthetic.grounds.substrate import correlated_noise
 
 ARRANGED = ("aggregates", "bimodal", "crowded", "lattice")
 PRIMARIES = {"low": (6.0, 14.0), "medium": (10.0, 30.0), "high": (24.0, 70.0)}  # diameters in an aggregate, px

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, signal
 
+from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.scene import Scene
-from sempre.images.synthetic.substrate import correlated_noise
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from sempre.images.synthetic.annotations import annotate
 from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
-from sempre.images.synthetic.backdrops import render_backdrop
 from sempre.images.synthetic.detector import emitted, record, surface_texture
+from sempre.images.synthetic.grounds.backdrops import render_backdrop
+from sempre.images.synthetic.grounds.supports import render_support
 from sempre.images.synthetic.options import FieldOptions, check, chosen
 from sempre.images.synthetic.scene import MAX_PARTICLES, Scene, pour
-from sempre.images.synthetic.supports import render_support
 from sempre.images.synthetic.transmission import Projection, transmitted
 
 PIXEL_SIZE_NM = {"low": (25.0, 200.0), "medium": (6.0, 40.0), "high": (1.0, 8.0)}

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.solids import (
     KINDS,
     OUTSIDE,
@@ -18,7 +19,6 @@ from sempre.images.synthetic.solids import (
     turned,
     turned_back,
 )
-from sempre.images.synthetic.substrate import correlated_noise
 
 WIDE_KINDS = (*KINDS, "fibre", "plate", "rough", "hollow")
 TILE = 512  # side of a periodic piece of surface, px

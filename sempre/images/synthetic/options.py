@@ -5,13 +5,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from sempre.errors import InputError
-from sempre.images.synthetic.backdrops import WIDE_SUBSTRATES
 from sempre.images.synthetic.detector import Microscope
 from sempre.images.synthetic.grains import WIDE_KINDS
+from sempre.images.synthetic.grounds.backdrops import WIDE_SUBSTRATES
+from sempre.images.synthetic.grounds.substrate import SUBSTRATES
+from sempre.images.synthetic.grounds.supports import SUPPORTS
 from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS, WIDE_ARRANGEMENTS
 from sempre.images.synthetic.solids import KINDS
-from sempre.images.synthetic.substrate import SUBSTRATES
-from sempre.images.synthetic.supports import SUPPORTS
 
 MODALITIES = ("sem", "tem", "stem")
 VARIETIES = ("plain", "wide")

@@ -7,8 +7,8 @@ contrast) and section 23.7 (Fresnel fringes).
 import numpy as np
 from scipy import ndimage
 
+from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.solids import OUTSIDE
-from sempre.images.synthetic.substrate import correlated_noise
 
 VISIBLE = 0.2  # of the mass below: a particle that adds less is not seen
 HIDDEN = 0.85  # of another's thickness: a sphere whose centre lies where another is so thick is not told from it

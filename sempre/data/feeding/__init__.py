@@ -1,0 +1,1 @@
+"""What feeds a network: crops, views and whole micrographs, and the order in which they come."""

@@ -1,0 +1,1 @@
+"""Labelled sets: their sides and groups, and what predictions on them come to."""

@@ -1,0 +1,1 @@
+"""The store: written, split over files, brought to a node, read."""

@@ -1,0 +1,234 @@
+"""The store: micrographs of any size in one HDF5 file, of which a crop reads only the chunks it touches.
+
+    images/<H>x<W>     uint8 [N, H, W]   the micrographs of one size, percentile-normalised, chunks of 160 x 160 px
+    index/<column>     [M]               one row a micrograph: row (in its stack), height, width, path, sha256, label, …
+    labels             [L]               names of the labels; index/label counts into it, -1 = none
+    chunks/<H>x<W>     int64 [N, rows, columns]   where the chunks of images/<H>x<W> lie (`sempre.data.stores.chunks`)
+    patches/pixels     uint8 [P, S, S]   a fixed number of random patches of every micrograph
+    patches/image, patches/corner        [P] and [P, 2]: the patch's micrograph (index row) and its corner (y, x)
+
+Written once by data/prepare.py, read by many processes. `sempre.data.stores.store_writer` writes it.
+"""
+
+import hashlib
+import os
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sempre.data.stores.chunks import ChunkReader, map_file
+from sempre.data.stores.journal import journal_path
+from sempre.data.stores.split import split
+from sempre.errors import InputError, one_input_error
+from sempre.images.reading.claims import check_no_way_out, check_packing, plane_bytes
+
+FORMAT = 1
+PART = 1 << 16  # rows hashed at a time
+
+
+@dataclass(frozen=True)
+class PatchEntries:
+    """Where the store's patches lie: `image` `[P]`, index rows of their micrographs, and `corner` `[P, 2]` (y, x)."""
+
+    image: np.ndarray
+    corner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The store's index as columns of `[M]`, one row a micrograph, in the order of preparing.
+
+    `row` in its stack, `height` and `width` in px, `label` (a position in `Store.labels`, -1 = none),
+    `pixel_size_nm` (nan = unknown), `sha256` of the file (64 hexadecimal characters, bytes).
+    """
+
+    row: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+    label: np.ndarray
+    pixel_size_nm: np.ndarray
+    sha256: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Store:
+    """A store opened for reading; cheap to make, to pickle and to share with forked or spawned workers.
+
+    The file is opened at the first read of each process. The index is read as whole columns (100 MB for a million
+    micrographs), paths only when asked for.
+
+    Args:
+        path: the HDF5 file.
+        partial: accept a store whose preparation was interrupted between two batches.
+
+    Raises:
+        InputError: when there is no such file, it is no store of this format, or its preparation has not finished;
+            from here and all that reads it, when it is damaged.
+    """
+
+    def __init__(self, path: str | Path, partial: bool = False):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{path} does not exist: make it with data/prepare.py images=FOLDER store={path}")
+        if journal_path(path).exists():
+            raise InputError(f"{path} is being written, or that was interrupted: run data/prepare.py to finish it")
+        self._file = None
+        self._process = None
+        try:
+            self._open()
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened as an HDF5 file: {error}") from error
+        with self._undamaged():
+            self._read_attributes(partial)
+            self._length = len(self._open()["index/row"])
+
+    def _undamaged(self) -> AbstractContextManager[None]:
+        return one_input_error(lambda reason: f"{self.path} is damaged ({reason}): copy it again, or make it anew")
+
+    def _read_attributes(self, partial: bool) -> None:
+        path, file = self.path, self._open()
+        check_no_way_out(file)
+        attributes = dict(file.attrs)
+        if attributes.get("format") != FORMAT:
+            raise InputError(f"{path} is not a store of format {FORMAT}: make it again with data/prepare.py")
+        if not (attributes["complete"] or partial):
+            raise InputError(f"{path} holds only a part of its folder: run data/prepare.py again to finish it")
+        self.percentiles = tuple(float(percentile) for percentile in attributes["percentiles"])
+        self.patch_size = int(attributes["patch_size"])
+        self.code_version = str(attributes["code_version"])
+        # What must agree among the shards of one store, and which shard this is: "2/8", empty for none.
+        self.preparation = {
+            "percentiles": self.percentiles,
+            "scale": float(attributes.get("scale", 1.0)),
+            "crop_information_bar": bool(attributes.get("crop_information_bar", True)),
+        }
+        self.shard = str(attributes.get("shard", ""))
+        if not re.fullmatch(r"(\d{1,6}/\d{1,6})?", self.shard):
+            raise ValueError(f"it says that it is the shard {self.shard!r}")
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def entries(self) -> Entries:
+        """The index."""
+        with self._undamaged():
+            columns = {column.name: self._open()[f"index/{column.name}"] for column in fields(Entries)}
+            for name, column in columns.items():
+                check_packing(self.path, column.nbytes)
+                if column.shape != (self._length,):
+                    raise ValueError(f"index/{name} has the shape {column.shape}, not {(self._length,)}")
+            entries = Entries(**{name: column[:] for name, column in columns.items()})
+            labels = entries.label if len(entries) else np.zeros(1, int)
+            ascii_digests = entries.sha256.dtype == "S64" and entries.sha256.view(np.uint8).max(initial=0) < 128
+            if not ascii_digests or labels.min() < -1 or labels.max() >= len(self.labels):
+                raise ValueError("index/sha256 or index/label holds what it cannot")
+            return entries
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Names of the labels that `entries.label` counts into."""
+        with self._undamaged():
+            return [name.decode() for name in self._open()["labels"][:]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted SHA-256s of the files: which data a network was trained on, whatever their order."""
+        digest = hashlib.sha256()
+        order = np.argsort(self.entries.sha256)
+        for start in range(0, len(order), PART):  # in parts, for a sorted copy of millions would fill the memory
+            digest.update(self.entries.sha256[order[start : start + PART]].view(np.uint8))
+        return digest.hexdigest()
+
+    def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Index rows of the training and of the validation side, by the rule of `sempre.data.stores.split`."""
+        validation = split(map(bytes.decode, self.entries.sha256), fraction, seed)
+        return np.flatnonzero(~validation), np.flatnonzero(validation)
+
+    def file_of(self, index: int) -> str:
+        """The micrograph's path, relative to the folder that was prepared."""
+        with self._undamaged():
+            return self._open()["index/path"][index].decode()
+
+    def read(self, index: int) -> np.ndarray:
+        """A whole micrograph, uint8 `[H, W]`."""
+        row = self.entries.row[index]
+        with self._undamaged():
+            return self._stack(index)[row]
+
+    def crop(self, index: int, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """The part of a micrograph with corner (y, x), uint8 `[height, width]`; reads only the chunks it touches.
+
+        Raises:
+            ValueError: when it reaches outside the micrograph.
+        """
+        inside = y + height <= self.entries.height[index] and x + width <= self.entries.width[index]
+        if min(y, x, height, width) < 0 or not inside:
+            raise ValueError(f"a {height}x{width} px crop at ({y}, {x}) reaches outside {self.file_of(index)}")
+        with self._undamaged():
+            stack, row = self._stack(index), int(self.entries.row[index])
+            reader = self._readers[stack.shape[1:]]
+            if reader is not None:
+                return reader.crop(row, y, x, height, width)
+            return stack[row, y : y + height, x : x + width]
+
+    @cached_property
+    def patch_entries(self) -> PatchEntries:
+        """Where the patches lie."""
+        patches = self._open()["patches"]
+        return PatchEntries(patches["image"][:], patches["corner"][:])
+
+    def read_patch(self, position: int) -> np.ndarray:
+        """A patch, uint8 `[patch_size, patch_size]`; `position` counts into `patch_entries`."""
+        return self._open()["patches/pixels"][position]
+
+    def close(self) -> None:
+        """Close this process's handle; the next read opens another."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._map = None, None
+
+    def _stack(self, index: int) -> h5py.Dataset:
+        size = int(self.entries.height[index]), int(self.entries.width[index])
+        self._open()
+        if size not in self._stacks:
+            stack = self._file[f"images/{size[0]}x{size[1]}"]
+            if stack.shape[1:] != size or stack.dtype != np.uint8:
+                raise ValueError(f"{stack.name} has the shape {stack.shape} of {stack.dtype}")
+            check_packing(self.path, plane_bytes(stack))
+            self._stacks[size] = stack
+            self._readers[size] = self._reader(self._stacks[size])
+        return self._stacks[size]
+
+    def _reader(self, stack: h5py.Dataset) -> ChunkReader | None:
+        """What reads crops of the stack faster than HDF5; None for a store without a table of its chunks."""
+        table = stack.name.replace("images", "chunks")
+        if table not in self._file:
+            return None
+        if self._map is None:
+            self._map = map_file(self.path)
+        reader = ChunkReader(self._map, self._file[table], stack.chunks[1:])
+        return reader if reader.agrees_with(stack) else None
+
+    def _open(self) -> h5py.File:
+        # A handle from before a fork shares its file position with the parent's: each process takes its own.
+        if self._process != os.getpid():
+            self.close()
+            self._process = os.getpid()
+        if self._file is None:
+            self._file = h5py.File(self.path, "r", locking="best-effort")
+            self._stacks, self._readers, self._map = {}, {}, None
+        return self._file
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None, "_map": None, "_stacks": {}, "_readers": {}}

@@ -1,0 +1,1 @@
+"""Overlapping detections: found in tiles, merged, pasted and painted."""

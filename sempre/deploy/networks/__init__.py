@@ -1,0 +1,1 @@
+"""A bundle's network on ONNX Runtime, from a micrograph to its particles."""

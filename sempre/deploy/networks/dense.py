@@ -1,0 +1,228 @@
+"""From a micrograph to instances with a dense segmenter: maps of overlapping tiles, blended, decoded once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from sempre.deploy.detections.instance import Box
+from sempre.deploy.detections.tiling import starts
+from sempre.deploy.networks.decode import Decoding, believed, decode
+from sempre.deploy.results.particles import solidity
+from sempre.images.resize import resize, resize_to
+
+# Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground
+# and the depth, float32 `[2, h / 2, w / 2]`.
+Network = Callable[[np.ndarray], np.ndarray]
+STRIDE = 2  # px of what the network sees for each px of its maps
+MULTIPLE = 32  # px, the network's total stride
+
+
+SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
+LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
+ROWS = 512  # of a micrograph that are decoded at once where more would take more memory than the rest
+MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
+# A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
+MOST_PIXELS, WIDE = 4 << 20, 60
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """How maps are made and read.
+
+    The micrograph is seen at each of `scales` times its size, and what is best supported counts. `tile` and `overlap`
+    are in px of what the network sees, multiples of 32.
+    """
+
+    decoding: Decoding = field(default_factory=Decoding)
+    scales: tuple[float, ...] = SCALES
+    tile: int = 1024
+    overlap: int = 128
+    flips: bool = False  # average over the micrograph's mirror images, at the scale that counts
+
+
+def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings) -> tuple[np.ndarray, np.ndarray]:
+    """The instances of a normalised micrograph.
+
+    Args:
+        pixels: float32 `[H, W]` in [0, 1].
+
+    Returns:
+        A label image int32 `[H, W]` with ids 1 to N, and each particle's score `[N]`, its mean probability.
+    """
+    maps = supported_maps(pixels, network, settings)
+    return instances(maps, pixels.shape, settings.decoding)
+
+
+def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
+    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
+    best, highest, chosen, width = np.zeros(0), -1.0, 1.0, 0.0  # the first scale takes its place
+    for scale in scales_of(pixels.shape, settings.scales):
+        if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
+            continue
+        maps = predict_maps(resize(pixels, scale), network, settings)
+        supported, seen = support(maps, settings.decoding)
+        if supported > highest:
+            best, highest, chosen, width = maps, supported, scale, seen
+    if settings.flips:
+        image = resize(pixels, chosen)
+        for axes in ((-1,), (-2,), (-2, -1)):
+            best = best + np.flip(predict_maps(np.flip(image, axes), network, settings), axes)
+        best /= np.float32(4)
+    return best
+
+
+def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:
+    """The scales, of those given, at which a micrograph of `shape` shows enough; the largest if none does."""
+    worth = [scale for scale in scales if min(shape) * scale >= LEAST_SIDE]
+    return worth or [max(scales)]
+
+
+def count_tiles(shape: tuple[int, int], settings: DenseSettings) -> int:
+    """How often the network looks at a micrograph `[H, W]`, at most: a scale may be left out as it goes."""
+    counts = []
+    for scale in scales_of(shape, settings.scales):
+        height, width = (-(-max(1, round(side * scale)) // MULTIPLE) * MULTIPLE for side in shape)
+        counts.append(sum(1 for _ in tile_boxes_on_grid((height, width), settings.tile, settings.overlap)))
+    return sum(counts) + (3 * max(counts) if settings.flips else 0)
+
+
+def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
+    """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1; and how wide these are seen, px.
+
+    Support is a product of three.
+
+    The Dice that the probabilities expect of their own foreground; how deep each particle is seen to be, for of one
+    that is too large for the network no place is surely its middle, and what is too small has none; and how solid each
+    is, for particles are convex on the whole and their fragments are not. Particles count by their area.
+    """
+    probability, depth = maps
+    foreground = probability > decoding.foreground
+    if not foreground.any():
+        return 0.0, 0.0
+    dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
+    labels = decode(probability, depth, decoding)
+    areas = np.bincount(labels.ravel())[1:]
+    deepest = np.minimum(ndimage.maximum(depth, labels, np.arange(1, len(areas) + 1)), 1)
+    boxes = ndimage.find_objects(labels)
+    largest = np.argsort(-areas, kind="stable")[:MEASURED]
+    solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
+    solid = np.average(solidities, weights=areas[largest])
+    width = STRIDE * np.average(np.sqrt(4 / np.pi * areas), weights=areas)
+    return float(dice * np.average(deepest, weights=areas) * solid), float(width)
+
+
+def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
+    """The label image `[H, W]` of `shape`, and the scores `[N]`, that maps `[2, h, w]` of a whole micrograph show."""
+    probability, depth = maps
+    labels = believed(decode(probability, depth, decoding), probability, depth, decoding)
+    return enlarge(labels, probability, shape, decoding)
+
+
+def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
+    """Maps float32 `[2, h, w]` of a whole image `[H, W]`, h and w the halves of its sides, rounded up.
+
+    Tiles overlap, and where they do their maps are averaged with weights that fall to nothing at a tile's border: so
+    no seam is left that the decoding could take for an outline.
+    """
+    height, width = image.shape
+    image = np.pad(image, [(0, -side % MULTIPLE) for side in image.shape], mode="symmetric")
+    boxes = list(tile_boxes_on_grid(image.shape, settings.tile, settings.overlap))
+    used = -(-height // STRIDE), -(-width // STRIDE)
+    if len(boxes) == 1:
+        return network(image)[:, : used[0], : used[1]]
+    maps = np.zeros((2, *(side // STRIDE for side in image.shape)), np.float32)
+    total = np.zeros(maps.shape[1:], np.float32)
+    for x0, y0, x1, y1 in boxes:
+        window = slice(None), slice(y0 // STRIDE, y1 // STRIDE), slice(x0 // STRIDE, x1 // STRIDE)
+        weight = np.outer(*(ramp(side // STRIDE, settings.overlap // STRIDE) for side in (y1 - y0, x1 - x0)))
+        maps[window] += weight * network(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        total[window[1:]] += weight
+    maps /= total
+    return maps[:, : used[0], : used[1]]
+
+
+def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]:
+    """Boxes of equal size that cover `shape` and overlap by at least `overlap` px: as few as can be of `tile` px at
+    most, and then as small as can be. Their corners lie on multiples of 32 px, as the network's cells do."""
+    rows, columns = (_spans(side // MULTIPLE, tile // MULTIPLE, overlap // MULTIPLE) for side in shape)
+    for top, bottom in rows:
+        for left, right in columns:
+            yield left, top, right, bottom
+
+
+def _spans(cells: int, most: int, overlap: int) -> list[tuple[int, int]]:
+    """The first px, and that after the last, of spans of at most `most` cells that cover `cells`."""
+    count = len(starts(cells, most, overlap))
+    length = -(-(cells + (count - 1) * overlap) // count)
+    first = [0] if count == 1 else starts(cells, length, overlap)
+    return [(start * MULTIPLE, (start + length) * MULTIPLE) for start in first]
+
+
+def ramp(length: int, overlap: int) -> np.ndarray:
+    """Weights `[length]` that rise from near 0 to 1 over `overlap` px at both ends."""
+    from_border = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.minimum(from_border / max(overlap, 1), 1).astype(np.float32)
+
+
+def enlarge(
+    labels: np.ndarray, probability: np.ndarray, shape: tuple[int, int], decoding: Decoding
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels `[h, w]` of the maps at the micrograph's resolution, and the particles' scores.
+
+    Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels.
+    """
+    grown = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
+    fine = resize_to(probability.astype(np.float32), shape)
+    large = vote(grown, shape)
+    large[fine <= decoding.foreground] = 0
+    areas, sums = areas_and_sums(large, fine, int(labels.max(initial=0)) + 1)
+    del fine
+    kept = areas >= decoding.smallest
+    kept[0] = False
+    scores = (sums[kept] / areas[kept]).astype(np.float32)
+    numbers = np.zeros(len(areas), np.int32)
+    numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
+    return numbers[large], scores
+
+
+def areas_and_sums(labels: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the labels 0 to `count` - 1 of `[H, W]` the px, int64 `[count]`, and the sum of their values, float64.
+
+    A few rows at a time, for counting takes copies of 16 bytes a px.
+    """
+    areas, sums = np.zeros(count, np.int64), np.zeros(count)
+    for start in range(0, len(labels), ROWS):
+        part = labels[start : start + ROWS].ravel()
+        areas += np.bincount(part, minlength=count)
+        sums += np.bincount(part, weights=values[start : start + ROWS].ravel(), minlength=count)
+    return areas, sums
+
+
+def vote(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Labels `[h, w]` at `shape`, each pixel that of the largest bilinear weight: borders without the coarse steps."""
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(small, side) for small, side in zip(labels.shape, shape, strict=True)
+    )
+    large = labels[top[:, None], left[None]]
+    # Most pixels lie amid four of one label, which the coarse labels tell.
+    last = np.pad(labels, [(0, 1), (0, 1)], mode="edge")
+    mixed = (last[:-1, :-1] != last[1:, :-1]) | (last[:-1, :-1] != last[:-1, 1:]) | (last[:-1, :-1] != last[1:, 1:])
+    for start in range(0, len(large), ROWS):  # a few rows at a time, for a mixed pixel takes some 150 bytes
+        y, x = np.nonzero(mixed[top[start : start + ROWS, None], left[None]])
+        y += start
+        names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
+        below, beside = down[y], across[x]
+        weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
+        weights[names == 0] = 0  # where the ground begins is the probability's to say
+        votes = [(weights * (names == name)).sum(0) for name in names]
+        large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
+    return large
+
+
+def _neighbours(small: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of `side` pixels the two of `small` pixels next to it, and how near the second one is, 0 to 1."""
+    places = np.clip((np.arange(side) + 0.5) * small / side - 0.5, 0, small - 1)
+    first = places.astype(np.intp)
+    return first, np.minimum(first + 1, small - 1), places - first

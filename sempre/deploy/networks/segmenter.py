@@ -1,0 +1,151 @@
+"""Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from sempre.deploy.detections.instance import Box, Instance
+from sempre.deploy.networks.bundle import DenseBundle, read_bundle
+from sempre.deploy.networks.detector import Detector
+from sempre.deploy.networks.map_segmenter import MapSegmenter
+from sempre.deploy.networks.scale import check_scale, seen_scales
+from sempre.deploy.networks.session import open_session
+from sempre.deploy.results.particles import Particle, measure_particles
+from sempre.errors import InputError
+from sempre.images import is_blank, percentile_normalise
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`labels` int32 `[H, W]`, 0 = background; `particles[k]` has the id k + 1, by falling score.
+
+    `overflowing` are boxes (x0, y0, x1, y1, px) in which particles may be missing, because there were more than the
+    model lists.
+    """
+
+    labels: np.ndarray
+    particles: list[Particle]
+    pixel_size_nm: float | None = None
+    overflowing: list[Box] = field(default_factory=list)
+
+    def above(self, score: float) -> "Segmentation":
+        """The particles that score more. Of a dense segmenter that is what it finds by this threshold, without another
+        look; a Mask R-CNN merges only what scores enough."""
+        count = int((np.array([particle.score for particle in self.particles], np.float32) > score).sum())
+        labels = np.where(self.labels <= count, self.labels, 0).astype(np.int32)
+        return replace(self, labels=labels, particles=self.particles[:count])
+
+
+class Segmenter:
+    """A bundle ready to segment.
+
+    Args:
+        bundle_folder: see `sempre.deploy.networks.bundle`.
+        threads: for the network; None lets onnxruntime take every core.
+        tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
+            take less memory.
+        flips: average a dense segmenter's maps over the micrograph's mirror images, for some three times the time.
+        scale: how many times its size the network sees a micrograph at; None follows `sempre.deploy.networks.scale`.
+        provider, device: where the network runs, see `sempre.deploy.networks.session`.
+
+    Raises:
+        InputError: for a bundle that cannot be used, for threads, a tile, a scale, a provider or a device that cannot
+            be, for flips of a Mask R-CNN.
+    """
+
+    def __init__(
+        self,
+        bundle_folder: str | Path,
+        threads: int | None = None,
+        tile: int | None = None,
+        flips: bool = False,
+        scale: float | None = None,
+        provider: str = "cpu",
+        device: str | None = None,
+    ):
+        if tile is not None and tile < 64:
+            raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
+        check_scale(scale)
+        self.bundle, self.scale = read_bundle(bundle_folder), scale
+        if flips and self.bundle.kind != "dense":
+            raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
+        session = open_session(self.bundle.model, threads, provider, device)
+        self.tile, self.flips = tile or self.bundle.tile, flips
+        overlap = min(self.bundle.overlap, self.tile // 2)
+        if isinstance(self.bundle, DenseBundle):
+            self.model = MapSegmenter(self.bundle, session, self.tile, overlap, flips)
+        else:
+            self.model = Detector(self.bundle, session, self.tile, overlap)
+
+    def segment(
+        self,
+        pixels: np.ndarray,
+        pixel_size_nm: float | None = None,
+        score_threshold: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
+    ) -> Segmentation:
+        """Find and measure the particles of a micrograph `[H, W]` of any real type.
+
+        Args:
+            pixels: raw grey values; they are normalised here, over the whole micrograph.
+            pixel_size_nm: nm per px; a model of one magnification sees the micrograph at its own.
+            score_threshold: particles score more; None is the bundle's.
+            progress: called after each look of the network at a tile with the looks so far and those expected.
+
+        Raises:
+            InputError: for pixels that are not a grey image, a threshold outside [0, 1], and when the network fails.
+        """
+        labels, scores, overflowing = self.find(pixels, score_threshold, pixel_size_nm, progress)
+        return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)
+
+    def find(
+        self,
+        pixels: np.ndarray,
+        score_threshold: float | None = None,
+        pixel_size_nm: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
+        image = self._normalise(pixels)
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), []
+        scales = seen_scales(self.bundle, pixel_size_nm, self.scale)
+        expected, looks = self.model.count_tiles(image.shape, scales), 0
+
+        def looked() -> None:
+            nonlocal looks
+            looks += 1
+            progress(looks, max(expected, looks))
+
+        return self.model.segment(image, score_threshold, scales, looked)
+
+    def find_and_list(
+        self, pixels: np.ndarray, pixel_size_nm: float | None = None
+    ) -> tuple[np.ndarray, list[Instance] | None]:
+        """The labels that `find` gives, int32 `[H, W]`, and all of a Mask R-CNN's detections, for average precision.
+
+        They may overlap, and those below the score threshold are among them. A dense segmenter has none to list: None.
+        """
+        if isinstance(self.model, MapSegmenter):
+            return self.find(pixels, pixel_size_nm=pixel_size_nm)[0], None
+        image = self._normalise(pixels)
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), []
+        return self.model.segment_and_list(image, seen_scales(self.bundle, pixel_size_nm, self.scale))
+
+    def _normalise(self, pixels: np.ndarray) -> np.ndarray | None:
+        """What the network sees of a micrograph `[H, W]`, float32; None of a blank one."""
+        if pixels.ndim != 2 or pixels.size == 0:
+            raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
+        if is_blank(pixels):
+            return None
+        if pixels.dtype == bool:  # which has no percentiles
+            pixels = pixels.astype(np.uint8)
+        image = percentile_normalise(pixels, *self.bundle.percentiles)
+        image *= self.bundle.high - self.bundle.low
+        image += self.bundle.low
+        return image

@@ -1,0 +1,94 @@
+"""Large micrographs through an encoder tile by tile."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sempre.data.feeding.sources import FolderSource, StoreSource
+from sempre.deploy.detections.instance import Box
+from sempre.deploy.detections.tiling import tile_boxes
+from sempre.embeddings.encoding.embedding_file import Embedding, Embeddings
+from sempre.embeddings.encoding.encoder import Encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, input_shape
+from sempre.embeddings.encoding.grid import Grid
+from sempre.errors import InputError
+from sempre.images.resize import resize_to
+
+OWN_SIZE = {"scale": 1.0, "size": 0, "pixel_size_nm": 0.0}  # options that leave a micrograph as it is
+
+
+class TileSource:
+    """The tiles of a source's micrographs, as micrographs to be embedded: what `FolderSource` is for whole ones.
+
+    Micrographs are first brought to the size that `options` ask for. Those that are larger than a tile are cut into
+    equal tiles of `tile` px that overlap by at least an eighth; the others are one tile. `boxes` are those of each
+    micrograph (x0, y0, x1, y1, px, exclusive ends), `first` the position of its first tile, `shapes` the heights and
+    widths in px that the micrographs have themselves.
+
+    Raises:
+        InputError: for a tile of less than 32 px; also as `input_shape`.
+    """
+
+    def __init__(self, source: FolderSource | StoreSource, options: ExtractionOptions, tile: int):
+        if tile < 32:
+            raise InputError(f"tile={tile} is too small: take 32 px or more")
+        self.source, self.options, self.path = source, options, Path(source.path)
+        self._last: tuple[int, np.ndarray | None] = (-1, None)
+        self.shapes: dict[int, tuple[int, int]] = {}
+        self.boxes: list[list[Box]] = []
+        self.names, self.sha256s = [], []
+        self._micrograph_of = []
+        for index, (name, sha256) in enumerate(zip(source.names, source.sha256s, strict=True)):
+            boxes = list(tile_boxes(self.micrograph(index).shape[:2], tile, tile // 8))
+            self.boxes.append(boxes)
+            self._micrograph_of += [(index, box) for box in boxes]
+            self.names += [f"{name} at x={box[0]} y={box[1]}" for box in boxes]
+            self.sha256s += [hashlib.sha256(f"{sha256} {box}".encode()).hexdigest() for box in boxes]
+        self.first = np.cumsum([0, *(len(boxes) for boxes in self.boxes)])
+        sizes = {name: getattr(options, name) for name in OWN_SIZE}
+        self.preparation = source.preparation | sizes | {"tile": tile}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> tuple[np.ndarray, None]:
+        """A tile, uint8 `[h, w]` or `[h, w, 3]`, which has its size already and is not to be scaled again."""
+        micrograph, (x0, y0, x1, y1) = self._micrograph_of[index]
+        return np.ascontiguousarray(self.micrograph(micrograph)[y0:y1, x0:x1]), None
+
+    def micrograph(self, index: int) -> np.ndarray:
+        """A whole micrograph at the size that it is embedded at, uint8 `[h, w]` or `[h, w, 3]`."""
+        if self._last[0] != index:  # its tiles are read one after the other
+            pixels, pixel_size_nm = self.source.read(index)
+            shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
+            self.shapes[index] = pixels.shape[:2]
+            self._last = index, resize_to(pixels, shape)
+        return self._last[1]
+
+    def extract(self, encoder: Encoder) -> Embeddings:
+        """The embeddings of all tiles, only those computed that are not yet in the file."""
+        return extract(self, encoder, replace(self.options, **OWN_SIZE))
+
+    def embeddings_of(self, embeddings: Embeddings, index: int) -> list[Embedding]:
+        """The embeddings of a micrograph's tiles."""
+        first = self.first[index]
+        return [embeddings[self.sha256s[first + number]] for number in range(len(self.boxes[index]))]
+
+
+def stitch(cells: Sequence[np.ndarray], grids: Sequence[Grid], boxes: Sequence[Box]) -> np.ndarray:
+    """Values of tiles' cells `[rows, columns, D]` at every px of their micrograph, float32 `[h, w, D]`.
+
+    `grids` say where in each tile its cells lie. Between cells values are interpolated; where tiles overlap, the mean
+    is taken.
+    """
+    height, width = max(box[3] for box in boxes), max(box[2] for box in boxes)
+    sums = np.zeros((height, width, cells[0].shape[-1]), np.float32)
+    counts = np.zeros((height, width, 1), np.float32)
+    for values, grid, (x0, y0, x1, y1) in zip(cells, grids, boxes, strict=True):
+        for channel in range(values.shape[-1]):
+            sums[y0:y1, x0:x1, channel] += grid.to_pixels(values[..., channel])
+        counts[y0:y1, x0:x1] += 1
+    return sums / counts

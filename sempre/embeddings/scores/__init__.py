@@ -1,0 +1,1 @@
+"""What frozen embeddings are worth: probes, quality, strangeness, and maps to look at."""

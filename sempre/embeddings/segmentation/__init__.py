@@ -1,0 +1,1 @@
+"""Masks from frozen embeddings: prototypes, clusters, and the U-Net's input."""

@@ -1,0 +1,212 @@
+"""Prototypes used on the micrograph they are from, on others of its sample, and on other samples.
+
+The protocols of `KINDS` in `sempre.embeddings.segmentation.prototype_study`. Of each sample one reference micrograph is
+drawn, draw by draw, and its prototypes segment all other micrographs; besides, each micrograph is segmented by its own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from sempre.embeddings.encoding.embedding_file import Embedding
+from sempre.embeddings.scores.quality import nearest, retrieval_accuracy
+from sempre.embeddings.segmentation.clusters import silhouette
+from sempre.embeddings.segmentation.prototype_study import (
+    COUNTS,
+    KINDS,
+    PERCENTS,
+    Micrographs,
+    PrototypeOptions,
+    first,
+    means,
+    model_of,
+)
+from sempre.embeddings.segmentation.prototypes import Prototypes, normalise
+from sempre.metrics import dice, hd95, iou, summarise_repeats
+
+SCORES = ("dice", "iou", "hd95_px")
+CELLS = 4096  # of a micrograph, whose silhouette and neighbours are found; of more, so many are drawn
+
+Samples = Mapping[str, Sequence[int]]  # positions in the labelled set of each sample's micrographs
+
+
+def scorable(micrographs: Micrographs) -> set[int]:
+    """Those that show both foreground and background: the others have no points of their own."""
+    shown = {index: micrographs.foreground(index) for index in micrographs.indices}
+    return {index for index, mask in shown.items() if mask.any() and not mask.all()}
+
+
+def own_model(micrographs: Micrographs, index: int, options: PrototypeOptions, draw: int) -> Prototypes:
+    """Prototypes of the points that a draw gives one micrograph."""
+    return model_of(first(micrographs.support(index, options, draw), options.points), options)
+
+
+def references(samples: Samples, options: PrototypeOptions, draw: int) -> dict[str, int]:
+    """Of each sample the micrograph whose prototypes a draw takes to other ones."""
+    random = np.random.default_rng((options.seed, draw))
+    return {sample: int(random.choice(indices)) for sample, indices in samples.items()}
+
+
+def protocol_rows(micrographs: Micrographs, samples: Samples, options: PrototypeOptions) -> list[dict]:
+    """The scores of each micrograph by each protocol, reference and draw."""
+    names = micrographs.labelled.names
+    drawn = [references(samples, options, draw) for draw in range(options.draws)]
+    models = {
+        (draw, index): own_model(micrographs, index, options, draw)
+        for draw, of_samples in enumerate(drawn)
+        for index in of_samples.values()
+    }
+    rows = []
+    targets = [(sample, index) for sample, indices in samples.items() for index in indices]
+    for sample, index in tqdm(targets, desc="segmenting", unit="image"):
+        truth, embedding = micrographs.foreground(index), micrographs.embedding(index)
+        for draw, of_samples in enumerate(drawn):
+            used = {(sample, index): own_model(micrographs, index, options, draw)}
+            used |= {(other, origin): models[draw, origin] for other, origin in of_samples.items()}
+            for (origin_sample, origin), model in used.items():
+                mask = model.mask(model.heat_map(embedding), options.threshold, options.percent)
+                scores = (dice(truth, mask), iou(truth, mask), hd95(truth, mask))
+                place = {"name": names[index], "sample": sample, "draw": draw}
+                place |= {"kind": kind_of(origin_sample == sample, origin == index)}
+                place |= {"reference": names[origin], "reference_sample": origin_sample}
+                rows.append(place | dict(zip(SCORES, scores, strict=True)))
+    return rows
+
+
+def kind_of(same_sample: bool, itself: bool) -> str:
+    return KINDS[0] if itself else KINDS[1] if same_sample else KINDS[2]
+
+
+def spread(
+    rows: Sequence[dict], of: Sequence[str] = ("name", "reference_sample")
+) -> dict[str, dict[str, float]] | None:
+    """Of each score the mean, its deviation over micrographs and that over draws; None of no rows.
+
+    A micrograph's score is its mean over the rows that agree in `of`, so over draws, for each sample that references
+    are from; a draw's is its mean over micrographs. Deviations are of the sample (n - 1), 0 of one.
+    """
+    if not rows:
+        return None
+    over = {"micrographs": of, "draws": ("draw",)}
+    deviations = {}
+    for unit, keys in over.items():
+        groups: dict[tuple, list[dict]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row[key] for key in keys), []).append({score: row[score] for score in SCORES})
+        deviations[unit] = summarise_repeats([means(group) for group in groups.values()])
+    return {
+        score: {
+            "mean": deviations["micrographs"][score]["mean"],
+            "std_micrographs": deviations["micrographs"][score]["std"],
+            "std_draws": deviations["draws"][score]["std"],
+        }
+        for score in SCORES
+    }
+
+
+def protocol_summary(rows: Sequence[dict], samples: Samples, groups: Mapping[str, str] | None = None) -> dict:
+    """`protocols`, by kind; the same by sample, as `samples`, and by the group of the segmented micrograph, which
+    `groups` tells by name, as `groups`; and the `matrix` from sample (outer key) to sample.
+
+    The matrix leaves micrographs that are their own reference out, so its diagonal is the second of `KINDS`.
+    """
+    of_others = [row for row in rows if row["kind"] != KINDS[0]]
+    return {
+        "protocols": _by_kind(rows),
+        "samples": {sample: _by_kind([row for row in rows if row["sample"] == sample]) for sample in samples},
+        "groups": {group: _by_kind(of_group) for group, of_group in _rows_of_groups(rows, groups or {}).items()},
+        "matrix": {
+            origin: {
+                sample: spread(
+                    [row for row in of_others if (row["reference_sample"], row["sample"]) == (origin, sample)]
+                )
+                for sample in samples
+            }
+            for origin in samples
+        },
+    }
+
+
+def sweeps(micrographs: Micrographs, samples: Samples, options: PrototypeOptions) -> dict:
+    """Each micrograph by its own points: scores by their number, and by the per cent that threshold=top takes.
+
+    Returns:
+        `points`, for each of `COUNTS` the mean and deviation over draws; `percent`, for each of `PERCENTS` the mean,
+        and `percent_by_sample`.
+    """
+    by_count = {(count, draw): [] for count in COUNTS for draw in range(options.draws)}
+    by_percent = {sample: {percent: [] for percent in PERCENTS} for sample in samples}
+    targets = [(sample, index) for sample, indices in samples.items() for index in indices]
+    for sample, index in tqdm(targets, desc="sweeping", unit="image"):
+        truth, embedding = micrographs.foreground(index), micrographs.embedding(index)
+        for draw in range(options.draws):
+            support = micrographs.support(index, options, draw)
+            for count in COUNTS:
+                model = model_of(first(support, count), options)
+                mask = model.mask(model.heat_map(embedding), options.threshold, options.percent)
+                by_count[count, draw].append({"dice": dice(truth, mask), "iou": iou(truth, mask)})
+            model = model_of(first(support, options.points), options)
+            heat_map = model.heat_map(embedding)
+            for percent in PERCENTS:
+                mask = model.mask(heat_map, "top", percent)
+                by_percent[sample][percent].append({"dice": dice(truth, mask), "iou": iou(truth, mask)})
+    everywhere = {
+        percent: [row for of_sample in by_percent.values() for row in of_sample[percent]] for percent in PERCENTS
+    }
+    return {
+        "points": {
+            str(count): summarise_repeats([means(by_count[count, draw]) for draw in range(options.draws)])
+            for count in COUNTS
+        },
+        "percent": {str(percent): means(rows) for percent, rows in everywhere.items()},
+        "percent_by_sample": {
+            sample: {str(percent): means(rows) for percent, rows in of_sample.items()}
+            for sample, of_sample in by_percent.items()
+        },
+    }
+
+
+def separability(micrographs: Micrographs, samples: Samples, k: int = 10, seed: int = 0) -> dict:
+    """Mean and deviation of `cell_separability` over the `micrographs` where it is defined, and how many these are; nan
+    where it never is."""
+    found = [
+        cell_separability(micrographs.embedding(index), micrographs.foreground(index), k, seed)
+        for indices in samples.values()
+        for index in tqdm(indices, desc="neighbours", unit="image")
+    ]
+    defined = [of_one for of_one in found if not np.isnan(list(of_one.values())).any()]
+    return {"micrographs": len(defined), **summarise_repeats(defined or found[:1])}
+
+
+def cell_separability(embedding: Embedding, mask: np.ndarray, k: int = 10, seed: int = 0) -> dict[str, float]:
+    """How far a micrograph's foreground cells lie apart from its background ones, of its mask bool `[H, W]`.
+
+    `silhouette` of both; `knn`, the mean share of a cell's k nearest other ones, by cosine, that are of its sort; and
+    `knn_balanced`, in which both sorts weigh the same: where nine tenths are background, `knn` of cells that mean
+    nothing is 0.82 already, `knn_balanced` 0.5. nan where there are no two sorts, or too few cells.
+    """
+    covered = embedding.grid.to_cells(mask).ravel() > 0.5
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(covered))[:CELLS])
+    covered, cells = covered[drawn], normalise(embedding.cells.reshape(len(covered), -1)[drawn])
+    if covered.all() or not covered.any() or len(covered) <= k:
+        return dict.fromkeys(("silhouette", "knn", "knn_balanced"), float("nan"))
+    neighbours = nearest(cells, cells, k + 1)
+    # A cell is its own nearest one; where others equal it, whichever comes last goes.
+    itself = neighbours == np.arange(len(cells))[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    of_others = covered[neighbours[~itself].reshape(-1, k)]
+    return {
+        "silhouette": silhouette(cells, covered.astype(int), seed),
+        "knn": float((of_others == covered[:, None]).mean()),
+        "knn_balanced": retrieval_accuracy(of_others, covered),
+    }
+
+
+def _rows_of_groups(rows: Sequence[dict], groups: Mapping[str, str]) -> dict[str, list[dict]]:
+    found = sorted({groups[row["name"]] for row in rows}) if groups else []
+    return {group: [row for row in rows if groups[row["name"]] == group] for group in found}
+
+
+def _by_kind(rows: Sequence[dict]) -> dict[str, dict | None]:
+    return {kind: spread([row for row in rows if row["kind"] == kind]) for kind in KINDS}

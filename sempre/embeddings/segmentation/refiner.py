@@ -1,0 +1,113 @@
+"""The U-Net that refines heat maps, as a run of finetune/unet.py leaves it: what it sees, and what it makes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sempre.embeddings.encoding.embedding_file import Embedding
+from sempre.embeddings.encoding.encoder import Encoder, open_encoder
+from sempre.embeddings.encoding.extract import ExtractionOptions, as_channels
+from sempre.embeddings.segmentation.heat_maps import HeatMaps
+from sempre.embeddings.segmentation.thresholds import threshold
+from sempre.errors import InputError
+from sempre.images.resize import resize_to
+from sempre.models.segmenters.unet import UNet
+from sempre.models.weights.model_files import DETAILS, WEIGHTS, read_details
+from sempre.models.weights.weight_files import build_fitting, check_numbers
+
+CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
+INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
+
+
+def unet_input(
+    names: str, pixels: np.ndarray, shape: tuple[int, int], heat: np.ndarray | None, rule: str, percent: float
+) -> np.ndarray:
+    """The network's channels, float16 `[C, h, w]`: half of the memory, and finer than the 8 bits of the pixels.
+
+    Args:
+        names: one of `INPUTS`, `CHANNELS` joined by +.
+        pixels: the micrograph, uint8 `[H, W]`, or `[H, W, 3]` where the names tell of colour.
+        shape: that the network sees it at.
+        heat: its heat map `[h, w]`, where the names tell of one.
+        rule, percent: the threshold of the heat map's own mask.
+    """
+    levels = as_channels(resize_to(pixels, shape)).numpy() / np.float32(255)
+    channels = {"colour" if pixels.ndim == 3 else "raw": levels}
+    if heat is not None:
+        channels |= {"heatmap": heat[None], "mask": heat[None] > threshold(heat, rule, percent)}
+    return np.concatenate([channels[name] for name in names.split("+")]).astype(np.float16)
+
+
+@torch.inference_mode()
+def probabilities(network: UNet, image: np.ndarray) -> np.ndarray:
+    """How probably each px of a whole image `[C, h, w]` is foreground, float32 `[h, w]`."""
+    return network(as_batch(image, next(network.parameters()).device)).sigmoid()[0, 0].float().cpu().numpy()
+
+
+def as_batch(image: np.ndarray, device: torch.device) -> Tensor:
+    """An image `[C, h, w]` as a float32 batch of one."""
+    batch = torch.from_numpy(image).to(device, torch.float32)[None]
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """A trained network with what makes its heat maps; `encoder` and `heat_maps` are None where it sees none."""
+
+    network: UNet
+    details: Mapping
+    encoder: Encoder | None
+    heat_maps: HeatMaps | None
+
+    @property
+    def colour(self) -> bool:
+        """Whether it sees red, green and blue, not luminance."""
+        return "colour" in self.details["input"]
+
+    def mask(self, pixels: np.ndarray, shape: tuple[int, int], embedding: Embedding | None) -> np.ndarray:
+        """The foreground bool `[H, W]` of a micrograph uint8 `[H, W]` or `[H, W, 3]`, which it sees at `shape`."""
+        heat = None if self.heat_maps is None else self.heat_maps(embedding)
+        rule = self.details["mask_threshold"], self.details["percent"]
+        image = unet_input(self.details["input"], pixels, shape, heat, *rule)
+        return resize_to(probabilities(self.network, image), pixels.shape[:2]) > self.details["threshold"]
+
+    def extraction(self, **others: object) -> ExtractionOptions:
+        """How micrographs are embedded for it, with what else an extraction is told."""
+        names = ("layer", "scale", "size", "pixel_size_nm", "percentiles")
+        return ExtractionOptions(**{name: self.details[name] for name in names}, **others)
+
+
+def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> Refiner:
+    """The network in `folder`, `runs/<name>/fold-<n>`, in evaluation mode on the GPU where there is one.
+
+    Args:
+        backbone, weights: where the backbone is now, if it has moved.
+
+    Raises:
+        InputError: for a folder without a model, and for another backbone than its heat maps were made with.
+    """
+    folder = Path(folder)
+    details = read_details(folder, "a finished fold, such as runs/unet/fold-0")
+    encoder, heat_maps = None, None
+    try:
+        channels = sum(CHANNELS[name] for name in details["input"].split("+"))
+        width, levels = details["width"], details.get("levels", 2)
+        if maps := details.get("heat_maps"):
+            seen = (backbone or maps["backbone"], weights or ("" if backbone else maps["weights"]))
+            sides = (np.array(maps[side], np.float32) for side in ("positive", "negative"))
+            heat_maps = HeatMaps(*sides, maps["weight"], maps["mean"], maps["std"])
+            layer, seed, checksum = details["layer"], maps["seed"], maps["encoder_checksum"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / DETAILS} describes no refined U-Net ({error}): train it again") from error
+    if heat_maps is not None:
+        encoder = open_encoder(*seen, layer, seed)
+        if encoder.checksum != checksum:
+            raise InputError(f"{folder} was trained with another backbone than {encoder.name}: give that one")
+    check_numbers({"width": width, "levels": levels}, folder / DETAILS)
+    network = build_fitting(lambda: UNet(channels, width, levels), folder / WEIGHTS)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Refiner(network.to(device, memory_format=torch.channels_last).eval(), details, encoder, heat_maps)

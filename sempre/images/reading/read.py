@@ -1,0 +1,329 @@
+"""Micrographs from the formats of electron microscopes, read safely: sizes are checked before memory is taken."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+from PIL import Image
+
+from sempre.errors import InputError, one_input_error
+from sempre.images.reading.claims import (
+    check_inside,
+    check_mrc,
+    check_no_way_out,
+    check_packing,
+    check_ser,
+    check_within,
+    plane_bytes,
+)
+from sempre.images.reading.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.reading.sidecar import sidecar_pixel_size_nm
+
+MAX_PIXELS = 1 << 29
+TIFF_SUFFIXES = {".tif", ".tiff"}
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+HDF5_SUFFIXES = {".h5", ".hdf5"}
+ROSETTASCIIO_PLUGINS = {
+    ".dm3": "digitalmicrograph",
+    ".dm4": "digitalmicrograph",
+    ".emd": "emd",
+    ".mrc": "mrc",
+    ".ser": "tia",
+}
+MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
+TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
+IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
+IMS_INFORMATION = "DataSetInfo/Image"
+Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """A grey image `[H, W]`, or a coloured one `[H, W, 3]` where that was asked for, in the file's integers or float32.
+
+    `pixel_size_nm` is None if the file and the one that the microscope wrote beside it are silent; else
+    `pixel_size_source` is "metadata" or "sidecar" and that file's name.
+    """
+
+    pixels: np.ndarray
+    pixel_size_nm: float | None = None
+    metadata: dict = field(default_factory=dict)
+    pixel_size_source: str = ""
+
+
+def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool = False) -> Micrograph:
+    """Read one micrograph; colour becomes luminance, a stack gives its first page, a volume its middle slice.
+
+    With `colour` it stays red, green and blue, and a grey micrograph has three equal channels.
+
+    TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo, Zeiss, TESCAN and Phenom tags), PNG, JPEG, BMP, HDF5 (the first
+    dataset of two or more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through
+    RosettaSciIO. Where the file says no pixel size, a JEOL, Hitachi or TESCAN sidecar beside it may.
+
+    Raises:
+        InputError: for a missing, empty, truncated or unknown file, and for one whose header claims more than
+            `max_pixels` pixels, before any are allocated.
+    """
+    path = Path(path)
+    with one_error(path):
+        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels, to_colour if colour else to_grey)
+    if micrograph.pixels.size == 0:
+        raise InputError(f"{path} holds no pixels")
+    if micrograph.pixel_size_nm is not None:
+        return replace(micrograph, pixel_size_source="metadata")
+    sidecar = sidecar_pixel_size_nm(path, micrograph.pixels.shape[1])
+    if sidecar is not None:
+        return replace(micrograph, pixel_size_nm=sidecar[0], pixel_size_source=f"sidecar {sidecar[1]}")
+    return micrograph
+
+
+@contextmanager
+def one_error(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block with the file at `path` is one `InputError`, as is a missing or empty file."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+    with one_input_error(lambda reason: f"{path} cannot be read: {reason}"):
+        yield
+
+
+def find_micrographs(folder: str | Path) -> list[Path]:
+    """Every micrograph below `folder`, sorted; hidden files and folders are passed over.
+
+    Raises:
+        InputError: for a folder that is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in MICROGRAPH_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise InputError(f"{folder} holds no micrographs ({', '.join(sorted(MICROGRAPH_SUFFIXES))})")
+    return found
+
+
+def _reader(suffix: str, path: Path) -> Callable[[Path, int, Levels], Micrograph]:
+    if suffix in TIFF_SUFFIXES:
+        return _read_tiff
+    if suffix in PICTURE_SUFFIXES:
+        return _read_picture
+    if suffix in HDF5_SUFFIXES:
+        return _read_hdf5
+    if suffix == ".ims":
+        return _read_ims
+    if suffix in ROSETTASCIIO_PLUGINS:
+        return _read_rosettasciio
+    raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
+
+
+def _read_tiff(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        check_tiff_page(path, page, max_pixels)
+        pixels = levels(stored_levels(page, page.asarray()))
+        metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
+        return Micrograph(pixels, tiff_pixel_size_nm(file), metadata)
+
+
+def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, max_pixels: int = MAX_PIXELS) -> None:
+    """Check the header of a page before its pixels are read.
+
+    Raises:
+        InputError: for a page of more than `max_pixels` px, or one that claims more than the file can hold.
+    """
+    header = page.keyframe
+    assert header is not None  # tifffile sets it when it reads the page
+    check_size(path, (header.imagelength, header.imagewidth), max_pixels)
+    check_packing(path, header.nbytes)
+    # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
+    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+    if end > path.stat().st_size:
+        raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
+
+
+def stored_levels(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
+    """Levels `[H, W]` or `[H, W, C]`, brighter is larger, of a stored page: palettes, planes, inverted scales."""
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
+    elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
+        pixels = np.moveaxis(pixels, 0, -1)
+    return pixels
+
+
+def _read_picture(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    with open_picture(path, max_pixels) as image:
+        size = _behind_the_picture(path) if image.format == "JPEG" else None
+        metadata = {"format": image.format or path.suffix[1:].upper()}
+        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
+            image = image.convert("RGB" if image.mode != "1" else "L")
+        return Micrograph(levels(np.asarray(image)), size, metadata)
+
+
+@contextmanager
+def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """A picture whose size has been checked, its pixels not read yet.
+
+    Raises:
+        InputError: for more than `max_pixels` px.
+    """
+    # Pillow's own bomb check only warns; ours is made on the header, before `load`.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as image:
+            check_size(path, (image.height, image.width), max_pixels)
+            check_packing(path, image.height * image.width * len(image.getbands()))
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _behind_the_picture(path: Path) -> float | None:
+    """Pixel size in nm by what Phenom's microscopes write at the end of a JPEG."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TRAILER, 0))
+        return phenom_pixel_size_nm(file.read().decode("latin-1"))
+
+
+def _read_hdf5(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    with h5py.File(path) as file:
+        names = []
+        file.visititems(
+            lambda name, item: (
+                names.append(name)
+                if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "uif"
+                else None
+            )
+        )
+        if not names:
+            raise InputError(f"{path} holds no dataset of two or more dimensions")
+        dataset = file[names[0]]
+        colour = dataset.ndim >= 3 and dataset.shape[-1] in (3, 4)
+        planes = dataset.ndim - (3 if colour else 2)
+        check_size(path, dataset.shape[planes:], max_pixels)
+        check_packing(path, plane_bytes(dataset, axes=dataset.ndim - planes))
+        check_inside(dataset)
+        return Micrograph(levels(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
+
+
+def _read_ims(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    with h5py.File(path) as file:
+        depth, height, width = ims_shape(file)
+        check_size(path, (height, width), max_pixels)
+        dataset = ims_channel(file, 0)
+        check_packing(path, plane_bytes(dataset))
+        pixels = dataset[depth // 2, :height, :width]
+        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        return Micrograph(levels(pixels), size, {"format": "Imaris", "slices": depth})
+
+
+def ims_shape(file: h5py.File) -> tuple[int, int, int]:
+    """Slices, height and width in px of an Imaris file.
+
+    Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
+    """
+    check_within(file, IMS_INFORMATION)
+    padded, information = ims_channel(file, 0).shape, file[IMS_INFORMATION].attrs
+    slices, height, width = (_ims_number(information, axis, size) for axis, size in zip("ZYX", padded, strict=True))
+    return slices, height, width
+
+
+def ims_channel(file: h5py.File, channel: int) -> h5py.Dataset:
+    """The voxels `[Z, Y, X]` of a channel of an Imaris file.
+
+    Raises:
+        InputError: when they lie in another file.
+    """
+    name = f"{IMS_CHANNELS}/Channel {channel}/Data"
+    check_within(file, name)
+    check_inside(file[name])
+    return file[name]
+
+
+def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
+    if axis not in attributes:
+        return size
+    return min(size, int(b"".join(np.asarray(attributes[axis]).ravel().tolist())))
+
+
+def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    plugin = ROSETTASCIIO_PLUGINS[path.suffix.lower()]
+    try:
+        reader = import_module(f"rsciio.{plugin}")
+    except ImportError:
+        raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
+    if plugin == "mrc":
+        check_mrc(path)
+    if plugin == "tia":
+        check_ser(path)
+    if h5py.is_hdf5(path):  # an EMD
+        with h5py.File(path) as file:
+            check_no_way_out(file)
+    signals = reader.file_reader(str(path), lazy=True)
+    signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
+    if signal is None:
+        raise InputError(f"{path} holds no image")
+    data = signal["data"]
+    check_size(path, data.shape[-2:], max_pixels)
+    check_packing(path, plane_bytes(data))
+    pixels = np.asarray(data[(0,) * (data.ndim - 2)])
+    return Micrograph(levels(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
+
+
+def _axis_nm(axis: dict) -> float | None:
+    """Pixel size of a RosettaSciIO axis."""
+    factor = NM.get(axis.get("units", ""))
+    return axis["scale"] * factor if factor and axis["scale"] > 0 else None
+
+
+def check_size(path: Path, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS) -> None:
+    """Check a size in px (height and width first) before it is allocated.
+
+    Raises:
+        InputError: for more than `max_pixels` px.
+    """
+    height, width = shape[:2]
+    if height * width > max_pixels:
+        raise InputError(f"{path} claims {height}x{width} px, more than the {max_pixels:,} allowed: cut it into parts")
+
+
+def to_grey(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W]` of `[H, W]` or `[H, W, C]` with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    if pixels.ndim == 2:
+        grey = pixels
+    elif pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
+        grey = pixels[..., 0]
+    elif pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
+        colours = pixels[..., :3]
+        if (colours == colours[..., :1]).all():
+            grey = colours[..., 0]
+        else:
+            luminance = colours @ LUMINANCE
+            grey = np.rint(luminance).astype(pixels.dtype) if pixels.dtype.kind in "ui" else luminance
+    else:
+        raise ValueError(f"its pixels have the shape {pixels.shape}, which is no picture")
+    if grey.dtype == bool:
+        grey = grey.astype(np.uint8)
+    return np.ascontiguousarray(grey if grey.dtype.kind in "ui" else grey.astype(np.float32))
+
+
+def to_colour(pixels: np.ndarray) -> np.ndarray:
+    """`[H, W, 3]` of what `to_grey` takes: red, green and blue, three times the same for grey."""
+    if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
+        colours = pixels[..., :3]
+        return np.ascontiguousarray(colours if colours.dtype.kind in "ui" else colours.astype(np.float32))
+    return np.repeat(to_grey(pixels)[..., None], 3, axis=-1)

@@ -1,0 +1,68 @@
+"""Pixel sizes from the text files that microscopes write beside their micrographs."""
+
+import codecs
+import re
+from pathlib import Path
+
+from sempre.images.reading.pixel_size import NM, ini_pixel_size_nm
+
+LARGEST = 1 << 20  # bytes: a larger file is no sidecar
+
+
+def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[float, str] | None:
+    """Pixel size in nm of the micrograph at `path` by the file beside it, and that file's name.
+
+    JEOL (`.txt`: how many px the micron bar takes and what it stands for), Hitachi (`.txt`, in nm) and TESCAN (`.hdr`,
+    in m). One that was written for an image of another width is passed over: the micrograph was resized since.
+
+    Args:
+        path: of the micrograph.
+        width: of the micrograph in px.
+    """
+    for sidecar in find_sidecars(path):
+        text = _text(sidecar)
+        size = ini_pixel_size_nm(text) if sidecar.suffix == ".hdr" else _jeol_or_hitachi(text, width)
+        if size is not None and 0 < size < NM["m"]:
+            return size, sidecar.name
+    return None
+
+
+def find_sidecars(path: Path) -> list[Path]:
+    """The files beside the micrograph at `path` that may tell its pixel size, in the order they are asked."""
+    names = (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.stem}.hdr", f"{path.stem}-{path.suffix[1:]}.hdr")
+    sidecars = map(path.with_name, names)
+    return [sidecar for sidecar in sidecars if sidecar.is_file() and sidecar.stat().st_size <= LARGEST]
+
+
+def _text(path: Path) -> str:
+    """A vendor's text: UTF-16 with its mark, UTF-8, or the 8 bits of an older Windows."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _jeol_or_hitachi(text: str, width: int) -> float | None:
+    if "[SemImageFile]" in text or "[TemImageFile]" in text:
+        size = _number(r"^PixelSize\s*=", text)
+        return size if _is_as_wide(r"^DataSize\s*=\s*(\d+)", text, width) else None
+    long = _number(r"^\$\$SM_MICRON_BAR\s", text)
+    marker = re.search(r"^\$\$SM_MICRON_MARKER\s+([\d.]+)\s*([a-zµμ]+)", text, re.MULTILINE | re.IGNORECASE)
+    if not long or marker is None or not _is_as_wide(r"^\$CM_FULL_SIZE\s+(\d+)", text, width):
+        return None
+    factor = NM.get(marker[2].lower())
+    return float(marker[1]) * factor / long if factor else None
+
+
+def _number(name: str, text: str) -> float | None:
+    found = re.search(name + r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def _is_as_wide(name: str, text: str, width: int) -> bool:
+    """Whether the sidecar's image is as wide as the micrograph, or it does not say."""
+    found = re.search(name, text, re.MULTILINE)
+    return found is None or int(found[1]) == width

@@ -1,0 +1,1 @@
+"""What particles lie on, and what only looks like particles."""

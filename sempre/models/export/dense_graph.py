@@ -1,0 +1,79 @@
+"""The dense segmenter as a graph for deployment: an image in; probability of foreground and depth out."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sempre.models.export.quantise import quantise
+from sempre.models.segmenters.dense import DenseSegmenter
+
+OUTPUTS = ["maps"]
+
+
+class DenseGraph(nn.Module):
+    """`forward(image [1, 1, H, W] in [0, 1])` gives `maps [1, 2, H / 2, W / 2]`: probability of foreground, depth."""
+
+    def __init__(self, model: DenseSegmenter):
+        super().__init__()
+        self.model = fold_batch_norm(copy.deepcopy(model.eval()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        foreground, depth, _ = self.model(image).split(1, dim=1)
+        return torch.cat([foreground.sigmoid(), depth], dim=1)
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Fold every batch normalisation that follows a convolution in an `nn.Sequential` into its weights, in place."""
+    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
+        for index in range(1, len(sequence)):
+            if isinstance(sequence[index], nn.BatchNorm2d):
+                sequence[index - 1] = fuse_conv_bn_eval(sequence[index - 1], sequence[index])
+                sequence[index] = nn.Identity()
+    return model
+
+
+def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.ndarray] = ()) -> None:
+    """Write `model` as an ONNX file with the input and output of `DenseGraph`, for sides that are multiples of 32.
+
+    Weights are stored in half precision, which halves the file, and ONNX Runtime computes in single precision; with
+    images float32 `[h, w]` for `calibration` it computes in 8-bit integers (`sempre.models.export.quantise`).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter says that it is deprecated
+        torch.onnx.export(
+            DenseGraph(model).cpu().float(),
+            torch.rand(1, 1, 64, 96),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=["image"],
+            output_names=OUTPUTS,
+            dynamic_axes={name: {2: "height", 3: "width"} for name in ("image", *OUTPUTS)},
+        )
+    if len(calibration):
+        quantise(path, calibration)
+    else:
+        onnx.save(halve_weights(onnx.load(path)), path)
+
+
+def halve_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Store float32 weights as float16 with a cast behind each, which ONNX Runtime carries out once, when it loads."""
+    casts = []
+    for weight in graph.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < 64:
+            continue
+        name = weight.name
+        half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}_half")
+        weight.CopyFrom(half)
+        casts.append(helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.graph.node.insert(0, cast)
+    return graph

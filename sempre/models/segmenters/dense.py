@@ -1,0 +1,116 @@
+"""The dense segmenter: maps of foreground, depth and boundary, from which one watershed makes the instances.
+
+A residual U-Net (Ronneberger et al., MICCAI 2015) whose maps follow Naylor et al., IEEE Trans. Medical Imaging 2019
+(distance) and Chen et al., "DCAN", CVPR 2016 (boundary). `sempre.deploy.networks.decode` makes instances of them.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sempre.deploy.networks.dense import Network
+from sempre.images.normalise import MEAN, STD
+from sempre.models.segmenters.mask_rcnn import create_backbone
+from sempre.models.unet_encoder import WIDTHS, ResidualBlock, UNetEncoder
+
+FINE_WIDTH = 32  # channels of the branch at stride 2 beside a timm backbone
+EDGE_WEIGHT = 4.0  # how much more the cross-entropy of a boundary's pixel counts
+DEPTH_WEIGHT, BOUNDARY_WEIGHT = 2.0, 0.3  # in the sum of losses
+GROUND_WEIGHT = 0.2  # of the depth's error outside of particles
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """The network's size."""
+
+    architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
+
+
+class TimmEncoder(nn.Module):
+    """A timm network's stages, with a small convolutional branch at stride 2 beside them.
+
+    `forward(images [B, 1, H, W])` gives maps `[B, C_s, H / s, W / s]` at strides s = 2, 4, 8, 16, 32. A network that
+    begins with cells of 4x4 px knows nothing finer, and outlines are drawn at stride 2.
+    """
+
+    def __init__(self, architecture: str):
+        super().__init__()
+        self.body = create_backbone(architecture)
+        self.fine = nn.Sequential(
+            nn.Conv2d(1, FINE_WIDTH, 5, 2, 2, bias=False),
+            nn.BatchNorm2d(FINE_WIDTH),
+            nn.ReLU(),
+            ResidualBlock(FINE_WIDTH, FINE_WIDTH),
+        )
+        self.widths = (FINE_WIDTH, *(stage["num_chs"] for stage in self.body.feature_info))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.fine(images), *self.body.forward_intermediates(images, intermediates_only=True)]
+
+
+class DenseSegmenter(nn.Module):
+    """`forward(images [B, 1, H, W])`, in [0, 1], gives three maps `[B, 3, H / 2, W / 2]`; H, W are multiples of 32.
+
+    The maps are foreground (logit), depth (0 at an instance's outline, 1 where it is deepest) and boundary (logit).
+    """
+
+    def __init__(self, options: DenseOptions | None = None):
+        super().__init__()
+        options = options or DenseOptions()
+        self.architecture = options.architecture
+        unet = options.architecture in WIDTHS
+        self.encoder = UNetEncoder(options.architecture) if unet else TimmEncoder(options.architecture)
+        # Way up as wide as the U-Net's way down, whatever the encoder.
+        widths = self.encoder.widths if unet else WIDTHS["unet_medium"]
+        self.inward = nn.ModuleList(
+            nn.Identity() if own == width else nn.Conv2d(own, width, 1)
+            for own, width in zip(self.encoder.widths, widths, strict=True)
+        )
+        self.lateral = nn.ModuleList(nn.Conv2d(deep, shallow, 1) for shallow, deep in pairwise(widths))
+        self.up = nn.ModuleList(ResidualBlock(width, width) for width in widths[:-1])
+        self.head = nn.Conv2d(widths[0], 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.encoder((images - MEAN) / STD)
+        *maps, x = [inward(part) for inward, part in zip(self.inward, maps, strict=True)]
+        for lateral, up, skipped in zip(reversed(self.lateral), reversed(self.up), reversed(maps), strict=True):
+            x = up(skipped + functional.interpolate(lateral(x), scale_factor=2, mode="bilinear"))
+        return self.head(x)
+
+
+def dense_losses(maps: Tensor, foreground: Tensor, depth: Tensor, boundary: Tensor) -> dict[str, Tensor]:
+    """The losses of maps `[B, 3, h, w]` against the true ones, each `[B, h, w]`; scalars, in float32.
+
+    Foreground: cross-entropy in which boundaries count five times (Ronneberger et al., MICCAI 2015, section 3), plus a
+    soft Dice loss of each image. Depth: absolute error. Boundary: cross-entropy.
+    """
+    maps = maps.float()
+    inside = maps[:, 0].sigmoid()
+    shared, total = (inside * foreground).sum((1, 2)), (inside + foreground).sum((1, 2))
+    dice = 1 - (2 * shared + 1) / (total + 1)
+    entropy = functional.binary_cross_entropy_with_logits(maps[:, 0], foreground, reduction="none")
+    losses = {
+        "foreground": (entropy * (1 + EDGE_WEIGHT * boundary)).mean() + dice.mean(),
+        "depth": DEPTH_WEIGHT * ((maps[:, 1] - depth).abs() * (foreground + GROUND_WEIGHT)).mean(),
+        "boundary": BOUNDARY_WEIGHT * functional.binary_cross_entropy_with_logits(maps[:, 2], boundary),
+    }
+    return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+
+
+def as_network(model: DenseSegmenter, precision: torch.dtype = torch.float32) -> Network:
+    """The model as `sempre.deploy.networks.dense` runs one: an image `[h, w]` in, probability and depth out."""
+    model = model.eval()
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def network(image: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(image)[None, None].to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            foreground, depth, _ = model(batch)[0].float()
+        return torch.stack([foreground.sigmoid(), depth]).cpu().numpy()
+
+    return network

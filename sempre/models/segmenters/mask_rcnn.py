@@ -1,0 +1,174 @@
+"""Mask R-CNN for particles: torchvision's detector on a timm backbone.
+
+He et al., "Mask R-CNN", ICCV 2017; Lin et al., "Feature Pyramid Networks", CVPR 2017. Group normalisation in the
+pyramid and the heads (Wu and He, ECCV 2018) lets small batches train, from random weights too.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
+from sempre.images.resize import boxes_between, resize
+from sempre.models.masked.grn import use_float32_grn
+
+# Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
+ANCHOR_SIZES = ((8, 14), (22, 32), (46, 64), (92, 128), (192, 288))
+ANCHOR_ASPECT_RATIOS = (0.5, 1.0, 2.0)
+# From this IoU with a particle's box on, an anchor is one to learn from. At torchvision's 0.7 four of five EMPS boxes
+# have their single best one alone, for next to small particles the anchors' grid is coarse; at 0.5 they have eight.
+# Other sizes help less, and would have a saved detector read with anchors that it was not trained with.
+POSITIVE_ANCHOR_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """The detector's size. The defaults are torchvision's; a CPU wants slimmer ones."""
+
+    architecture: str = "convnextv2_pico"
+    pyramid_channels: int = 256
+    box_head_width: int = 1024
+    mask_head_layers: int = 4
+    proposals: int = 1000  # proposals an image that reach the heads
+    proposals_sampled: int = 256  # of them, used for the heads' loss
+    positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
+    detections: int = 500  # at most this many particles an image
+
+
+class TimmPyramid(nn.Module):
+    """A timm network's stage outputs through torchvision's feature pyramid.
+
+    `forward(images [B, C, H, W])` gives five maps `[B, pyramid_channels, H/s, W/s]`, s = 4, 8, 16, 32, 64.
+    """
+
+    def __init__(self, body: nn.Module, pyramid_channels: int):
+        super().__init__()
+        self.body = body
+        self.out_channels = pyramid_channels
+        self.pyramid = FeaturePyramidNetwork(
+            [stage["num_chs"] for stage in body.feature_info],
+            pyramid_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=group_norm,
+        )
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        stages = self.body.forward_intermediates(images, intermediates_only=True)
+        return self.pyramid(OrderedDict((str(level), stage) for level, stage in enumerate(stages)))
+
+
+class MicrographTransform(GeneralizedRCNNTransform):
+    """Normalise and batch, at the micrograph's own scale; masks leave as 28x28 probabilities, not as full images.
+
+    A particle's size in pixels carries meaning, and pasting N masks into N full images is quadratic in memory traffic.
+    """
+
+    def __init__(self):
+        super().__init__(min_size=0, max_size=0, image_mean=[MEAN], image_std=[STD])
+
+    def resize(self, image: Tensor, target: dict | None = None) -> tuple[Tensor, dict | None]:
+        return image, target
+
+    def postprocess(self, result: list[dict], image_shapes: list, original_image_sizes: list) -> list[dict]:
+        return result
+
+
+def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
+    """Mask R-CNN with random weights, one input channel, two classes (background, particle).
+
+    Takes torchvision's arguments: a list of float32 images `[1, H, W]` in [0, 1] and, for training, targets with
+    `boxes [N, 4]` (x0, y0, x1, y1 in px), `labels [N]` and `masks [N, H, W]`. In evaluation each result holds
+    `boxes [N, 4]`, `scores [N]`, `labels [N]` and `masks [N, 1, 28, 28]`, probabilities inside each box.
+
+    Raises:
+        InputError: for an architecture that timm does not have or whose strides are not 4, 8, 16, 32.
+    """
+    body = create_backbone(options.architecture)
+    channels = options.pyramid_channels
+    anchors_per_cell = len(ANCHOR_SIZES[0]) * len(ANCHOR_ASPECT_RATIOS)
+    model = MaskRCNN(
+        TimmPyramid(body, channels),
+        rpn_anchor_generator=AnchorGenerator(ANCHOR_SIZES, (ANCHOR_ASPECT_RATIOS,) * len(ANCHOR_SIZES)),
+        rpn_head=RPNHead(channels, anchors_per_cell),
+        rpn_fg_iou_thresh=POSITIVE_ANCHOR_IOU,
+        rpn_pre_nms_top_n_train=options.proposals,
+        rpn_pre_nms_top_n_test=options.proposals,
+        rpn_post_nms_top_n_train=options.proposals,
+        rpn_post_nms_top_n_test=options.proposals,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
+        box_head=FastRCNNConvFCHead((channels, 7, 7), [], [options.box_head_width] * 2),
+        box_predictor=FastRCNNPredictor(options.box_head_width, num_classes=2),
+        box_batch_size_per_image=options.proposals_sampled,
+        box_positive_fraction=options.positive_share,
+        box_detections_per_img=options.detections,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=14, sampling_ratio=2),
+        mask_head=MaskRCNNHeads(channels, [channels] * options.mask_head_layers, dilation=1, norm_layer=group_norm),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes=2),
+    )
+    model.transform = MicrographTransform()
+    for head in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
+        head.register_forward_hook(_to_float32)
+    return model
+
+
+def create_backbone(architecture: str) -> nn.Module:
+    """The timm network of that name for one-channel images, headless; `InputError` unless its strides are 4 to 32."""
+    try:
+        body = timm.create_model(architecture, in_chans=1, num_classes=0)
+    except RuntimeError as error:
+        raise InputError(f"timm has no architecture '{architecture}': try convnextv2_pico") from error
+    body.get_submodule("head").requires_grad_(False)  # unused here, and a distributed run waits for unused gradients
+    strides = [stage["reduction"] for stage in body.feature_info]
+    if strides != [4, 8, 16, 32]:
+        raise InputError(
+            f"{architecture} has strides {strides}, a feature pyramid needs 4, 8, 16, 32: try convnextv2_pico"
+        )
+    return use_float32_grn(body)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of 16 channels, or fewer where 16 does not divide `channels`."""
+    return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
+
+
+def _to_float32(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list | tuple:
+    """A hook: torchvision decodes boxes in the heads' output type, and bf16 cannot tell 257 px from 256."""
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_to_float32(module, inputs, item) for item in output)
+
+
+@torch.inference_mode()
+def detect(model: MaskRCNN, pixels: np.ndarray, scale: float = 1.0) -> dict[str, np.ndarray]:
+    """Run the detector on one normalised micrograph.
+
+    Args:
+        pixels: float32 `[H, W]` in [0, 1].
+        scale: the detector sees the micrograph at this many times its size.
+
+    Returns:
+        `boxes [N, 4]` (x0, y0, x1, y1, px of the micrograph), `scores [N]` and `masks [N, 28, 28]`, float32, by
+        falling score.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    seen = resize(pixels, scale)
+    result = model([torch.from_numpy(seen)[None].to(device)])[0]
+    result["masks"] = result["masks"][:, 0]
+    found = {name: result[name].float().cpu().numpy() for name in ("boxes", "scores", "masks")}
+    found["boxes"] = boxes_between(found["boxes"], seen.shape, pixels.shape)
+    return found

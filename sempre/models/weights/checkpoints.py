@@ -1,0 +1,190 @@
+"""The backbone artefact: encoder weights under their network's own names, and what they are.
+
+`backbone.safetensors` loads into `timm.create_model(architecture, in_chans=…, num_classes=0, **arguments)` as it is, or
+into our own `UNetEncoder(architecture, channels)` for the names in its `WIDTHS`, none of which is timm's.
+`backbone.json` holds the architecture, its arguments (a vision transformer's image size), the input's normalisation,
+the method, the data's fingerprint and the options. A `.pth` file of the original ConvNeXtV2 code is read in its place.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import timm
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import nn
+
+import sempre
+from sempre.errors import InputError
+from sempre.files import file_sha256, read_json, write_json
+from sempre.images.normalise import MEAN, STD
+from sempre.models.unet_encoder import WIDTHS, UNetEncoder
+from sempre.models.weights.one_channel import to_one_channel
+from sempre.models.weights.original_fcmae import open_original_weights
+from sempre.models.weights.weight_files import build_fitting, check_numbers, load_weights, save_weights
+
+WEIGHTS, DETAILS = "backbone.safetensors", "backbone.json"
+ARGUMENTS = {"img_size": int, "dynamic_img_size": bool}  # that a backbone may name, see `sempre.models.backbones`
+
+
+@dataclass(frozen=True)
+class BackboneDetails:
+    """What `backbone.json` says."""
+
+    architecture: str  # timm's name, or one of our U-Nets'
+    input_channels: int
+    method: str  # that it was pretrained with
+    data_fingerprint: str
+    validation_loss: float | None
+    config: dict
+    arguments: dict = field(default_factory=dict)  # that timm.create_model takes besides
+    normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
+    code_version: str = sempre.__version__
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Grey values at these percentiles of a micrograph became 0 and 1 in what it was pretrained on."""
+        low, high = self.normalisation["percentiles"]
+        return float(low), float(high)
+
+
+def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetails) -> None:
+    """Write the artefact; each file is whole or absent, the details come last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(network, folder / WEIGHTS)
+    write_json(folder / DETAILS, asdict(details))
+
+
+def read_backbone_details(folder: str | Path) -> BackboneDetails:
+    """The artefact's details.
+
+    Raises:
+        InputError: when `folder` is no backbone.
+    """
+    folder = Path(folder)
+    if not (folder / DETAILS).is_file() or not (folder / WEIGHTS).is_file():
+        raise InputError(f"{folder} is no backbone: it has no {WEIGHTS} and {DETAILS}, as pretrain/ writes them")
+    path = folder / DETAILS
+    try:
+        details = BackboneDetails(**read_json(path))
+        _check(details)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): copy the backbone again") from error
+    check_numbers({"input_channels": details.input_channels, **details.arguments}, path)
+    return details
+
+
+def _check(details: BackboneDetails) -> None:
+    """Whether details are what `save_backbone` writes: timm would load further files, or fetch some, for others."""
+    name, arguments, normalisation = details.architecture, details.arguments, details.normalisation
+    possible = {
+        "architecture": isinstance(name, str) and (name in WIDTHS or timm.is_model(name)),
+        "input_channels": type(details.input_channels) is int,
+        "arguments": all(ARGUMENTS.get(key) is type(value) for key, value in arguments.items()),
+        "normalisation": all(math.isfinite(float(normalisation[key])) for key in ("mean", "std"))
+        and float(normalisation["std"]) > 0
+        and 0 <= details.percentiles[0] < details.percentiles[1] <= 100,
+    }
+    for field_name, holds in possible.items():
+        if not holds:
+            raise ValueError(f"'{field_name}' is {getattr(details, field_name)!r}")
+
+
+def percentiles_of(backbone: str | Path) -> tuple[float, float]:
+    """The percentiles that micrographs have to be normalised by for a backbone: its own where it is such a folder.
+
+    Any other start, such as ImageNet's weights or random ones, knows none and takes 1 and 99.
+
+    Raises:
+        InputError: for a damaged backbone.
+    """
+    return read_backbone_details(backbone).percentiles if Path(backbone).is_dir() else (1.0, 99.0)
+
+
+def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
+    """The artefact's network, headless, and its details; or those of a file of the original ConvNeXtV2 code.
+
+    The file's `normalisation` has a `mean` and a `std` for each input channel.
+
+    Raises:
+        InputError: when `folder` is no backbone or is damaged.
+    """
+    if Path(folder).is_file():
+        network, architecture, levels = open_original_weights(folder)
+        normalisation = {"percentiles": [1, 99], **levels}
+        channels = len(levels["mean"])
+        return network, BackboneDetails(
+            architecture, channels, "original ConvNeXtV2 file", "", None, {}, normalisation=normalisation
+        )
+    details = read_backbone_details(folder)
+    name, channels = details.architecture, details.input_channels
+
+    def build() -> nn.Module:
+        if name in WIDTHS:
+            return UNetEncoder(name, channels)
+        return timm.create_model(name, in_chans=channels, num_classes=0, **details.arguments)
+
+    return build_fitting(build, Path(folder) / WEIGHTS), details
+
+
+def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: str) -> None:
+    """Load the artefact into a headless `network` of `architecture`.
+
+    A vision transformer's positional embeddings are interpolated to the image size of `network`. A file of the original
+    ConvNeXtV2 code may stand in the artefact's place: its stem becomes one for grey levels as they are normalised here,
+    to which the network answers exactly as the original does to the same grey picture.
+
+    Raises:
+        InputError: when `folder` is no backbone, is damaged, or holds another architecture.
+    """
+    original = Path(folder).is_file()
+    pretrained, details = load_backbone(folder) if original else (None, read_backbone_details(folder))
+    if details.architecture != architecture:
+        raise InputError(
+            f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
+            f"set architecture={details.architecture}"
+        )
+    if original:
+        levels = details.normalisation
+        network.load_state_dict(to_one_channel(pretrained, levels["mean"], levels["std"]).state_dict())
+    elif isinstance(network, VisionTransformer):
+        pretrained, _ = load_backbone(folder)
+        network.load_state_dict(checkpoint_filter_fn(pretrained.state_dict(), network))
+    else:
+        load_weights(network, Path(folder) / WEIGHTS)
+
+
+def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:
+    """Load timm's pretrained (ImageNet) weights into a headless one-channel `network`, from `file` or timm's hub.
+
+    timm sums the first layer's colour kernels to one channel.
+
+    Raises:
+        InputError: when the weights cannot be had or do not fit.
+    """
+    overlay = None if file is None else {"file": str(file), "hf_hub_id": None, "url": ""}
+    if file is not None and not Path(file).is_file():
+        raise InputError(f"{file} does not exist: give a file with timm's weights of {architecture}")
+    try:
+        pretrained = timm.create_model(
+            architecture, pretrained=True, in_chans=1, num_classes=0, pretrained_cfg_overlay=overlay
+        )
+    except Exception as error:  # the hub's, the file's and the state dict's own errors are many
+        raise InputError(
+            f"timm's weights of {architecture} cannot be loaded ({str(error).splitlines()[0]}): "
+            "give them as a local file with imagenet_weights=FILE"
+        ) from error
+    network.load_state_dict(pretrained.state_dict())
+
+
+def timm_weights_name(architecture: str, file: str | Path | None = None) -> str:
+    """What `load_timm_weights` loads: the file's name and checksum, or timm's name with the tag of its data.
+
+    The tag tells what the weights have seen: of ConvNeXtV2 Atto to Pico timm has ImageNet-1k's (`fcmae_ft_in1k`), of
+    Nano to Huge those that saw ImageNet-22k first (`fcmae_ft_in22k_in1k`).
+    """
+    if file is not None:
+        return f"{Path(file).name} (SHA-256 {file_sha256(file)[:12]})"
+    known = timm.models.get_pretrained_cfg(architecture)
+    return f"{architecture.split('.')[0]}.{known.tag}" if known and known.tag else architecture

@@ -1,0 +1,115 @@
+"""Act, second: fields of view that cover what has priority."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from sempre.errors import InputError
+from sempre.scan.think.patches import Patches
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Square fields of view of `side` px: their middles (y, x in px) float64 `[N, 2]`, and their priority `[N]`."""
+
+    centres: np.ndarray
+    priority: np.ndarray
+    side: float
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def __getitem__(self, chosen: np.ndarray) -> "Fields":
+        """Those at the positions `chosen`, in this order."""
+        return Fields(self.centres[chosen], self.priority[chosen], self.side)
+
+    def windows(self, shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+        """Of each field the px of a preview of `shape` (H, W) that it covers."""
+        corners = np.rint(self.centres - self.side / 2).astype(int)
+        side = max(1, round(self.side))
+        return [
+            (slice(max(y, 0), min(y + side, shape[0])), slice(max(x, 0), min(x + side, shape[1]))) for y, x in corners
+        ]
+
+    def contain(self, points: np.ndarray) -> np.ndarray:
+        """Whether each field shows each of the points (y, x in px) `[P, 2]`: bool `[N, P]`."""
+        return (np.abs(self.centres[:, None] - points[None]) <= self.side / 2).all(axis=-1)
+
+
+def check_side(side: float, shape: tuple[int, int]) -> None:
+    """Raises: InputError for a field of view that is no part of a preview of `shape` (H, W)."""
+    if not 4 <= side <= min(shape):
+        raise InputError(
+            f"a field of view of {side:.3g} px is no part of a preview of {shape[1]}x{shape[0]} px: "
+            "give another field_um="
+        )
+
+
+def cover(
+    patches: Patches,
+    priority: np.ndarray,
+    side: float,
+    overlap: float = 0.1,
+    least: float = 0.0,
+    area: float = 1.0,
+    seen: np.ndarray | None = None,
+) -> Fields:
+    """Fields that show every patch whose priority `[rows * columns]` exceeds `least`, the most urgent first.
+
+    Each is laid around the patch of highest priority that no field shows yet, where it takes in most of what else has
+    priority nearby. So blobs smaller than a field get one, near ones share one, and larger ones are tiled.
+
+    Args:
+        side: of the fields of view, px.
+        overlap: share of the side that a patch must lie within the field's border to count as shown, 0 to 0.4.
+        area: share of the preview's area that the fields may take together, the last one rounded down.
+        seen: bool `[rows * columns]`, patches that have been looked at already.
+
+    Raises:
+        InputError: for a side larger than the preview, or an overlap or area out of range.
+    """
+    shape = patches.grid.height, patches.grid.width
+    check_side(side, shape)
+    if not 0 <= overlap <= 0.4 or not 0 <= area <= 1:
+        raise InputError(f"overlap={overlap} or area={area} is out of range: take 0 to 0.4, and a share up to 1")
+    centres = patches.centres
+    # Where a field may lie: centred on a patch, or as near to it as the border lets it.
+    middles = np.clip(centres, side / 2, np.array(shape) - side / 2)
+    reach = side * (0.5 - overlap)
+    window = 2 * int(reach // patches.grid.cell) + 1
+    left = np.where(priority > least, priority, 0).astype(np.float64)
+    if seen is not None:
+        left[seen] = 0
+    covered = np.zeros(shape, bool)
+    chosen: list[int] = []
+    urgency: list[float] = []
+    while (peak := int(left.argmax())) >= 0 and left[peak] > 0:
+        mass = ndimage.uniform_filter(left.reshape(patches.shape) ** 2, window, mode="constant").ravel()
+        distance = np.abs(middles - centres[peak]).max(axis=1)
+        # At the border the peak may lie farther out than any field's middle can follow.
+        around = np.flatnonzero(distance <= max(reach, distance.min()))
+        best = int(around[np.lexsort((distance[around], -np.round(mass[around], 12)))[0]])
+        (here,) = Fields(middles[[best]], left[[peak]], side).windows(shape)
+        if (covered[here].size - covered[here].sum() + covered.sum()) / covered.size > area:
+            break
+        covered[here] = True
+        chosen.append(best)
+        urgency.append(left[peak])
+        left[np.abs(centres - middles[best]).max(axis=1) <= max(reach, distance[best])] = 0
+    return Fields(middles[chosen].reshape(-1, 2), np.array(urgency), side)
+
+
+def tiling(shape: tuple[int, int], side: float, overlap: float = 0.1) -> tuple[Fields, int]:
+    """The fields of `side` px that cover a preview of `shape` row by row, evenly spread, and how many make a row.
+
+    Raises:
+        InputError: for a side larger than the preview.
+    """
+    check_side(side, shape)
+    rows, columns = (
+        np.linspace(side / 2, length - side / 2, int(np.ceil((length - side) / (side * (1 - overlap)))) + 1)
+        for length in shape
+    )
+    centres = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Fields(centres, np.zeros(len(centres)), side), len(columns)

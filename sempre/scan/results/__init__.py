@@ -1,0 +1,1 @@
+"""What a planned scan leaves behind: protocol, map, blobs, curves, and other programs' coordinates."""

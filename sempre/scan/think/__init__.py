@@ -1,0 +1,1 @@
+"""From patches to priorities: strangeness, clicks, words, and their mixture."""

@@ -1,0 +1,1 @@
+"""Many runs: chains of recipes, sweeps, and what they cost."""

@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+import sempre.deploy.networks.dense as module
+from sempre.deploy.networks.decode import Decoding
+from sempre.deploy.networks.dense import (
+    MULTIPLE,
+    DenseSettings,
+    predict_maps,
+    scales_of,
+    segment_dense,
+    support,
+    supported_maps,
+    tile_boxes_on_grid,
+)
+from sempre.images.resize import resize
+from sempre.metrics import aji_plus
+
+
+def brightness(image: np.ndarray) -> np.ndarray:
+    """A network that takes what is bright for foreground, and says how bright for its depth."""
+    assert all(side % 32 == 0 for side in image.shape)
+    half = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean((1, 3))
+    return np.stack([half, half]).astype(np.float32)
+
+
+def cones(shape, discs) -> tuple[np.ndarray, np.ndarray]:
+    """A micrograph of bright cones (y, x, radius), above one half inside the radius, and their labels."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    image, labels = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    for number, (centre_y, centre_x, radius) in enumerate(discs, start=1):
+        height = 1 - 0.5 * np.hypot(y - centre_y, x - centre_x) / radius
+        image = np.maximum(image, height.clip(0))
+        labels[height > 0.5] = number
+    return image.astype(np.float32), labels
+
+
+DISCS = [(40, 40, 6), (60, 150, 20), (150, 90, 45), (20, 200, 3), (160, 190, 12)]
+
+
+@pytest.mark.parametrize("shape", [(203, 231), (200, 230), (192, 224)])
+def test_outlines_are_as_fine_as_the_micrograph(shape):
+    image, true = cones(shape, DISCS)
+    labels, scores = segment_dense(image, brightness, DenseSettings(scales=(1.0,)))
+    assert labels.shape == shape and len(scores) == labels.max() == len(DISCS)
+    assert aji_plus(true, labels) > 0.96
+    assert ((scores > 0.5) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_instances_are_in_px_of_the_micrograph_at_any_scale(scale):
+    image, true = cones((200, 230), DISCS)
+    labels, _ = segment_dense(image, brightness, DenseSettings(scales=(scale,)))
+    assert labels.shape == (200, 230)
+    assert aji_plus(true, labels) > 0.9
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(33, 200), st.integers(33, 200), st.sampled_from([(64, 32), (96, 32), (64, 0)]))
+def test_tiles_of_a_network_that_looks_at_single_pixels_change_nothing(height, width, tiling):
+    image = np.random.default_rng(height * width).random((height, width), dtype=np.float32)
+    tile, overlap = tiling
+    whole = predict_maps(image, brightness, DenseSettings(tile=1024))
+    tiled = predict_maps(image, brightness, DenseSettings(tile=tile, overlap=overlap))
+    assert whole.shape == (2, -(-height // 2), -(-width // 2))
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1216, 1920), (2048, 2048), (96, 3200), (1056, 1056)])
+def test_tiles_look_at_little_more_than_the_image(shape):
+    boxes = list(tile_boxes_on_grid(shape, 1024, 128))
+    seen = np.zeros(shape, int)
+    for x0, y0, x1, y1 in boxes:
+        assert max(x1 - x0, y1 - y0) <= 1024 and not any(side % MULTIPLE for side in (x0, y0, x1, y1))
+        seen[y0:y1, x0:x1] += 1
+    assert seen.min() == 1
+    assert seen.mean() < 1.35  # tiles of 1024 px throughout: 1.8 for the first shape
+
+
+def test_seams_are_blended_away():
+    """A network that errs at its tile's border, as convolutions do, leaves no line there."""
+
+    def dark_border(image):
+        maps = brightness(image)
+        maps[:, [0, 1, -2, -1]] = 0
+        maps[:, :, [0, 1, -2, -1]] = 0
+        return maps
+
+    flat = np.full((64, 400), 0.8, np.float32)
+    maps = predict_maps(flat, dark_border, DenseSettings(tile=128, overlap=64))
+    assert (maps[0, 4:-4, 4:-4] > 0.7).all()
+
+
+def test_flips_average_over_mirror_images():
+    """Half of what a network is sure of on its left alone is left when it has looked from four sides."""
+
+    def left_half(image):
+        maps = brightness(image)
+        maps[:, :, maps.shape[2] // 2 :] = 0
+        return maps
+
+    image = np.ones((64, 96), np.float32)
+    maps = supported_maps(image, left_half, DenseSettings(scales=(1.0,), flips=True))
+    np.testing.assert_allclose(maps, 0.5, atol=1e-6)
+
+
+def test_specks_are_no_particles():
+    image, _ = cones((64, 64), [(20, 20, 8), (50, 50, 1.2)])
+    labels, scores = segment_dense(image, brightness, DenseSettings(scales=(1.0,)))
+    assert labels.max() == len(scores) == 1
+
+
+def knows_discs_of(diameter: float):
+    """A network that is sure of what is bright, and of a middle only in discs that it sees about `diameter` px wide."""
+
+    def network(image):
+        maps = brightness(image)
+        bright = maps[0] > 0.5
+        regions, count = ndimage.label(bright)
+        widths = np.sqrt(4 / np.pi * np.bincount(regions.ravel(), minlength=count + 1)) * 2
+        known = np.exp(-np.abs(np.log(np.maximum(widths, 1) / diameter)))
+        return np.stack([bright, bright * known[regions]]).astype(np.float32)
+
+    return network
+
+
+@pytest.mark.parametrize("radius", [8, 16, 64])
+def test_a_micrograph_is_seen_at_the_scale_that_its_particles_are_known_at(radius):
+    image, true = cones((256, 320), [(100, 120, radius)])
+    seen = []
+
+    def network(view):
+        seen.append(view.shape)
+        return knows_discs_of(32)(view)
+
+    labels, _ = segment_dense(image, network, DenseSettings())
+    assert len(seen) == 4, "at an eighth a micrograph of 256 px shows too little"
+    best = max(
+        scales_of(image.shape, DenseSettings().scales),
+        key=lambda scale: support(predict_maps(resize(image, scale), knows_discs_of(32), DenseSettings()), Decoding())[
+            0
+        ],
+    )
+    assert best * 2 * radius == pytest.approx(32, rel=0.1)
+    assert aji_plus(true, labels) > 0.85
+
+
+def test_scales_that_show_too_little_are_left_out():
+    scales = (0.125, 0.25, 0.5, 1.0, 2.0)
+    assert scales_of((512, 512), scales) == [0.125, 0.25, 0.5, 1.0, 2.0]
+    assert scales_of((100, 100), scales) == [0.5, 1.0, 2.0]
+    assert scales_of((20, 20), scales) == [2.0]
+
+
+def test_large_micrographs_are_enlarged_only_for_small_particles(monkeypatch):
+    monkeypatch.setattr(module, "MOST_PIXELS", 300 * 300)
+    for radius, enlarged in ((8, True), (60, False)):
+        image, _ = cones((256, 320), [(100, 120, radius)])
+        seen = []
+
+        def network(view, seen=seen):
+            seen.append(view.shape)
+            return brightness(view)
+
+        segment_dense(image, network, DenseSettings())
+        assert ((512, 640) in seen) is enlarged
+
+
+def test_support_is_that_of_certain_maps_with_a_middle_in_each_particle():
+    mask = np.zeros((32, 32), np.float32)
+    mask[4:12, 4:12] = mask[20:28, 20:28] = 1
+    assert support(np.stack([mask, mask]), Decoding()) == pytest.approx((1, 2 * np.sqrt(4 / np.pi * 64)))
+    assert support(np.stack([0.7 * mask, mask]), Decoding())[0] < 0.9
+    half = mask.copy()
+    half[20:28, 20:28] *= 0.2
+    assert support(np.stack([mask, half]), Decoding())[0] == pytest.approx(0.6, abs=0.01)
+    assert support(np.zeros((2, 32, 32), np.float32), Decoding()) == (0, 0)
+    fragments = mask.copy()
+    fragments[4:10, 4:10] = 0
+    assert support(np.stack([fragments, fragments]), Decoding())[0] < 0.9
+
+
+def test_what_is_improbable_or_shallow_is_no_particle():
+    image, _ = cones((96, 160), [(48, 40, 20), (48, 120, 20)])
+    dim = np.where(np.arange(160) < 80, 1, 0.8).astype(np.float32) * image
+
+    def network(view):
+        maps = brightness(view)
+        maps[1, :, maps.shape[2] // 2 :] *= 0.7
+        return maps
+
+    def found(**least):
+        return segment_dense(dim, network, DenseSettings(Decoding(**least), scales=(1.0,)))[0].max()
+
+    assert found(least_score=0.0, least_depth=0.0) == 2
+    assert found(least_score=0.63) == 1
+    assert found(least_depth=0.7) == 1
+    assert found(least_depth=1.0) == 0
+
+
+def test_decoding_a_few_rows_at_a_time_changes_nothing(monkeypatch):
+    random = np.random.default_rng(0)
+    labels = np.kron(random.integers(0, 5, (9, 12)), np.ones((4, 4), int)).astype(np.int32)
+    values = random.random((70, 95), dtype=np.float32)
+    large = module.vote(labels, values.shape)
+    whole = np.bincount(large.ravel(), minlength=7), np.bincount(large.ravel(), weights=values.ravel(), minlength=7)
+    monkeypatch.setattr(module, "ROWS", 8)
+    np.testing.assert_array_equal(module.vote(labels, values.shape), large)
+    for parts, expected in zip(module.areas_and_sums(large, values, 7), whole, strict=True):
+        np.testing.assert_array_equal(parts, expected)

@@ -1,0 +1,99 @@
+"""The whole way of a Mask R-CNN bundle but the network, whose place an image of labels takes."""
+
+import numpy as np
+import pytest
+
+from sempre.deploy.networks.bundle import read_bundle
+from sempre.deploy.networks.detector import Detector
+from sempre.images.synthetic import FieldOptions, render_field
+from sempre.metrics import aji_plus, label_overlap
+from tests.deploy.detections.test_tiling import best_ious, paint_disc
+from tests.deploy.fake_detector import LabelSession
+
+SIDE = 4  # fields along each side of the mosaic
+
+
+@pytest.fixture
+def detector(any_bundle):
+    """A detector of labels that lists at most 200 particles of what it sees at once."""
+    bundle = read_bundle(any_bundle(detections_per_tile=200, proposals_per_tile=1000))
+    return lambda tile, cap=200: Detector(bundle, LabelSession(cap), tile, tile // 4)
+
+
+@pytest.fixture(scope="module")
+def fields():
+    """Labels of dense fields; the low magnification, where particles are smallest."""
+    options = FieldOptions(magnification="low", arrangement="packed", count=260)
+    dense = []
+    for seed in range(40):
+        labels = render_field(seed, (320, 320), options).labels
+        if labels.max() > 190 and len(dense) < SIDE**2:
+            dense.append(labels)
+    return dense
+
+
+def mosaic(parts):
+    """Label images side by side, each particle with its own number."""
+    offsets = np.cumsum([0, *(part.max() for part in parts[:-1])])
+    numbered = [np.where(part > 0, part + offset, 0) for part, offset in zip(parts, offsets, strict=True)]
+    return np.block([numbered[row : row + SIDE] for row in range(0, SIDE**2, SIDE)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [1024, 512])  # the first sees the mosaic whole
+def test_a_mosaic_of_dense_fields_loses_nothing_to_the_cap(detector, fields, tile):
+    alone = [detector(1024).segment(field.astype(np.float32), None, (1.0,)) for field in fields]
+    assert not any(overflowing for _, _, overflowing in alone)
+    apart = sum(len(scores) for _, scores, _ in alone)
+    scores_apart = np.mean([aji_plus(label_overlap(field, one[0])) for field, one in zip(fields, alone, strict=True)])
+
+    true = mosaic(fields)
+    labels, scores, overflowing = detector(tile).segment(true.astype(np.float32), None, (1.0,))
+    score = aji_plus(label_overlap(true, labels))
+    print(f"{true.max()} particles: {apart} found apart, AJI+ {scores_apart:.4f}; {len(scores)} together, {score:.4f}")
+    assert true.max() > 3000 and not overflowing
+    assert len(scores) == pytest.approx(apart, rel=0.03)
+    assert score == pytest.approx(scores_apart, abs=0.02)
+
+
+def test_a_tile_that_overflows_and_cannot_be_cut_is_named(detector):
+    true = np.zeros((120, 300), np.float32)
+    true[::2, 100:140:2] = np.arange(1, 60 * 20 + 1).reshape(60, 20)  # particles of a single px
+    _, scores, overflowing = detector(1024).segment(true, None, (1.0,))
+    assert len(scores) < 60 * 20 and overflowing
+    assert all(x0 < 140 and x1 > 100 for x0, _, x1, _ in overflowing)
+
+
+def test_a_high_threshold_does_not_hide_that_a_tile_overflows(detector):
+    true = np.zeros((400, 400), np.float32)
+    squares = np.arange(1, 401).reshape(20, 20)
+    for y, x in np.ndindex(8, 8):
+        true[y::20, x::20] = squares
+    some = detector(1024)
+    _, scores, overflowing = some.segment(true, 0.9, (1.0,))
+    assert some.session.calls > 1 and not overflowing and (scores > 0.9).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_particles_larger_than_the_overlap_come_back_whole(detector, seed):
+    random = np.random.default_rng(seed)
+    true = np.zeros((4096, 4096), np.int32)
+    places = [(700, 750), (2050, 700), (3350, 650), (750, 2600), (2200, 2700), (3500, 2900)]
+    for index, (radius, (x, y)) in enumerate(zip(random.permutation(np.linspace(400, 700, 6)), places, strict=True)):
+        paint_disc(true, x, y, radius, index + 1)
+    labels, scores, _ = detector(1024).segment(true.astype(np.float32), None, (1.0,))
+    assert len(scores) == 6 and best_ious(true, labels).min() > 0.95
+
+
+@pytest.mark.parametrize("tile", [1024, 128])
+def test_listing_what_scores_too_little_changes_no_label(any_bundle, tile):
+    true = np.zeros((400, 400), np.float32)
+    for number, (y, x) in enumerate(np.ndindex(8, 8), start=1):
+        true[50 * y + 4 : 50 * y + 40, 50 * x + 7 : 50 * x + 43] = number
+    bundle = read_bundle(any_bundle(detections_per_tile=100, proposals_per_tile=1000, score_threshold=0.9))
+    detector = Detector(bundle, LabelSession(100), tile, tile // 4)
+    labels, scores, _ = detector.segment(true, None, (1.0,))
+    same, listed = detector.segment_and_list(true, (1.0,))
+    np.testing.assert_array_equal(same, labels)
+    assert 0 < len(scores) < 64 <= len(listed)
+    assert min(instance.score for instance in listed) < 0.7

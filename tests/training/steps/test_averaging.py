@@ -1,0 +1,24 @@
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from sempre.training.steps.averaging import bias_corrected
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.998])
+def test_is_the_mean_weighted_by_age(decay):
+    """Against the weighted mean of all weights, which needs them all."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    average = AveragedModel(layer, multi_avg_fn=bias_corrected(decay))
+    seen = []
+    for _ in range(40):
+        with torch.no_grad():
+            layer.weight.normal_()
+        seen.append(layer.weight.detach().clone())
+        average.update_parameters(layer)
+    ages = torch.arange(len(seen) - 1, -1, -1, dtype=torch.float64)
+    shares = decay**ages / (decay**ages).sum()
+    expected = sum(share * weight.double() for share, weight in zip(shares, seen, strict=True))
+    torch.testing.assert_close(average.module.weight.double(), expected, atol=1e-5, rtol=1e-4)
