@@ -1,0 +1,1 @@
+"""Segmentation on the microscope's PC: bundles on ONNX Runtime, without PyTorch."""

@@ -1,0 +1,1 @@
+"""These backbones in detectron2, for laboratories that work there."""

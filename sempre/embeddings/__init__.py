@@ -1,0 +1,1 @@
+"""Frozen backbones: what they make of micrographs, and what that is good for."""

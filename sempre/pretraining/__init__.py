@@ -1,0 +1,1 @@
+"""What pretraining learns by: a batch in, its losses out."""
