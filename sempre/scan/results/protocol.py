@@ -107,4 +107,5 @@ def calibration_of(protocol: dict) -> Calibration:
 
 def schema() -> dict:
     """The JSON schema of a protocol."""
-    return json.loads(resources.files("sempre.scan.results").joinpath("scan_protocol.schema.json").read_text(encoding="utf-8"))
+    file = resources.files("sempre.scan.results").joinpath("scan_protocol.schema.json")
+    return json.loads(file.read_text(encoding="utf-8"))
