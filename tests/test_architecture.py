@@ -42,7 +42,7 @@ INNER = {
     "embeddings": ["encoding", "insides", "scores", "segmentation"],
     "scan": ["", "think", "act", "stages", "results"],
     "report": ["", "figures", "pages"],
-    "app": ["parts", "pages", ""],
+    "app": ["parts", "views", ""],
 }
 MOST_FILES = 12  # of a room; one with more wants rooms of its own
 RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools"]

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from sempre.app.pages import find, plan, runs, segment, session
 from sempre.app.parts.kept import keep_values
+from sempre.app.views import find, plan, runs, segment, session
 
 st.set_page_config(page_title="sempre", layout="wide")
 keep_values()

@@ -24,7 +24,7 @@ for name in ("torch", "timm", "sklearn", "omegaconf"):
 from streamlit.testing.v1 import AppTest
 
 def shown(page):
-    test = AppTest.from_string(f"from sempre.app.pages import {page}\\n{page}.show()", default_timeout=60).run()
+    test = AppTest.from_string(f"from sempre.app.views import {page}\\n{page}.show()", default_timeout=60).run()
     assert not test.exception, test.exception
     return " ".join(str(info.value) for info in test.info)
 

@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from sempre.app.pages.find import beside_preview
 from sempre.app.parts.kept import default, folder
 from sempre.app.parts.messages import show_command, show_error, shown_errors
+from sempre.app.views.find import beside_preview
 
 ARTEFACTS = {
     "scan_protocol.json": "Protocol (JSON)",

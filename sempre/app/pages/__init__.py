@@ -1,1 +1,0 @@
-"""The cockpit's pages, one a file."""
