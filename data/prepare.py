@@ -5,10 +5,11 @@
     python data/prepare.py images=FOLDER store=shards/2-of-8.h5 shard=2/8
 
 Every readable micrograph below FOLDER (TIFF, PNG, JPEG, DM, …) becomes grey values of 8 bit: its information bar is cut
-off and its 1st and 99th percentile become 0 and 255 (in a sparse field, what stands out beyond them does). Files that
-are unreadable, truncated, empty or constant are left out and listed with the reason in `store.h5.report.json`. Start it
-again after an interruption, or after adding files, and it goes on where it was. The store's contents depend on the
-folder alone, not on the number of workers.
+off and its 1st and 99th percentile become 0 and 255 (in a sparse field, what stands out beyond them does). Label images
+of a labelled set (`labels/` or `segmaps/` beside `images/`) are passed over. Files that are unreadable, truncated,
+empty or constant are left out and listed with the reason in `store.h5.report.json`. Start it again after an
+interruption, or after adding files, and it goes on where it was. The store's contents depend on the folder alone, not
+on the number of workers.
 With `shard=` it holds one part of the files, so that several machines prepare a folder of shards, read as one store.
 """
 

@@ -12,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
-from sempre.data.labels.labelled import LABEL_FOLDERS, LabelledSet
+from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
+from sempre.images.reading.read import LABEL_FOLDERS
 from sempre.images.reading.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
 

@@ -14,9 +14,8 @@ from sempre.data.stores.split import split_in_three
 from sempre.errors import InputError
 from sempre.files import file_sha256
 from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
+from sempre.images.reading.read import IMAGE_FOLDERS, LABEL_FOLDERS
 
-IMAGE_FOLDERS = ("images", "samples")
-LABEL_FOLDERS = ("labels", "segmaps")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 SIDE_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 SAME = 1.05  # pixel sizes whose ratio is at most this are of one magnification

@@ -36,6 +36,8 @@ ROSETTASCIIO_PLUGINS = {
     ".ser": "tia",
 }
 MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
+IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
+LABEL_FOLDERS = ("labels", "segmaps")
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
 IMS_INFORMATION = "DataSetInfo/Image"
@@ -97,6 +99,9 @@ def one_error(path: Path) -> Iterator[None]:
 def find_micrographs(folder: str | Path) -> list[Path]:
     """Every micrograph below `folder`, sorted; hidden files and folders are passed over.
 
+    So are the label images of labelled sets: a folder `labels` or `segmaps` beside `images` or `samples`. Where the
+    folder given is itself one of labels, they are what is meant.
+
     Raises:
         InputError: for a folder that is missing or holds none.
     """
@@ -110,9 +115,19 @@ def find_micrographs(folder: str | Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    labels = {at for at in {path.parent for path in found} if _holds_labels(at, folder)}
+    found = [path for path in found if path.parent not in labels]
     if not found:
         raise InputError(f"{folder} holds no micrographs ({', '.join(sorted(MICROGRAPH_SUFFIXES))})")
     return found
+
+
+def _holds_labels(folder: Path, top: Path) -> bool:
+    """Whether a folder below `top` is, or lies in, the labels of a labelled set."""
+    below = [at for at in (folder, *folder.parents) if top in at.parents]
+    return any(
+        at.name in LABEL_FOLDERS and any((at.parent / images).is_dir() for images in IMAGE_FOLDERS) for at in below
+    )
 
 
 def _reader(suffix: str, path: Path) -> Callable[[Path, int, Levels], Micrograph]:

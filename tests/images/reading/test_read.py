@@ -201,3 +201,17 @@ def test_micrographs_are_found_below_a_folder_in_order(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no micrographs"):
         find_micrographs(tmp_path / "empty")
+
+
+def test_the_label_images_of_a_labelled_set_are_no_micrographs(tmp_path):
+    """Pretraining on a labelled set's folder took its label images for micrographs too."""
+    for name in ("images/a", "images/deep/b", "labels/a", "labels/deep/b", "other/labels/c", "train/samples/d",
+                 "train/segmaps/d"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
+
+    def found(folder):
+        return [path.relative_to(tmp_path).with_suffix("").as_posix() for path in find_micrographs(folder)]
+
+    assert found(tmp_path) == ["images/a", "images/deep/b", "other/labels/c", "train/samples/d"]
+    assert found(tmp_path / "labels") == ["labels/a", "labels/deep/b"], "who points at labels means them"
