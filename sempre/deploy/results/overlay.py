@@ -98,10 +98,15 @@ def text_font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def draw_scale_bar(picture: np.ndarray, pixel_size_nm: float) -> np.ndarray:
-    """A copy of a picture uint8 `[h, w, 3]` with a white bar on a dark ground in the lower left corner."""
+    """A copy of a picture uint8 `[h, w, 3]` with a white bar on a dark ground in the lower left corner.
+
+    A picture of a few px, whose bar would be shorter than one, gets none.
+    """
     height, width = picture.shape[:2]
     length_nm = scale_bar_length(width * pixel_size_nm)
     length = length_nm / pixel_size_nm
+    if length < 1:
+        return picture.copy()
     font_size = max(10, round(width / 45))
     font = text_font(font_size)
     text = scale_bar_text(length_nm)

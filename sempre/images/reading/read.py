@@ -162,7 +162,8 @@ def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, ma
     header = page.keyframe
     assert header is not None  # tifffile sets it when it reads the page
     check_size(path, (header.imagelength, header.imagewidth), max_pixels)
-    check_packing(path, header.nbytes)
+    tile = header.tilelength * header.tilewidth * header.samplesperpixel * header.bitspersample // 8
+    check_packing(path, max(header.nbytes, tile))  # a tile is unpacked whole, whatever the page's size
     # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
     if end > path.stat().st_size:

@@ -72,3 +72,9 @@ def test_writes_a_png_even_of_tiny_micrographs(tmp_path):
     write_overlay(tmp_path / "tiny_overlay.png", np.zeros((3, 4)), np.ones((3, 4), np.int32), 1.0)
     assert Image.open(tmp_path / "tiny_overlay.png").size == (8, 6)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_picture_too_narrow_for_a_scale_bar_gets_none():
+    """Two px wide, the bar would be half a px long."""
+    pixels, labels = np.arange(16, dtype=np.uint8).reshape(8, 2), np.zeros((8, 2), np.int32)
+    assert np.array_equal(draw_overlay(pixels, labels, 5.0), draw_overlay(pixels, labels, None))

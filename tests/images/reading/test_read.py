@@ -155,6 +155,15 @@ def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path):
             read_micrograph(tmp_path / f"a.{suffix}")
 
 
+def test_a_huge_tile_is_refused_before_memory_is_taken(tmp_path):
+    """A tile is unpacked whole, however small the page that it is of."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages.first.tags["TileLength"].overwrite(2**31 - 1)
+    with pytest.raises(InputError, match="claims 34,359,738,352 bytes"):
+        read_micrograph(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("name", ["a.tif", "zlib.tif", "a.png", "a.jpg", "a.h5"])
 def test_a_truncated_file_is_refused(tmp_path, name):
     file = tmp_path / name
