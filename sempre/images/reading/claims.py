@@ -12,7 +12,12 @@ from sempre.errors import InputError
 # an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
 PACKED, SMALL = 1 << 14, 1 << 24
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
-SER_WIDE, SER_SPECTRA, SER_BYTES = 528, 0x4120, {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16}
+SER_WIDE, SER_SPECTRA, SER_DIMENSION, SER_BYTES = (
+    528,
+    0x4120,
+    28,
+    {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16},
+)
 
 
 def check_packing(path: Path, claimed: int) -> None:
@@ -58,14 +63,25 @@ def check_no_way_out(file: h5py.File) -> None:
 
 
 def check_inside(dataset: h5py.Dataset) -> None:
-    """Refuse a dataset whose values lie in other files.
+    """Refuse a dataset whose values lie in other files, or in chunks that cannot be: HDF5 crashes over empty ones.
 
     Raises:
-        InputError: for a virtual dataset, and for one of external storage.
+        InputError: for a virtual dataset, for one of external storage, and for a chunk of no bytes, of bytes behind the
+            file's end or of filters that the dataset does not have.
     """
+    name = dataset.file.filename
     if dataset.is_virtual or dataset.external:
-        name = dataset.file.filename
         raise InputError(f"{name} keeps {dataset.name} in other files: copy the data into this one")
+    if dataset.chunks and hasattr(dataset.id, "chunk_iter"):  # HDF5 before 1.12.3 cannot list them
+        held, filters = Path(name).stat().st_size, dataset.id.get_create_plist().get_nfilters()
+
+        def cannot_be(chunk: h5py.h5d.StoreInfo) -> bool | None:
+            return (
+                chunk.size == 0 or chunk.byte_offset + chunk.size > held or bool(chunk.filter_mask >> filters) or None
+            )
+
+        if dataset.id.chunk_iter(cannot_be):
+            raise InputError(f"{name} is damaged: a part of {dataset.name} has no place in the file, copy it again")
 
 
 def plane_bytes(array: h5py.Dataset, axes: int = 2) -> int:
@@ -91,7 +107,7 @@ def check_mrc(path: Path) -> None:
 
 
 def check_ser(path: Path) -> None:
-    """Refuse a SER file of which the elements, each as large as the first, are more than the file holds.
+    """Refuse a SER file of which the elements, each as large as the first, or the dimensions are more than it holds.
 
     Raises:
         InputError: for such a file, one of spectra, and one that is cut off.
@@ -102,6 +118,7 @@ def check_ser(path: Path) -> None:
             version, kind, _, _, count = struct.unpack("<4x1H4I", file.read(22))
             place = "<I" if version <= SER_WIDE else "<Q"  # later versions have 64-bit places
             (at,) = struct.unpack(place, file.read(struct.calcsize(place)))
+            (dimensions,) = struct.unpack("<I", file.read(4))
             if kind == SER_SPECTRA:
                 raise InputError(f"{path} holds spectra: export the image that belongs to them")
             file.seek(at)
@@ -110,6 +127,6 @@ def check_ser(path: Path) -> None:
             pixel, width, height = struct.unpack("<H2I", file.read(10))
     except (struct.error, OSError, OverflowError) as error:
         raise InputError(f"{path} is truncated: it ends within its header") from error
-    claimed = count * (width * height * SER_BYTES.get(pixel, 1) + struct.calcsize(place))
+    claimed = count * (width * height * SER_BYTES.get(pixel, 1) + struct.calcsize(place)) + dimensions * SER_DIMENSION
     if claimed > held:
         raise InputError(f"{path} is truncated: it claims {claimed:,} bytes in a file of {held:,}")

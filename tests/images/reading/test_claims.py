@@ -55,6 +55,7 @@ def test_a_ser_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
         (whole, 18, 0x7FFFFFFF, "it claims"),
         (without_rows, 18, 0x7FFFFFFF, "it claims"),
         (whole, 22, 1 << 30, "within its header"),
+        (whole, 26, 0xFFFFFFFF, "it claims 120,"),  # dimensions
     ):
         damaged = bytearray(content)
         struct.pack_into("<I", damaged, at, claim)
@@ -94,6 +95,21 @@ def test_values_in_other_files_are_not_read(tmp_path):
     for name, message in (("external", "in other files"), ("virtual", "in other files"), ("linked", "no dataset")):
         with pytest.raises(InputError, match=message):
             read_micrograph(tmp_path / f"{name}.h5")
+
+
+@pytest.mark.parametrize(("claimed", "filters"), [(0, 0), (1 << 30, 0), (12, 512)])
+def test_an_hdf5_chunk_that_cannot_be_is_refused(tmp_path, claimed, filters):
+    """HDF5 ends the process over one of no bytes."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("image", data=np.zeros((16, 16), np.uint8), chunks=(8, 8), compression="gzip")
+        size = file["image"].id.get_chunk_info(2).size
+    content, place = bytearray(path.read_bytes()), struct.pack("<3Q", 8, 0, 0)
+    at = content.index(struct.pack("<2I", size, 0) + place)
+    struct.pack_into("<2I", content, at, claimed, filters)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="part of /image has no place in the file"):
+        read_micrograph(path)
 
 
 def test_a_ring_of_pages_is_not_walked_for_ever(tmp_path):
