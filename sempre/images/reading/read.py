@@ -1,5 +1,6 @@
 """Micrographs from the formats of electron microscopes, read safely: sizes are checked before memory is taken."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -157,12 +158,16 @@ def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, ma
     """Check the header of a page before its pixels are read.
 
     Raises:
-        InputError: for a page of more than `max_pixels` px, or one that claims more than the file can hold.
+        InputError: for a page of more than `max_pixels` px, one that claims more than the file can hold, and one with a
+            list of numbers in the place of a size.
     """
     header = page.keyframe
     assert header is not None  # tifffile sets it when it reads the page
-    check_size(path, (header.imagelength, header.imagewidth), max_pixels)
-    tile = header.tilelength * header.tilewidth * header.samplesperpixel * header.bitspersample // 8
+    sizes = (header.imagelength, header.imagewidth, header.tilelength, header.tilewidth, header.samplesperpixel)
+    if not all(isinstance(size, int) for size in sizes):
+        raise InputError(f"{path} is damaged: its header has a list of numbers in the place of a size, copy it again")
+    check_size(path, sizes[:2], max_pixels)
+    tile = math.prod(sizes[2:]) * (header.dtype.itemsize if header.dtype else 1)
     check_packing(path, max(header.nbytes, tile))  # a tile is unpacked whole, whatever the page's size
     # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
