@@ -169,8 +169,8 @@ def test_a_list_in_the_place_of_a_size_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((64, 64), np.uint16), extratags=[(65000, 4, 2, (64, 64), True)])
     content = bytearray((tmp_path / "a.tif").read_bytes())
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        height, list_of_two = (file.pages.first.tags[code].offset for code in (257, 65000))
-    content[height + 2 : height + 12] = content[list_of_two + 2 : list_of_two + 12]
+        width, list_of_two = (file.pages.first.tags[code].offset for code in (256, 65000))
+    content[width + 2 : width + 12] = content[list_of_two + 2 : list_of_two + 12]
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(InputError, match="a list of numbers in the place of a size"):
         read_micrograph(tmp_path / "a.tif")
