@@ -1,5 +1,6 @@
 """A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sempre.files import file_sha256, read_json
 
 FORMAT = 1
 NAMES = ("model.onnx", "model.json")
+LARGEST_TILE = 1 << 16  # px
 FEWEST_PROPOSALS = 300  # of our configurations, for the bundles of before that do not say how many they have
 
 
@@ -108,10 +110,12 @@ def _read_shared(model: Path, kind: str, fields: dict) -> dict:
         {
             "sha256": isinstance(fields["sha256"], str),
             "input.percentiles": 0 <= low_percentile < high_percentile <= 100,
+            "input.low": math.isfinite(shared["low"]),
+            "input.high": math.isfinite(shared["high"]),
             "input.scale": 0 < shared["scale"] <= 16,
-            "tile": shared["tile"] > 0,
+            "tile": 0 < shared["tile"] <= LARGEST_TILE,
             "overlap": 0 <= shared["overlap"] < shared["tile"],
-            "pixel_size_nm": shared["pixel_size_nm"] is None or shared["pixel_size_nm"] > 0,
+            "pixel_size_nm": shared["pixel_size_nm"] is None or 0 < shared["pixel_size_nm"] < math.inf,
         }
     )
     return shared

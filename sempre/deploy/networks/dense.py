@@ -10,6 +10,7 @@ from sempre.deploy.detections.instance import Box
 from sempre.deploy.detections.tiling import starts
 from sempre.deploy.networks.decode import Decoding, believed, decode
 from sempre.deploy.results.particles import solidity
+from sempre.errors import InputError
 from sempre.images.resize import resize, resize_to
 
 # Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground
@@ -56,12 +57,18 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
 
 
 def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
-    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best."""
+    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best.
+
+    Raises:
+        InputError: for a network whose maps are no numbers.
+    """
     best, highest, chosen, width = np.zeros(0), -1.0, 1.0, 0.0  # the first scale takes its place
     for scale in scales_of(pixels.shape, settings.scales):
         if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
             continue
         maps = predict_maps(resize(pixels, scale), network, settings)
+        if not np.isfinite(maps).all():
+            raise InputError("the model answers with what are no numbers: copy its bundle again, or export it again")
         supported, seen = support(maps, settings.decoding)
         if supported > highest:
             best, highest, chosen, width = maps, supported, scale, seen

@@ -16,6 +16,7 @@ from sempre.deploy.networks.dense import (
     supported_maps,
     tile_boxes_on_grid,
 )
+from sempre.errors import InputError
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 
@@ -48,6 +49,15 @@ def test_outlines_are_as_fine_as_the_micrograph(shape):
     assert labels.shape == shape and len(scores) == labels.max() == len(DISCS)
     assert aji_plus(true, labels) > 0.96
     assert ((scores > 0.5) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_maps_that_are_no_numbers_are_no_empty_micrograph(number):
+    def broken(image: np.ndarray) -> np.ndarray:
+        return np.full_like(brightness(image), number)
+
+    with pytest.raises(InputError, match="no numbers"):
+        segment_dense(cones((200, 230), DISCS)[0], broken, DenseSettings())
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
