@@ -11,6 +11,7 @@ from sempre.errors import InputError
 # A picture may take so many times the bytes of its file: deflate packs to 1/1032 at most, LZW to 1/2700, and Zstandard
 # an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
 PACKED, SMALL = 1 << 14, 1 << 24
+PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
 SER_WIDE, SER_SPECTRA, SER_DIMENSION, SER_BYTES = (
     528,
@@ -31,6 +32,28 @@ def check_packing(path: Path, claimed: int) -> None:
         raise InputError(
             f"{path} claims {claimed:,} bytes of pixels in a file of {held:,}: it is damaged, copy it again"
         )
+
+
+def check_png(path: Path) -> None:
+    """Refuse a PNG with a chunk that reaches past the end of its file: Pillow takes memory for all that one claims.
+
+    Raises:
+        InputError: for such a chunk. What is no PNG passes.
+    """
+    held, at = path.stat().st_size, len(PNG_BEGINS)
+    with path.open("rb") as file:
+        if file.read(at) != PNG_BEGINS:
+            return
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">I4s", head)
+            at += 12 + length  # with its length, name and checksum
+            if at > held:
+                raise InputError(
+                    f"{path} is truncated: its chunk {name.decode('latin-1')!r} ends at byte {at}, the file at {held}"
+                )
+            if name == b"IEND":
+                return
+            file.seek(at)
 
 
 def check_within(file: h5py.File, name: str) -> None:

@@ -18,6 +18,7 @@ from sempre.images.reading.claims import (
     check_mrc,
     check_no_way_out,
     check_packing,
+    check_png,
     check_ser,
     check_within,
     plane_bytes,
@@ -208,6 +209,7 @@ def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Ima
         with Image.open(path) as image:
             check_size(path, (image.height, image.width), max_pixels)
             check_packing(path, image.height * image.width * len(image.getbands()))
+            check_png(path)
             yield image
     finally:
         Image.MAX_IMAGE_PIXELS = limit

@@ -46,6 +46,18 @@ def test_an_mrc_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
         read_micrograph(tmp_path / "a.mrc")
 
 
+def test_a_png_chunk_that_reaches_past_the_end_is_refused(tmp_path):
+    """Pillow asks for two gigabytes to read what a text behind the pixels claims to be."""
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    claim = struct.pack(">I4s", 0x7FFFFFFF, b"tEXt")
+    (tmp_path / "a.png").write_bytes(content[:-12] + claim + content[-12:])
+    with pytest.raises(InputError, match=r"its chunk 'tEXt' ends at byte 2147"):
+        read_micrograph(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(content + b"what programs leave behind the end")
+    assert np.array_equal(read_micrograph(tmp_path / "b.png").pixels, GREY)
+
+
 def test_a_ser_that_claims_more_than_it_holds_is_refused_at_once(tmp_path):
     """RosettaSciIO would take memory for all of it, element by element."""
     whole = sers()[0]
