@@ -48,7 +48,7 @@ class Options(ThinkOptions):
     side: float = 64.0  # of the fields, px
     anomalies: list[str] = field(default_factory=lambda: ["isolation_forest", "bulk", "neighbours"])  # compared
     backbone: str = "particles"  # as in tools/scan.py
-    layer: int = 1  # of the backbone
+    layer: int = 0  # of the backbone
     active: bool = True  # whether the closed loop is measured
     latency: bool = True  # whether times are measured
     repeats: int = 5  # of each time; the median counts

@@ -49,7 +49,7 @@ class Options(ExploreOptions, SimulatorOptions):
         "particles"  # backbone/ folder, official .pth file, timm's name, random:<name>, intensity or particles
     )
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    layer: int = 1  # of the backbone that is read out
+    layer: int = 0  # of the backbone that is read out: the first sees the finest; vision transformers want a late one
     clicks: str = ""  # JSON file of clicks on the preview
     denoise: float = 0.0  # side of a median filter over the preview, px; 0 for none
     clahe: float = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual

@@ -23,7 +23,7 @@ from sempre.scan.think.decision import Decision, decide
 from sempre.scan.think.patches import Patches, see
 
 EMBEDDINGS = "runs/embeddings"  # as the command line keeps them
-BACKBONE, LAYER = "particles", 1  # of tools/scan.py
+BACKBONE, LAYER = "particles", 0  # of tools/scan.py
 NUMBERS = ("anomaly_weight", "clicks_weight", "text_weight", "area_percent", "minutes", "field_um", "dwell_us")
 NUMBERS += ("speed_um_s", "settle_s")
 CHOICES = ("anomaly", "threshold", "clip")

@@ -41,7 +41,7 @@ def test_an_odd_place_is_seen_in_features_of_any_backbone_and_computed_once(back
     pixels = random.normal(100, 4, (192, 256))
     pixels[90:110, 150:170] += 60
     preview = prepare(pixels)
-    encoder = open_encoder(backbone, layer=1)
+    encoder = open_encoder(backbone, layer=0)
     options = PatchOptions(components=8)
     patches = see(preview, encoder, options, str(tmp_path))
     assert patches.shape == (12, 16)
@@ -54,7 +54,7 @@ def test_an_odd_place_is_seen_in_features_of_any_backbone_and_computed_once(back
 
 def test_borders_are_no_anomaly(tmp_path):
     pixels = np.random.default_rng(4).normal(100, 10, (256, 256))
-    patches = see(prepare(pixels), open_encoder("particles", layer=1), PatchOptions(), str(tmp_path))
+    patches = see(prepare(pixels), open_encoder("particles", layer=0), PatchOptions(), str(tmp_path))
     strength = np.linalg.norm(patches.vectors, axis=1).reshape(patches.shape)
     inner = strength[3:-3, 3:-3]
     border = np.concatenate([strength[0], strength[-1], strength[:, 0], strength[:, -1]])
