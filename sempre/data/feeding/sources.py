@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +37,26 @@ class Place:
         return (boxes + np.array([self.x, self.y, self.x, self.y])) / self.scale
 
 
+class Source(Protocol):
+    """Micrographs to embed, or parts of them, by their position: what is asked of `FolderSource` and all like it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def sha256s(self) -> Sequence[str]: ...
+
+    @property
+    def preparation(self) -> dict[str, Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[np.ndarray, float | None]: ...
+
+
 class FolderSource:
     """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
@@ -58,7 +79,9 @@ class FolderSource:
         self.path, self.colour = Path(folder), colour
         self.files = find_micrographs(folder) if files is None else list(files)
         self.names = [str(file.relative_to(self.path)) for file in self.files]
-        self.preparation = {"percentiles": tuple(map(float, percentiles))} | ({"colour": True} if colour else {})
+        self.preparation: dict[str, Any] = {"percentiles": tuple(map(float, percentiles))}
+        if colour:
+            self.preparation["colour"] = True
         self.labels, self.label_names = as_codes([(label_of or _subfolder)(name) for name in self.names])
         self._pixel_sizes_nm: dict[int, float | None] = {}
 

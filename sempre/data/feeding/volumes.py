@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
+from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, Source, StoreSource, open_source
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
@@ -139,7 +139,7 @@ def open_slices(
     return source
 
 
-def output_stems(source: FolderSource | StoreSource | VolumeSource) -> list[str]:
+def output_stems(source: Source) -> list[str]:
     """Of each micrograph the name without suffix, folders joined: what files that are made of it are called.
 
     Raises:
