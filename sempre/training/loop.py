@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.processes import batches_of
 from sempre.training.runs.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
 from sempre.training.runs.logging import RunLog
@@ -85,7 +86,7 @@ def fit(
     model = accelerator.prepare(model)
     load_checkpoint(state, checkpoints, accelerator)
     guard = GuardedStep(state.model, optimizer)
-    sampler = loader.batch_sampler
+    sampler = epoch_sampler(loader)
     steps = epochs * sampler.batches()
     log = RunLog(folder, progress.step, steps, accelerator.is_main_process, validated=progress.batch == 0)
     stop = StopSignal() if stop is None else stop
@@ -167,7 +168,7 @@ def fit(
             if validate is not None and ((progress.epoch + 1) % validate_every == 0 or progress.epoch + 1 == epochs):
                 model.eval()
                 values = _unless_stopped(validate, state.model, log, progress.step)
-                if any_rank(accelerator, values is None):
+                if any_rank(accelerator, values is None) or values is None:
                     save_and_leave()
                     return None
                 log.write(progress.step, "validation", **values, epoch=progress.epoch + 1)
