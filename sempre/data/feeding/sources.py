@@ -40,24 +40,17 @@ class Place:
 class Source(Protocol):
     """Micrographs to embed, or parts of them, by their position: what is asked of `FolderSource` and all like it."""
 
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    @property
-    def sha256s(self) -> Sequence[str]: ...
-
-    @property
-    def preparation(self) -> dict[str, Any]: ...
+    path: Path
+    names: Sequence[str]
+    sha256s: Sequence[str]
+    preparation: dict[str, Any]
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[np.ndarray, float | None]: ...
 
 
-class FolderSource:
+class FolderSource(Source):
     """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
     `names` are paths relative to the folder; `labels` what `label_of` gives of these, by default the subfolders that
@@ -114,7 +107,7 @@ class FolderSource:
         return Place(self.micrograph_name(index), pixel_size_nm=self._pixel_sizes_nm[index])
 
 
-class StoreSource:
+class StoreSource(Source):
     """The micrographs of a store, in the order of its index; as `FolderSource`. Labels are by default the store's."""
 
     def __init__(self, store: Store, label_of: LabelRule | None = None):

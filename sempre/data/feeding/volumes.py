@@ -28,7 +28,7 @@ class SliceOptions:
     skip: int = 0  # first slices of each volume that are left out, and as many of the last
 
 
-class VolumeSource:
+class VolumeSource(Source):
     """Slices of one channel of volumes as micrographs; as `FolderSource`, but known by their pixels' SHA-256.
 
     A slice's name is its volume's stem and its number, counted from 0: `steel_0012`; so a volume is a sample
