@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,12 @@ def fit(
     rate: Callable[[int], float],
     seed: int,
     accumulation: int = 1,
-    before_step: Callable[[nn.Module, int], None] | None = None,
-    after_backward: Callable[[nn.Module, int], None] | None = None,
-    validate: Callable[[nn.Module, RunLog, int], dict[str, float]] | None = None,
+    before_step: Callable[[Any, int], None] | None = None,
+    after_backward: Callable[[Any, int], None] | None = None,
+    validate: Callable[[Any, RunLog, int], dict[str, float]] | None = None,
     validate_every: int = 1,
     patience: int = 0,
-    export: Callable[[nn.Module, float], None] | None = None,
+    export: Callable[[Any, float], None] | None = None,
     export_best: bool = True,
     clip_gradient: float | None = None,
     log_every: int = 10,

@@ -89,10 +89,10 @@ def segment_all(files: list[Upload], settings: Settings) -> None:
             with st.spinner(f"Segmenting {file.path.name}", show_time=True):
                 bar = st.progress(0.0)
 
-                def show(done: int, of: int, bar: DeltaGenerator = bar) -> None:
+                def advance(done: int, of: int, bar: DeltaGenerator = bar) -> None:
                     bar.progress(min(done / of, 1.0))
 
-                segment(file, settings, show)
+                segment(file, settings, advance)
                 bar.empty()
         except (ValueError, OSError, MemoryError) as error:
             show_error(error)
