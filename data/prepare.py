@@ -58,13 +58,13 @@ def main() -> None:
     paths = [file.relative_to(folder).as_posix() for file in files]
     if options.shard:
         paths = part_of(paths, options.shard)
-    workers = options.workers or os.cpu_count()
+    workers = options.workers or os.cpu_count() or 1
     intake = Intake(folder, percentiles, options.crop_information_bar, options.scale)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(
         store,
-        options.percentiles,
+        percentiles,
         options.patch_size,
         options.patches,
         options.seed,

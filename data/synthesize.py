@@ -82,7 +82,7 @@ def main() -> None:
     save_options(options, out / "options.yaml")
     new = [task for task in tasks if not (task.image.is_file() and (task.labels is None or task.labels.is_file()))]
     with tqdm(total=len(tasks), initial=len(tasks) - len(new), unit=" images", desc="rendering") as progress:
-        workers = (options.workers or os.cpu_count()) if len(new) > 1 else 1
+        workers = (options.workers or os.cpu_count() or 1) if len(new) > 1 else 1
         for _ in in_order(make, ((task,) for task in new), workers):
             progress.update()
     write_preview(out / "preview.png", tasks[: min(options.labelled, PREVIEWED)])
@@ -177,9 +177,9 @@ def write_preview(path: Path, tasks: list[Task]) -> None:
     sheet = np.zeros((rows * TILE, columns * TILE, 3), np.uint8)
     for place, task in enumerate(tasks):
         y, x = place // columns * TILE, place % columns * TILE
-        sheet[y : y + TILE, x : x + TILE] = outlined(
-            read_micrograph(task.image, colour=True).pixels, read_labels(task.labels)
-        )
+        assert task.labels is not None
+        pixels = read_micrograph(task.image, colour=True).pixels
+        sheet[y : y + TILE, x : x + TILE] = outlined(pixels, read_labels(task.labels))
     with whole_or_absent(path) as partial:
         Image.fromarray(sheet).save(partial, format="PNG")
 

@@ -17,6 +17,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from sempre.config import read_options
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.feeding.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
 from sempre.models.backbones import arguments_for, check_view_size
@@ -85,7 +86,7 @@ def main() -> int | None:
     groups_of_weights = pretraining_groups(model, model.query.network, options.weight_decay, options.layer_decay)
     optimizer = torch.optim.SGD(groups_of_weights, lr=peak, momentum=0.9)
     optimizer.register_step_post_hook(lambda *_: model.follow())
-    batches = loader.batch_sampler.batches()
+    batches = epoch_sampler(loader).batches()
     run.announce(peak, batches)
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from lightly.utils.scheduler import cosine_schedule, linear_warmup_schedule
 from torch import nn
 
 from sempre.config import read_options
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.feeding.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
 from sempre.models.backbones import arguments_for, check_view_size
@@ -94,7 +95,7 @@ def main() -> int | None:
     peak = scaled_rate(options, options.base_rate)
     optimizer = torch.optim.AdamW(parameter_groups(model, options.weight_decay), lr=peak)
     optimizer.register_step_post_hook(lambda *_: model.follow())
-    batches = loader.batch_sampler.batches()
+    batches = epoch_sampler(loader).batches()
     steps = options.epochs * batches
     momentum = options.teacher_momentum or momentum_for(options.batch)
     run.announce(peak, batches)

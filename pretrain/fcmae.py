@@ -15,10 +15,11 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models.convnext import ConvNeXt
+from torch import nn
 
 from sempre.config import read_options
 from sempre.data.feeding.datasets import CropDataset
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
 from sempre.models.masked.minkowski import MinkowskiEncoder
 from sempre.models.masked.packed import PATCH, PackedEncoder
@@ -83,7 +84,7 @@ def main() -> int | None:
     peak = scaled_rate(options, options.base_rate)
     groups = pretraining_groups(model, network, options.weight_decay, options.layer_decay)
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
-    batches = loader.batch_sampler.batches()
+    batches = epoch_sampler(loader).batches()
     run.announce(peak, batches)
 
     validate = partial(
@@ -127,7 +128,7 @@ def check(options: Options) -> None:
         raise InputError(f"grn_scope={options.grn_scope} is unknown: choose image or batch")
 
 
-def load_initial_weights(network: ConvNeXt, options: Options) -> None:
+def load_initial_weights(network: nn.Module, options: Options) -> None:
     if Path(options.weights).is_dir():
         load_backbone_weights(network, options.weights, options.architecture)
     else:

@@ -18,6 +18,7 @@ from timm.optim import param_groups_weight_decay
 
 from sempre.config import read_options
 from sempre.data.feeding.datasets import CropDataset
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
 from sempre.models.masked.packed import PATCH
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
@@ -69,7 +70,7 @@ def main() -> int | None:
     peak = scaled_rate(options, options.base_rate)
     groups = param_groups_weight_decay(model, options.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
-    batches = loader.batch_sampler.batches()
+    batches = epoch_sampler(loader).batches()
     run.announce(peak, batches)
 
     validate = partial(

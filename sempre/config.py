@@ -6,14 +6,17 @@ import sys
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sempre.errors import InputError
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def read_options(options_class: type[Options], arguments: list[str] | None = None) -> Options:
@@ -38,7 +41,7 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
     for pair in pairs:
         config = _merge(config, _read_pair(pair), known, pair)
     try:
-        return OmegaConf.to_object(config)
+        return cast(Options, OmegaConf.to_object(config))
     except MissingMandatoryValue as error:
         missing = [name for name in known if OmegaConf.is_missing(config, name)]
         example = " ".join(f"{name}=…" for name in missing)
@@ -73,13 +76,17 @@ def changed_keys(options: object, saved: str | Path) -> list[str]:
     Raises:
         InputError: for a saved file that is damaged.
     """
-    now = OmegaConf.to_container(OmegaConf.structured(options))
-    before = _read_yaml(Path(saved))
-    if not isinstance(before, DictConfig):
+    now = _as_dict(OmegaConf.structured(options))
+    saved_options = _read_yaml(Path(saved))
+    if not isinstance(saved_options, DictConfig):
         raise InputError(f"{saved} holds no options: it is damaged, remove it or give another name=")
-    before = OmegaConf.to_container(OmegaConf.structured(type(options))) | OmegaConf.to_container(before)
+    before = _as_dict(OmegaConf.structured(type(options))) | _as_dict(saved_options)
     keys = sorted(set(now) | set(before), key=str)
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def _as_dict(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config))
 
 
 def _read_yaml(path: Path):

@@ -1,5 +1,7 @@
 """detectron2's Mask R-CNN on the timm pyramid: its LazyConfig, and the detector as this project trains and asks one."""
 
+from typing import cast
+
 import torch
 from detectron2.config import LazyCall, instantiate
 from detectron2.layers import ShapeSpec
@@ -136,13 +138,14 @@ class Detectron2Detector(nn.Module):
         if not self.training:
             found = self.rcnn.inference([{"image": image} for image in images], do_postprocess=False)
             return [_as_torchvision(instances) for instances in found]
+        assert targets is not None
         inputs = [
             {"image": image, "instances": _as_instances(target, image.shape[1:])}
             for image, target in zip(images, targets, strict=True)
         ]
         with EventStorage():  # its parts report to one, and refuse to run without
             losses = self.rcnn(inputs)
-        return {"loss": sum(losses.values()), **losses}
+        return {"loss": cast(Tensor, sum(losses.values())), **losses}
 
 
 def build_detectron2_detector(options: DetectorOptions) -> Detectron2Detector:
@@ -154,7 +157,7 @@ def build_detectron2_detector(options: DetectorOptions) -> Detectron2Detector:
     return Detectron2Detector(instantiate(mask_rcnn_config(options)))
 
 
-def _as_instances(target: dict[str, Tensor], size: tuple[int, int]) -> Instances:
+def _as_instances(target: dict[str, Tensor], size: torch.Size) -> Instances:
     """torchvision's target of one class as detectron2's."""
     return Instances(
         tuple(size),

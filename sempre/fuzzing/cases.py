@@ -101,7 +101,7 @@ def watched_cases(module: str, name: str, seed: int, first: int, end: int) -> It
             try:
                 yielded = 0
                 while number < end:
-                    if not _answers(ours, process.pid, LONGEST if yielded else STARTING):
+                    if not _answers(ours, psutil.Process(process.pid), LONGEST if yielded else STARTING):
                         yield Outcome(number, "hang", _stack(folder))
                         number += 1
                         break
@@ -123,12 +123,11 @@ def watched_cases(module: str, name: str, seed: int, first: int, end: int) -> It
                 ours.close()
 
 
-def _answers(results: Connection, process: int, seconds: float) -> bool:
+def _answers(results: Connection, watched: psutil.Process, seconds: float) -> bool:
     """Whether a process sends something before it has computed for so many seconds, or waited for ten times as long.
 
     On a busy machine a clock on the wall would take what waits for its turn for a hang.
     """
-    watched = psutil.Process(process)
     computed, deadline = sum(watched.cpu_times()[:2]), time.monotonic() + 10 * seconds
     while not results.poll(1.0):
         if sum(watched.cpu_times()[:2]) - computed > seconds or time.monotonic() > deadline:

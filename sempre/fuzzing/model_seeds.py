@@ -7,12 +7,14 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import h5py
 import numpy as np
 import timm
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import ArrayLike
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from safetensors.torch import save
 
 from sempre.data.stores.store_writer import StoredImage, StoreWriter
@@ -30,10 +32,10 @@ NETWORK = {"architecture": "unet_small"}
 def graphs() -> list[bytes]:
     """A graph that serves both kinds of bundle: the image halved as both maps, and one box."""
 
-    def tensor(name: str, shape: list[int | str]) -> object:
+    def tensor(name: str, shape: list[int | str]) -> ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    def constant(name: str, values: object) -> object:
+    def constant(name: str, values: ArrayLike) -> NodeProto:
         value = numpy_helper.from_array(np.array(values, np.float32), name)
         return helper.make_node("Constant", [], [name], value=value)
 
@@ -165,7 +167,7 @@ def options() -> list[bytes]:
     return [yaml, b"name=run\ndata=set\nepochs=3\nrate=1e-3\npercentiles=[1,99]\nseed=0\nscale=${oc.env:HOME}\n"]
 
 
-def _store(count: int, **settings: object) -> bytes:
+def _store(count: int, **settings: Any) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "store.h5"
         with StoreWriter(path, patch_size=8, patches=2, **settings) as writer:

@@ -59,7 +59,7 @@ def enter_coco(path: Path) -> None:
 def enter_run_lengths(path: Path) -> None:
     """As tools/score.py reads it."""
     masks, _ = read_instances(path)
-    score_sample(mask_overlap(masks, masks))
+    score_sample(mask_overlap(list(masks), list(masks)))
 
 
 def enter_sidecar(path: Path) -> None:

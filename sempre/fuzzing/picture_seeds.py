@@ -4,6 +4,7 @@ import io
 import json
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import h5py
 import numpy as np
@@ -228,13 +229,13 @@ def sidecars() -> list[bytes]:
 _OME = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm"}
 
 
-def _tiff(pixels: np.ndarray, **options: object) -> bytes:
+def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **options)
     return file.getvalue()
 
 
-def _picture(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+def _picture(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
@@ -274,7 +275,7 @@ def _ser(count: int, version: int) -> bytes:
     return header + axis + listed + (image + struct.pack("<2HI", 0x4152, 0, 10**9)) * count
 
 
-def _dm_group(tags: list[tuple[str, object]]) -> bytes:
+def _dm_group(tags: list[tuple[str, Any]]) -> bytes:
     entries = []
     for name, value in tags:
         kind, body = (20, _dm_group(value)) if isinstance(value, list) else (21, b"%%%%" + value)

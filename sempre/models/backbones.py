@@ -1,5 +1,7 @@
 """The networks that views of several sizes are put through: timm's ConvNeXtV2 and vision transformers."""
 
+from typing import cast
+
 import timm
 import torch
 from timm.models.convnext import ConvNeXt
@@ -23,7 +25,7 @@ def cell_size(architecture: str) -> int:
             f"architecture={architecture} is neither a ConvNeXtV2 nor a vision transformer of timm: choose for example "
             "convnextv2_pico, vit_small_patch16_224 or vit_base_patch14_reg4_dinov2"
         )
-    return network.feature_info[-1]["reduction"]
+    return cast(int, network.feature_info[-1]["reduction"])
 
 
 def check_view_size(name: str, size: int, architecture: str) -> None:

@@ -1,9 +1,12 @@
 """The feature map of any backbone."""
 
+from typing import cast
+
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sempre.errors import InputError
+from sempre.models.timm_networks import TimmNetwork
 from sempre.models.unet_encoder import UNetEncoder
 
 
@@ -18,7 +21,7 @@ def feature_map(network: nn.Module, images: Tensor) -> Tensor:
     """
     if isinstance(network, UNetEncoder):
         return network(images)[-1]
-    features = network.forward_features(images)
+    features = cast(TimmNetwork, network).forward_features(images)
     if isinstance(network, VisionTransformer):
         height, width = network.patch_embed.dynamic_feat_size(images.shape[2:])
         return features[:, network.num_prefix_tokens :].transpose(1, 2).unflatten(2, (height, width))

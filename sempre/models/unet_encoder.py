@@ -52,7 +52,7 @@ class UNetEncoder(nn.Module):
         super().__init__()
         if architecture not in WIDTHS:
             raise InputError(f"architecture={architecture} is no U-Net: choose {' or '.join(WIDTHS)}")
-        self.widths = WIDTHS[architecture]
+        self.widths, self.channels = WIDTHS[architecture], channels
         width = self.widths[0]
         stem = nn.Sequential(nn.Conv2d(channels, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         levels = [nn.Sequential(stem, ResidualBlock(width, width))]

@@ -40,11 +40,13 @@ class FineTuning(QObject):
     def __init__(self, parent: QObject | None = None):
         super().__init__(parent)
         self.process = QProcess(self)
-        self.process.setProcessChannelMode(QProcess.MergedChannels)
+        self.process.setProcessChannelMode(QProcess.ProcessChannelMode.MergedChannels)
         self.process.readyRead.connect(self._read)
         self.process.finished.connect(self._ended)
         self.process.errorOccurred.connect(self._could_not_start)
-        self.patience = QTimer(self, singleShot=True, interval=PATIENCE)
+        self.patience = QTimer(self)
+        self.patience.setSingleShot(True)
+        self.patience.setInterval(PATIENCE)
         self.patience.timeout.connect(self.process.kill)
         self.cancelled = False
 
@@ -78,7 +80,7 @@ class FineTuning(QObject):
 
     @property
     def running(self) -> bool:
-        return self.process.state() != QProcess.NotRunning
+        return self.process.state() != QProcess.ProcessState.NotRunning
 
     def cancel(self) -> None:
         """Let the recipe save and end; where it does not answer within half a minute it is killed."""
@@ -97,7 +99,7 @@ class FineTuning(QObject):
         self.process.start(sys.executable, [str(self.checkout / script), *arguments])
 
     def _read(self) -> None:
-        self.output = (self.output + bytes(self.process.readAll()).decode("utf-8", "replace"))[-20_000:]
+        self.output = (self.output + self.process.readAll().data().decode("utf-8", "replace"))[-20_000:]
         bars = PROGRESS.findall(self.output)
         if bars:
             what, done, of = bars[-1]
@@ -108,7 +110,7 @@ class FineTuning(QObject):
         self.patience.stop()
         if self.cancelled:
             self.failed.emit("cancelled: start it again under the same name to go on")
-        elif code or status != QProcess.NormalExit:
+        elif code or status != QProcess.ExitStatus.NormalExit:
             lines = [line.strip() for line in re.split(r"[\r\n]+", self.output) if line.strip()]
             self.failed.emit(f"{self.script.as_posix()} failed: {lines[-1] if lines else f'exit code {code}'}")
         elif self.script == RECIPE:
@@ -117,5 +119,5 @@ class FineTuning(QObject):
             self.finished.emit(str(self.run / "bundle"))
 
     def _could_not_start(self, error: QProcess.ProcessError) -> None:
-        if error == QProcess.FailedToStart:
+        if error == QProcess.ProcessError.FailedToStart:
             self.failed.emit(f"{sys.executable} cannot be started: {self.process.errorString()}")

@@ -14,7 +14,8 @@ class Panel(QWidget):
     def __init__(self, viewer: napari.Viewer):
         super().__init__()
         self.viewer = viewer
-        self.images, self.labels, self.news = QComboBox(), QComboBox(), QLabel(wordWrap=True)
+        self.images, self.labels, self.news = QComboBox(), QComboBox(), QLabel()
+        self.news.setWordWrap(True)
         self.segmenting, self.training = SegmentBox(viewer), TrainingBox()
         self.images.currentIndexChanged.connect(self._choose)
         self.labels.currentIndexChanged.connect(self._choose)

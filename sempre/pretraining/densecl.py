@@ -119,6 +119,10 @@ class Bank(nn.Module):
     negatives. Where the next keys go is counted on the device, so that nobody waits for it.
     """
 
+    keys: Tensor
+    sample: Tensor
+    oldest: Tensor
+
     def __init__(self, negatives: int, channels: int):
         super().__init__()
         self.register_buffer("keys", functional.normalize(torch.randn(negatives, channels), dim=1))

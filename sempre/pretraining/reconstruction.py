@@ -1,6 +1,7 @@
 """The objective of fine-tuning by reconstruction: a backbone's last layers learn to keep what is in a micrograph."""
 
 from itertools import pairwise
+from typing import cast
 
 from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
@@ -10,6 +11,7 @@ from torch.nn import functional
 from sempre.data.feeding.datasets import normalise_batch
 from sempre.models.features import feature_map
 from sempre.models.masked.grn import use_float32_grn
+from sempre.models.timm_networks import TimmNetwork, stages_of
 
 UPSAMPLINGS = 3
 UPSAMPLING = ("bilinear", "transposed")
@@ -39,7 +41,8 @@ class Reconstruction(nn.Module):
         network.requires_grad_(False)
         for block in last_blocks(network, layers):
             block.requires_grad_(True)
-        self.decoder = ReconstructionDecoder(network.feature_info[-1]["num_chs"], width, upsampling)
+        channels = cast(TimmNetwork, network).feature_info[-1]["num_chs"]
+        self.decoder = ReconstructionDecoder(channels, width, upsampling)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         image = normalise_batch(image)
@@ -79,7 +82,9 @@ class ReconstructionDecoder(nn.Module):
         return functional.interpolate(self.prediction(self.blocks(features)), tuple(size), mode="bilinear")
 
 
-def last_blocks(network: ConvNeXt | VisionTransformer, count: int) -> list[nn.Module]:
+def last_blocks(network: nn.Module, count: int) -> list[nn.Module]:
     """The last `count` blocks, at most all, of a vision transformer or of a ConvNeXtV2's last stage."""
-    blocks = network.blocks if isinstance(network, VisionTransformer) else network.stages[-1].blocks
-    return list(blocks)[-count:]
+    if isinstance(network, VisionTransformer):
+        return list(network.blocks)[-count:]
+    assert isinstance(network, ConvNeXt)
+    return list(stages_of(network)[-1].blocks)[-count:]

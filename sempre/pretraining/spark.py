@@ -13,6 +13,5 @@ class SparK(MaskedAutoencoder):
     """A masked autoencoder whose encoder is the U-Net's."""
 
     def __init__(self, network: UNetEncoder, decoder_width: int = 256, normalise_target: bool = True):
-        channels = network.levels[0][0][0].in_channels
-        decoder = SparKDecoder(network.widths, decoder_width, channels)
+        decoder = SparKDecoder(network.widths, decoder_width, network.channels)
         super().__init__(MaskedUNetEncoder(network), decoder, normalise_target)

@@ -35,8 +35,13 @@ class Calibration:
             raise InputError(f"{self} is no calibration: give finite numbers and a pixel size above 0")
 
     @property
+    def nm_per_px(self) -> float:
+        assert self.pixel_size_nm is not None  # or it would not have been made
+        return self.pixel_size_nm
+
+    @property
     def um_per_px(self) -> float:
-        return self.pixel_size_nm / 1e3
+        return self.nm_per_px / 1e3
 
     def to_stage(self, points: np.ndarray) -> np.ndarray:
         """Stage positions (x, y in um) `[N, 2]` of points (y, x in px) `[N, 2]`, px centres at halves."""

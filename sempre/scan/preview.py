@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.exposure import equalize_adapthist
 
+from sempre.data.feeding.sources import Source
 from sempre.errors import InputError
 from sempre.images import crop_information_bar, is_blank, percentile_normalise, read_micrograph, to_uint8
 
@@ -17,7 +18,7 @@ PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
 
 
 @dataclass(frozen=True)
-class Preview:
+class Preview(Source):
     """Prepared grey values uint8 `[H, W]`, and nm per px, None when unknown.
 
     It is a source of one micrograph, as `sempre.data.feeding.sources.FolderSource` is of many:

@@ -169,8 +169,8 @@ def _pretrainings(options: StudyOptions, store: Path, images: int) -> list[Cell]
     cells = []
     for arm, size, count in whole + shares:
         settings = read_settings(arm, getattr(options, arm))
-        epochs, batch = settings.number("epochs"), settings.number("batch")
-        steps = ceil(epochs) * max(1, training // batch)
+        epochs, batch = ceil(settings.number("epochs")), int(settings.number("batch"))
+        steps = epochs * max(1, training // batch)
         own = _as_many_steps(settings, steps, count, batch) if count else []
         name = f"{arm}-{size}" + (f"-n{count}" if count else "")
         command = [f"pretrain/{arm}.py", *settings.arguments, f"store={store}", f"architecture=convnextv2_{size}", *own]
@@ -215,8 +215,8 @@ def _finetuning(
         start = _imagenet_arguments(imagenet_file(options, size))
     shares = "".join([f"-n{images}" if images else "", f"-l{labels}" if labels else ""])
     name = f"{method}-{size}-{arm}{shares}-{seed}"
-    crops = settings.number("crops_an_epoch") if method == "dense" else labels or labelled
-    steps = settings.number("epochs") * max(1, crops // settings.number("batch"))
+    crops = int(settings.number("crops_an_epoch")) if method == "dense" else labels or labelled
+    steps = ceil(settings.number("epochs")) * max(1, crops // int(settings.number("batch")))
     command = [f"finetune/{method}.py", *settings.arguments, f"data={data}", f"architecture=convnextv2_{size}", *start]
     command += [f"split_file={options.split_file}"] if options.split_file else []
     command += [f"label_count={labels}"] if labels else []

@@ -21,11 +21,11 @@ class Saturation:
     covariance: np.ndarray
     freedom: int  # degrees of it: points less three
 
-    def at(self, n: np.ndarray) -> np.ndarray:
+    def at(self, n: np.ndarray | float) -> np.ndarray:
         """The curve at `n` images, of n's shape."""
         return self.a - self.b * np.asarray(n, float) ** -self.c
 
-    def half_width(self, n: np.ndarray) -> np.ndarray:
+    def half_width(self, n: np.ndarray | float) -> np.ndarray:
         """Half of the curve's confidence band at `n`, by the delta method and Student's t at 95 %."""
         n = np.asarray(n, float)
         decay = n**-self.c
@@ -61,7 +61,8 @@ def fit_saturation(n: np.ndarray, scores: np.ndarray) -> Saturation | None:
     on_a_bound = np.isclose(found, bounds[0], atol=1e-3) | np.isclose(found, bounds[1], atol=1e-3)
     if on_a_bound.any() or found[1] < LEAST_RISE or not np.isfinite(covariance).all():
         return None
-    return Saturation(*map(float, found), covariance, len(n) - len(found))
+    a, b, c = map(float, found)
+    return Saturation(a, b, c, covariance, len(n) - len(found))
 
 
 def _curve(n: np.ndarray, a: float, b: float, c: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -14,9 +15,9 @@ class Settings:
 
     recipe: str
     arguments: list[str]
-    values: dict
+    values: dict[str, Any]
 
-    def number(self, name: str) -> int:
+    def number(self, name: str) -> float:
         """Raises:
         InputError: when the arguments do not say it, or it is no positive number.
         """
@@ -37,4 +38,4 @@ def read_settings(recipe: str, arguments: list[str]) -> Settings:
         with one_input_error(lambda reason, argument=argument: f"{recipe}={argument} cannot be read: {reason}"):
             update = OmegaConf.from_dotlist([argument]) if "=" in argument else OmegaConf.load(argument)
             merged = OmegaConf.merge(merged, update)
-    return Settings(recipe, list(arguments), OmegaConf.to_container(merged))
+    return Settings(recipe, list(arguments), cast(dict[str, Any], OmegaConf.to_container(merged)))

@@ -48,6 +48,6 @@ def paired_differences(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[
     for first, second in combinations(scores, 2):
         shared = sorted(set(scores[first]) & set(scores[second]))
         if shared:
-            values = (np.array([scores[arm][name] for name in shared]) for arm in (first, second))
-            pairs[first, second] = paired_difference(*values)
+            before, after = (np.array([scores[arm][name] for name in shared]) for arm in (first, second))
+            pairs[first, second] = paired_difference(before, after)
     return pairs

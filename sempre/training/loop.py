@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.processes import batches_of
 from sempre.training.runs.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
 from sempre.training.runs.logging import RunLog
@@ -36,12 +38,12 @@ def fit(
     rate: Callable[[int], float],
     seed: int,
     accumulation: int = 1,
-    before_step: Callable[[nn.Module, int], None] | None = None,
-    after_backward: Callable[[nn.Module, int], None] | None = None,
-    validate: Callable[[nn.Module, RunLog, int], dict[str, float]] | None = None,
+    before_step: Callable[[Any, int], None] | None = None,
+    after_backward: Callable[[Any, int], None] | None = None,
+    validate: Callable[[Any, RunLog, int], dict[str, float]] | None = None,
     validate_every: int = 1,
     patience: int = 0,
-    export: Callable[[nn.Module, float], None] | None = None,
+    export: Callable[[Any, float], None] | None = None,
     export_best: bool = True,
     clip_gradient: float | None = None,
     log_every: int = 10,
@@ -85,7 +87,7 @@ def fit(
     model = accelerator.prepare(model)
     load_checkpoint(state, checkpoints, accelerator)
     guard = GuardedStep(state.model, optimizer)
-    sampler = loader.batch_sampler
+    sampler = epoch_sampler(loader)
     steps = epochs * sampler.batches()
     log = RunLog(folder, progress.step, steps, accelerator.is_main_process, validated=progress.batch == 0)
     stop = StopSignal() if stop is None else stop
@@ -167,7 +169,7 @@ def fit(
             if validate is not None and ((progress.epoch + 1) % validate_every == 0 or progress.epoch + 1 == epochs):
                 model.eval()
                 values = _unless_stopped(validate, state.model, log, progress.step)
-                if any_rank(accelerator, values is None):
+                if any_rank(accelerator, values is None) or values is None:
                     save_and_leave()
                     return None
                 log.write(progress.step, "validation", **values, epoch=progress.epoch + 1)

@@ -8,9 +8,11 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.feeding.views import ViewDataset
 from sempre.data.labels.samples import seeded_subset
 from sempre.data.stores.shards import open_store
 from sempre.data.stores.staging import stage
@@ -80,7 +82,9 @@ class PretrainingRun:
     training: np.ndarray  # index rows of the store
     validation: np.ndarray
 
-    def loader(self, dataset: Dataset, collate: Callable[[list], dict], shuffle: bool, seed: int) -> DataLoader:
+    def loader(
+        self, dataset: CropDataset | ViewDataset, collate: Callable[[list], dict], shuffle: bool, seed: int
+    ) -> DataLoader:
         """This process's share of the dataset's batches."""
         options, ranks, rank = self.options, self.accelerator.num_processes, self.accelerator.process_index
         return DataLoader(

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -33,7 +34,7 @@ def default(name: str, value: object) -> str:
     return PREFIX + name
 
 
-def value(name: str, otherwise: object = None) -> object:
+def value(name: str, otherwise: object = None) -> Any:
     """The value of a kept widget, on any page."""
     return st.session_state.get(PREFIX + name, otherwise)
 
@@ -62,8 +63,8 @@ def uploads(name: str) -> list[Upload]:
 
 def uploader(label: str, name: str, several: bool = False, help: str | None = None) -> list[Upload]:
     """A place to drop files. They stay when another page is shown; what is dropped next takes their place."""
-    dropped = st.file_uploader(label, accept_multiple_files=several, key=f"upload.{name}", help=help)
-    dropped = dropped if several else [dropped] if dropped else []
+    given: Any = st.file_uploader(label, accept_multiple_files=several, key=f"upload.{name}", help=help)
+    dropped = given if several else [given] if given else []
     seen = tuple(file.file_id for file in dropped)
     if dropped and seen != st.session_state.get(f"seen.{name}"):
         st.session_state[f"files.{name}"] = [store(file.name, file.getbuffer()) for file in dropped]

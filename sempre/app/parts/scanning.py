@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -42,7 +43,7 @@ class Scan:
     decision: Decision
 
 
-def chosen() -> dict[str, object]:
+def chosen() -> dict[str, Any]:
     """The options of `tools/scan.py` that the pages set to other values than their defaults."""
     usual = ExploreOptions()
     given = {name: value(f"scan.{name}", getattr(usual, name)) for name in (*NUMBERS, *CHOICES)}

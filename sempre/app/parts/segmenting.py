@@ -10,6 +10,7 @@ import streamlit as st
 from sempre.app.parts.kept import Upload
 from sempre.deploy.batches.batch import in_frame
 from sempre.deploy.command import scale_bar_reader
+from sempre.deploy.networks.bundle import DenseBundle
 from sempre.deploy.networks.scale import find_pixel_size, scale_warning
 from sempre.deploy.networks.segmenter import Segmentation, Segmenter
 from sempre.deploy.released import find_bundle
@@ -105,7 +106,7 @@ def above(file: Upload, settings: Settings, found: Found, threshold: float) -> F
     """What is found by another score threshold: at once of a dense segmenter, whose threshold comes last; a Mask R-CNN
     merges what scores enough, and looks again."""
     bundle = open_model(settings.model, settings.scale).bundle
-    if bundle.kind == "dense":
+    if isinstance(bundle, DenseBundle):
         return replace(found, segmentation=found.segmentation.above(threshold))
     if threshold == bundle.score_threshold:
         return found

@@ -33,7 +33,7 @@ def pack(files: Mapping[str, Sequence[Upload]], clicks: Mapping[str, dict], valu
     return packed.getvalue()
 
 
-def unpack(file: BinaryIO) -> tuple[dict[str, list[Upload]], dict[str, dict], dict[str, object]]:
+def unpack(file: BinaryIO) -> tuple[dict[str, list[Upload]], dict[str, dict], dict[str, str | int | float | bool]]:
     """Files, clicks and values of a session; files are stored in the tab's own folder under their bare names.
 
     Raises:

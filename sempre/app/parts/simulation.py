@@ -61,13 +61,13 @@ class Simulation:
         return self.stage is not None and not self.stage.running.is_set()
 
     def pause(self) -> None:
-        self.stage.running.clear()
+        self._driven.running.clear()
 
     def go_on(self) -> None:
-        self.stage.running.set()
+        self._driven.running.set()
 
     def abort(self) -> None:
-        self.stage.abort()
+        self._driven.abort()
         self.thread.join(10)
 
     def events(self) -> list[dict]:
@@ -78,8 +78,13 @@ class Simulation:
 
     def place(self) -> tuple[float, float]:
         """Where the stage is on the preview, y and x in px."""
-        ((y, x),) = self.calibration.to_px(np.array([self.stage.position()]))
+        ((y, x),) = self.calibration.to_px(np.array([self._driven.position()]))
         return float(y), float(x)
+
+    @property
+    def _driven(self) -> PausableStage:
+        assert self.stage is not None  # without one it has failed, which is looked at first
+        return self.stage
 
     def _run(self) -> None:
         scan = self.scan

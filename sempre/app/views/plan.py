@@ -58,7 +58,7 @@ def choose() -> None:
             "otsu": "above Otsu's threshold",
             "quantile": "if it is of the highest 5 %",
             "none": "while the budget lasts",
-        }.get,
+        }.__getitem__,
     )
     with st.expander("Stage and beam"):
         number = st.number_input
@@ -119,9 +119,11 @@ def planned_picture(scan, plan, outcome) -> np.ndarray:
 
     factor = max(1, round(900 / max(scan.preview.pixels.shape)))
     fields = replace(plan.fields, centres=plan.fields.centres * factor, side=plan.fields.side * factor)
-    enlarged = (of.repeat(factor, axis=0).repeat(factor, axis=1) for of in (scan.preview.pixels, outcome.priority_map))
+    pixels, priority = (
+        of.repeat(factor, axis=0).repeat(factor, axis=1) for of in (scan.preview.pixels, outcome.priority_map)
+    )
     nm = scan.preview.pixel_size_nm
-    return draw_scan(*enlarged, fields, nm / factor if nm else None)
+    return draw_scan(pixels, priority, fields, nm / factor if nm else None)
 
 
 def show_progress(simulation, plan, outcome) -> None:
@@ -172,7 +174,9 @@ def show_field(simulation, number: int) -> None:
 
     micrograph = read_micrograph(Path(simulation.folder) / "fields" / f"field_{number:04}.tif")
     picture = np.repeat(micrograph.pixels[..., None], 3, axis=2)
-    st.image(draw_scale_bar(picture, micrograph.pixel_size_nm), width="stretch", caption=f"field {number}")
+    if micrograph.pixel_size_nm:
+        picture = draw_scale_bar(picture, micrograph.pixel_size_nm)
+    st.image(picture, width="stretch", caption=f"field {number}")
 
 
 def show_numbers(plan, outcome) -> None:

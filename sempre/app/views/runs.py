@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import altair as alt
 import pandas as pd
@@ -20,7 +21,8 @@ def show() -> None:
         st.info(f"No finished or running run in {ROOT.resolve()}.", icon=":material/monitoring:")
         show_command("make demo")
         return
-    run = st.selectbox("Run", runs, format_func=lambda path: str(path.relative_to(ROOT)))
+    # Streamlit's types take any list for an empty one, of which nothing can be chosen.
+    run = cast(Path, st.selectbox("Run", runs, format_func=lambda path: str(path.relative_to(ROOT))))
     log, reports = run / "log.jsonl", sorted(run.glob("*.html"))
     figures = sorted([*run.glob("*.png"), *run.glob("figures/*.png")])
     for path in (log, *reports):

@@ -1,11 +1,13 @@
 """The page Segment: micrographs in, outlined and measured particles out."""
 
 import shlex
+from typing import cast
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from sempre.app.parts.kept import Upload, default, folder, uploader, value
 from sempre.app.parts.messages import show_command, show_error, shown_errors
@@ -46,7 +48,9 @@ def show() -> None:
             st.info("Drop micrographs on the left: they stay on this machine.", icon=":material/upload_file:")
             return
         names = [file.path.name for file in files]
-        index = st.selectbox("Micrograph", range(len(files)), format_func=names.__getitem__) if len(files) > 1 else 0
+        index = 0
+        if len(files) > 1:
+            index = cast(int, st.selectbox("Micrograph", range(len(files)), format_func=names.__getitem__))
         with shown_errors():
             model = open_model(settings.model)
         if go:
@@ -56,7 +60,7 @@ def show() -> None:
 
 def choose() -> Settings:
     """The options, as the person sets them."""
-    model = st.selectbox("Model", [*released_names(), OWN], key=default("model", released_names()[0]))
+    model = cast(str, st.selectbox("Model", [*released_names(), OWN], key=default("model", released_names()[0])))
     if model == OWN:
         model = st.text_input("Bundle", key=default("bundle", ""), placeholder="folder with model.onnx and model.json")
         if not model.strip():
@@ -84,7 +88,11 @@ def segment_all(files: list[Upload], settings: Settings) -> None:
         try:
             with st.spinner(f"Segmenting {file.path.name}", show_time=True):
                 bar = st.progress(0.0)
-                segment(file, settings, lambda done, of, bar=bar: bar.progress(min(done / of, 1.0)))
+
+                def advance(done: int, of: int, bar: DeltaGenerator = bar) -> None:
+                    bar.progress(min(done / of, 1.0))
+
+                segment(file, settings, advance)
                 bar.empty()
         except (ValueError, OSError, MemoryError) as error:
             show_error(error)

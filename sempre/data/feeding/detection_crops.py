@@ -148,7 +148,7 @@ class DetectionCrops(Dataset):
         if shrinking > 1:
             micrograph, scale = _shrunk(micrograph, shrinking), scale * shrinking
         angle = np.deg2rad(self.rotation * draws.uniform(-1, 1))
-        turns, mirrored = draws.integers(4), draws.integers(2)
+        turns, mirrored = int(draws.integers(4)), draws.integers(2)
         side = self.size / scale
         centre = [_centre(length, side, draws) for length in micrograph.pixels.shape[1:]]
         if scale == 1 and angle == 0:

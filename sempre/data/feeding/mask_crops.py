@@ -48,11 +48,12 @@ class MaskCrops(Dataset):
         epoch, sample = key
         image, mask = (layers[sample % len(layers)] for layers in (self.images, self.masks))
         draws = generator(self.seed, epoch, sample, CROP)
-        y, x = random_crop(*mask.shape, self.size, draws)
+        height, width = mask.shape
+        y, x = random_crop(height, width, self.size, draws)
         layers = np.concatenate([image, mask[None]])[:, y : y + self.size, x : x + self.size].astype(np.float32)
         missing = [(0, self.size - side) for side in layers.shape[1:]]
         layers = np.pad(layers, [(0, 0), *missing], mode="symmetric")
-        layers = np.rot90(layers, draws.integers(4), axes=(1, 2))
+        layers = np.rot90(layers, int(draws.integers(4)), axes=(1, 2))
         if draws.random() < 0.5:
             layers = layers[:, :, ::-1]
         layers = torch.from_numpy(np.ascontiguousarray(layers))

@@ -42,9 +42,9 @@ class PatchSource(StoreSource):
     @cached_property
     def sha256s(self) -> list[str]:
         """SHA-256 of each patch's place in a micrograph of this SHA-256."""
-        sha256s = self.store.entries.sha256
-        places = zip(self.micrograph_of, self._corners, strict=True)
-        keys = (f"{sha256s[micrograph].decode()} {x} {y} {self.side}" for micrograph, (y, x) in places)
+        sha256s = self.store.entries.sha256[self.micrograph_of].tolist()
+        places = zip(sha256s, self._corners, strict=True)
+        keys = (f"{sha256.decode()} {x} {y} {self.side}" for sha256, (y, x) in places)
         return [hashlib.sha256(key.encode()).hexdigest() for key in keys]
 
     def read(self, index: int) -> tuple[np.ndarray, float | None]:

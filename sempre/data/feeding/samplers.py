@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from sempre.data.crops import ORDER, generator
 from sempre.errors import InputError
@@ -75,3 +76,9 @@ class EpochSampler:
         batches = self.batches()
         samples_of_last = self.samples - (batches - 1) * self.batch_size
         return batches - (samples_of_last <= self.rank)
+
+
+def epoch_sampler(loader: DataLoader) -> EpochSampler:
+    """The sampler of a loader that was given one of ours."""
+    assert isinstance(loader.batch_sampler, EpochSampler)
+    return loader.batch_sampler

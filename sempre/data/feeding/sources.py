@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,7 +37,20 @@ class Place:
         return (boxes + np.array([self.x, self.y, self.x, self.y])) / self.scale
 
 
-class FolderSource:
+class Source(Protocol):
+    """Micrographs to embed, or parts of them, by their position: what is asked of `FolderSource` and all like it."""
+
+    path: Path
+    names: Sequence[str]
+    sha256s: Sequence[str]
+    preparation: dict[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[np.ndarray, float | None]: ...
+
+
+class FolderSource(Source):
     """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
     `names` are paths relative to the folder; `labels` what `label_of` gives of these, by default the subfolders that
@@ -58,7 +72,9 @@ class FolderSource:
         self.path, self.colour = Path(folder), colour
         self.files = find_micrographs(folder) if files is None else list(files)
         self.names = [str(file.relative_to(self.path)) for file in self.files]
-        self.preparation = {"percentiles": tuple(map(float, percentiles))} | ({"colour": True} if colour else {})
+        self.preparation: dict[str, Any] = {"percentiles": tuple(map(float, percentiles))}
+        if colour:
+            self.preparation["colour"] = True
         self.labels, self.label_names = as_codes([(label_of or _subfolder)(name) for name in self.names])
         self._pixel_sizes_nm: dict[int, float | None] = {}
 
@@ -91,7 +107,7 @@ class FolderSource:
         return Place(self.micrograph_name(index), pixel_size_nm=self._pixel_sizes_nm[index])
 
 
-class StoreSource:
+class StoreSource(Source):
     """The micrographs of a store, in the order of its index; as `FolderSource`. Labels are by default the store's."""
 
     def __init__(self, store: Store, label_of: LabelRule | None = None):

@@ -155,7 +155,8 @@ def random_window(
     corner = (draws.random((2, WINDOWS)) * (windows.field - side + 1)).astype(int)
     # Only the upright square inside the turned one is sure to be seen.
     seen = side / turn**2
-    deviation = windows.deviation(*(corner + (side - seen) / 2), seen)
+    y, x = corner + (side - seen) / 2
+    deviation = windows.deviation(y, x, seen)
     shows = deviation >= windows.deviation(0, 0, windows.field) / 2
     chosen = int(shows.argmax() if shows.any() else deviation.argmax())
     return int(corner[0, chosen]), int(corner[1, chosen]), int(side[chosen])

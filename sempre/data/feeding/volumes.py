@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, StoreSource, open_source
+from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, Source, StoreSource, open_source
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
@@ -28,7 +28,7 @@ class SliceOptions:
     skip: int = 0  # first slices of each volume that are left out, and as many of the last
 
 
-class VolumeSource:
+class VolumeSource(Source):
     """Slices of one channel of volumes as micrographs; as `FolderSource`, but known by their pixels' SHA-256.
 
     A slice's name is its volume's stem and its number, counted from 0: `steel_0012`; so a volume is a sample
@@ -139,7 +139,7 @@ def open_slices(
     return source
 
 
-def output_stems(source: FolderSource | StoreSource | VolumeSource) -> list[str]:
+def output_stems(source: Source) -> list[str]:
     """Of each micrograph the name without suffix, folders joined: what files that are made of it are called.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from pycocotools import mask as coco_mask  # its stubs know neither polygons of floats nor plain run lengths
 
 from sempre.errors import InputError
 from sempre.files import read_json, whole_or_absent
@@ -51,10 +51,12 @@ def coco_layers(annotated: dict, path: str | Path) -> np.ndarray:
                 polygons = [_polygon(corners, height, width) for corners in segmentation if len(corners) >= 6]
                 if not polygons:
                     continue
-                encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+                parts = coco_mask.frPyObjects(polygons, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
+                encoded = coco_mask.merge(parts)
             else:
                 counts = _run_lengths_of(segmentation, height, width)
-                encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+                lengths = {"size": [height, width], "counts": counts}
+                encoded = coco_mask.frPyObjects(lengths, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
             x, y, box_width, box_height = (int(side) for side in coco_mask.toBbox(encoded))
             box = np.s_[y : y + box_height, x : x + box_width]
             mask = coco_mask.decode(encoded)[box].astype(bool)

@@ -34,7 +34,8 @@ def read_groups(by: str, images: Mapping[str, Path]) -> dict[str, str]:
         return {name: _magnification(image) for name, image in images.items()}
     table = _read_table(by)
     groups = {
-        name: table.get(name) or table.get(image.name) or table.get(sample_of(name)) for name, image in images.items()
+        name: table.get(name) or table.get(image.name) or table.get(sample_of(name), "")
+        for name, image in images.items()
     }
     if lacking := [name for name, group in groups.items() if not group]:
         raise InputError(f"{by} has no group for {lacking[0]}: add a row {lacking[0]},GROUP")

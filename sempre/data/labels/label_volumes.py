@@ -57,16 +57,16 @@ def label_volume(
     shape = (len(positions), *volume.shape)
     # Where not all slices are labelled, each stands for those between it and the next.
     distance_nm = slice_distance_nm and slice_distance_nm * (volume.slices - 2 * skipped) / len(positions)
-    sizes_nm = distance_nm, volume.pixel_size_nm, volume.pixel_size_nm
-    known = all(sizes_nm)
     write_label_volume(
         out / f"{name}.ome.tif", relabelled("writing the volume"), shape, count, volume.pixel_size_nm, distance_nm
     )
-    voxel_um = tuple(size / 1e3 for size in sizes_nm) if known else (1.0, 1.0, 1.0)
-    solids = measure_solids(relabelled("measuring"), count, voxel_um)
-    _write_table(out / f"{name}.csv", solids, positions, known)
+    voxel_um = None
+    if distance_nm and volume.pixel_size_nm:
+        voxel_um = distance_nm / 1e3, volume.pixel_size_nm / 1e3, volume.pixel_size_nm / 1e3
+    solids = measure_solids(relabelled("measuring"), count, voxel_um or (1.0, 1.0, 1.0))
+    _write_table(out / f"{name}.csv", solids, positions, known=voxel_um is not None)
     total = f"{solids.volume.sum():.4g} µm³ with {solids.surface.sum():.4g} µm² of surface"
-    if not known:
+    if voxel_um is None:
         total = "no volume or surface, for the file does not say how large voxels are"
     share = solids.voxels.sum() / np.prod(shape, dtype=np.int64)
     return f"{name}: {count} object{'s' * (count != 1)}, {share:.1%} of the volume, {total}"

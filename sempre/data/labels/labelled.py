@@ -1,7 +1,7 @@
 """Labelled sets: micrographs with instance label images or COCO annotations."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ class LabelledMicrograph:
     @property
     def foreground(self) -> np.ndarray:
         """What any instance covers, bool `[H, W]`."""
-        return self.layers.any(axis=0)
+        return np.any(self.layers, axis=0)
 
 
 class LabelledSet:
@@ -70,7 +70,7 @@ class LabelledSet:
         parts = {part: _first_folder(self.folder / part, LABEL_FOLDERS) for part in SIDE_FOLDERS}
         parts = {part: labels for part, labels in parts.items() if labels}
         # Of each micrograph: its label image, or its entry in the COCO file; and the side it lies in, if in one.
-        self._labels: dict[Path, Path | dict]
+        self._labels: Mapping[Path, Path | dict]
         self._side_of: dict[Path, str] = {}
         if coco.is_file():
             self._source = coco
@@ -79,11 +79,10 @@ class LabelledSet:
             self._source = labels
             self._labels = _pairs(self.folder, labels)
         elif parts:
-            self._source, self._labels = self.folder, {}
-            for part, labels in parts.items():
-                pairs = _pairs(self.folder / part, labels)
-                self._labels |= pairs
-                self._side_of |= dict.fromkeys(pairs, SIDE_FOLDERS[part])
+            self._source = self.folder
+            pairs_of = {part: _pairs(self.folder / part, labels) for part, labels in parts.items()}
+            self._labels = {image: file for pairs in pairs_of.values() for image, file in pairs.items()}
+            self._side_of = {image: SIDE_FOLDERS[part] for part, pairs in pairs_of.items() for image in pairs}
         else:
             raise InputError(f"{folder} has no labels: put label images into labels/ or segmaps/, or give coco=FILE")
         self.images = sorted(self._labels, key=lambda file: file.stem)

@@ -1,7 +1,7 @@
 """The sides of a labelled set: what is fitted to, what choices are made on, and what is scored."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Sides:
     held_out: np.ndarray
 
 
-def make_sides(positions: Mapping[str, Sequence[int]]) -> Sides:
+def make_sides(positions: Mapping[str, Iterable[int]]) -> Sides:
     """Sides from the positions of "train", "validation" and "test": validation is scored where there is no test."""
     train, validation, test = (np.array(sorted(positions.get(side, ())), dtype=int) for side in SIDES)
     return Sides(train, validation, test) if len(test) else Sides(train, test, validation)

@@ -147,7 +147,7 @@ class Store:
         digest = hashlib.sha256()
         order = np.argsort(self.entries.sha256)
         for start in range(0, len(order), PART):  # in parts, for a sorted copy of millions would fill the memory
-            digest.update(self.entries.sha256[order[start : start + PART]].view(np.uint8))
+            digest.update(self.entries.sha256[order[start : start + PART]].tobytes())
         return digest.hexdigest()
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -200,9 +200,9 @@ class Store:
 
     def _stack(self, index: int) -> h5py.Dataset:
         size = int(self.entries.height[index]), int(self.entries.width[index])
-        self._open()
+        file = self._open()
         if size not in self._stacks:
-            stack = self._file[f"images/{size[0]}x{size[1]}"]
+            stack = file[f"images/{size[0]}x{size[1]}"]
             if stack.shape[1:] != size or stack.dtype != np.uint8:
                 raise ValueError(f"{stack.name} has the shape {stack.shape} of {stack.dtype}")
             check_packing(self.path, plane_bytes(stack))
@@ -212,12 +212,12 @@ class Store:
 
     def _reader(self, stack: h5py.Dataset) -> ChunkReader | None:
         """What reads crops of the stack faster than HDF5; None for a store without a table of its chunks."""
-        table = stack.name.replace("images", "chunks")
-        if table not in self._file:
+        file, table = self._open(), stack.name.replace("images", "chunks")
+        if table not in file:
             return None
         if self._map is None:
             self._map = map_file(self.path)
-        reader = ChunkReader(self._map, self._file[table], stack.chunks[1:])
+        reader = ChunkReader(self._map, file[table], stack.chunks[1:])
         return reader if reader.agrees_with(stack) else None
 
     def _open(self) -> h5py.File:

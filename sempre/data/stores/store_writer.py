@@ -146,7 +146,7 @@ class StoreWriter:
             raise InputError(f"{self.path} is not a store of format {FORMAT}: choose another name or remove it")
         for name in [*self.settings, "shard"]:  # a shard goes on as that shard alone
             before, value = file.attrs.get(name), self.settings.get(name)
-            if not np.array_equal(before, value):
+            if not np.array_equal(before, np.array(value)):
                 file.close()
                 raise InputError(f"{self.path} was made with {name}={before}, not {value}: choose another name")
         return file
@@ -220,7 +220,7 @@ class StoreWriter:
             if count and min(image.pixels.shape) >= side:
                 draws = generator(self.settings["seed"], int(image.sha256[:16], 16), PATCH)
                 for _ in range(count):
-                    y, x = random_crop(*image.pixels.shape, side, draws)
+                    y, x = random_crop(*image.pixels.shape, size=side, generator=draws)
                     images.append(index)
                     corners.append((y, x))
                     pixels.append(image.pixels[y : y + side, x : x + side])

@@ -1,5 +1,7 @@
 """Where a vision transformer's class token looks, head by head."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -28,9 +30,10 @@ def class_attention(encoder: Encoder, images: Tensor) -> Tensor:
     """
     check_class_token(encoder)
     network = encoder.network
+    assert isinstance(network, VisionTransformer)
     inputs = encoder.normalise(images)
     layer = encoder.layer % encoder.layers
-    block = network.blocks[layer]
+    block: Any = network.blocks[layer]
     tokens = network.norm_pre(network._pos_embed(network.patch_embed(inputs)))
     for earlier in network.blocks[:layer]:
         tokens = earlier(tokens)
@@ -64,5 +67,6 @@ def head_maps(encoder: Encoder, tiles: TileSource, index: int) -> np.ndarray:
         pixels, _ = tiles.read(number)
         heads = class_attention(encoder, as_channels(pixels)[None].to(encoder.device))
         maps.append(heads[0].permute(1, 2, 0).cpu().numpy())
-        grids.append(Grid(*pixels.shape[:2], *pixels.shape[:2], encoder.cell))
+        height, width = pixels.shape[:2]
+        grids.append(Grid(height, width, height, width, encoder.cell))
     return np.moveaxis(stitch(maps, grids, tiles.boxes[index]), -1, 0)

@@ -1,6 +1,7 @@
 """Vectors of a folder of micrographs in one call, for notebooks."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from sempre.embeddings.encoding.pooling import pool
 
 
 def embed(
-    images: str | Path, backbone: str | Path, pooling: str = "mean", **options: object
+    images: str | Path, backbone: str | Path, pooling: str = "mean", **options: Any
 ) -> tuple[list[str], np.ndarray]:
     """One vector of a frozen backbone for each micrograph; what was computed once is kept in `runs/embeddings`.
 

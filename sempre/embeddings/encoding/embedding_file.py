@@ -79,7 +79,7 @@ class Embeddings:
             KeyError: when it has no embedding.
         """
         position = self._entries[sha256]
-        return Grid(*(int(self._index[name][position]) for name in _SIZES), self.cell)
+        return Grid(**{name: int(self._index[name][position]) for name in _SIZES}, cell=self.cell)
 
     def __getitem__(self, sha256: str) -> Embedding:
         """A micrograph's embedding.
@@ -160,8 +160,8 @@ class EmbeddingWriter:
             columns[name] = [getattr(embedding.grid, name) for embedding in batch]
         for name, values in columns.items():
             append_rows(self._file["index"][name], np.array(values, dtype=_COLUMNS[name]))
-        if batch[0].class_token is not None:
-            append_rows(self._file["class_tokens"], np.stack([embedding.class_token for embedding in batch]))
+        if tokens := [embedding.class_token for embedding in batch if embedding.class_token is not None]:
+            append_rows(self._file["class_tokens"], np.stack(tokens))
         self._commit()
         self.known.update(embedding.sha256 for embedding in batch)
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -19,6 +20,7 @@ from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.reading.read import LUMINANCE
 from sempre.models.segmenters.dense_files import load_dense
+from sempre.models.timm_networks import TimmNetwork
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.models.weights.checkpoints import load_backbone
 from sempre.models.weights.official_vit import load_official_vit
@@ -55,12 +57,17 @@ class Encoder:
 
     @property
     def layers(self) -> int:
-        return len(self.network.feature_info)
+        return len(self.feature_info)
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Of each layer its channels (`num_chs`) and px a cell (`reduction`), as timm's networks tell them."""
+        return cast(TimmNetwork, self.network).feature_info
 
     @property
     def cell(self) -> int:
         """Side in px of the square that one cell stands for."""
-        return self.network.feature_info[self.layer]["reduction"]
+        return self.feature_info[self.layer]["reduction"]
 
     @property
     def read_out(self) -> str:
@@ -73,13 +80,13 @@ class Encoder:
         Of a vision transformer, whose blocks have cells of one size, that is the last block; of a convolutional network
         the stage that has not yet become too coarse.
         """
-        fine = [layer for layer, info in enumerate(self.network.feature_info) if info["reduction"] <= cell]
+        fine = [layer for layer, info in enumerate(self.feature_info) if info["reduction"] <= cell]
         return (fine[-1] if fine else 0) - self.layers
 
     @property
     def width(self) -> int:
         """Channels of a cell."""
-        return self.network.feature_info[self.layer]["num_chs"]
+        return self.feature_info[self.layer]["num_chs"]
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +135,7 @@ class Encoder:
 
     def features(self, inputs: Tensor) -> Features:
         """The features of what `normalise` gives, with gradients where they are wanted."""
-        arguments = {
+        arguments: dict[str, Any] = {
             "indices": [self.layer % self.layers],
             "norm": True,
             "stop_early": True,
@@ -138,9 +145,10 @@ class Encoder:
             cells = nn.Sequential(*self.network.levels[: self.layer % self.layers + 1])(inputs)
             return Features(cells.permute(0, 2, 3, 1).float(), None)
         if not isinstance(self.network, VisionTransformer):
-            (cells,) = self.network.forward_intermediates(inputs, **arguments)
+            (cells,) = cast(TimmNetwork, self.network).forward_intermediates(inputs, **arguments)
             return Features(cells.permute(0, 2, 3, 1).float(), None)
-        ((cells, prefix),) = self.network.forward_intermediates(inputs, return_prefix_tokens=True, **arguments)
+        found: Any = self.network.forward_intermediates(inputs, return_prefix_tokens=True, **arguments)
+        ((cells, prefix),) = found
         return Features(cells.permute(0, 2, 3, 1).float(), prefix[:, 0].float() if self.has_class_token else None)
 
 
@@ -242,7 +250,7 @@ def _timm_network(
     """A headless network of timm, and the mean and deviation of the levels that its weights want."""
     if not timm.is_model(architecture):
         raise InputError(f"timm knows no {architecture}: choose for example vit_base_patch14_dinov2")
-    dynamic = {"dynamic_img_size": True} if architecture.startswith(("vit_", "deit")) else {}
+    dynamic: dict[str, Any] = {"dynamic_img_size": True} if architecture.startswith(("vit_", "deit")) else {}
     try:
         network = timm.create_model(architecture, pretrained, in_chans=channels, num_classes=0, **dynamic)
     except Exception as error:  # the hub's own errors are many
@@ -252,4 +260,5 @@ def _timm_network(
         ) from error
     if not isinstance(network, ConvNeXt | VisionTransformer):
         raise InputError(f"{architecture} has no cells to read out: choose a ConvNeXtV2 or a vision transformer")
-    return network, tuple(network.pretrained_cfg["mean"]), tuple(network.pretrained_cfg["std"])
+    levels: Any = network.pretrained_cfg
+    return network, tuple(levels["mean"]), tuple(levels["std"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from sempre.data.feeding.sources import FolderSource, StoreSource
+from sempre.data.feeding.sources import Source, StoreSource
 from sempre.embeddings.encoding.embedding_file import Embedding, Embeddings, EmbeddingWriter
 from sempre.embeddings.encoding.encoder import Encoder
 from sempre.embeddings.encoding.grid import Grid
@@ -52,7 +52,7 @@ class Inputs(Dataset):
     They are uint8 `[1, h, w]`, coloured ones `[3, h, w]`.
     """
 
-    def __init__(self, source: FolderSource | StoreSource, indices: list[int], options: ExtractionOptions, cell: int):
+    def __init__(self, source: Source, indices: list[int], options: ExtractionOptions, cell: int):
         self.source, self.indices, self.options, self.cell = source, indices, options, cell
 
     def __len__(self) -> int:
@@ -61,8 +61,9 @@ class Inputs(Dataset):
     def __getitem__(self, item: int) -> tuple[int, Grid, Tensor]:
         index = self.indices[item]
         pixels, pixel_size_nm = self.source.read(index)
-        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
-        grid = Grid(*pixels.shape[:2], *shape, self.cell)
+        height, width = pixels.shape[:2]
+        shape = input_shape(self.source.names[index], (height, width), pixel_size_nm, self.options)
+        grid = Grid(height, width, *shape, self.cell)
         return index, grid, as_channels(resize_to(pixels, shape))
 
 
@@ -80,9 +81,9 @@ def input_shape(
         InputError: for a micrograph that must be brought to a pixel size and has none of its own, or becomes too large.
     """
     scale = options.scale
-    if options.pixel_size_nm and pixel_size_nm is None:
-        raise InputError(f"{name} does not say its pixel size: leave pixel_size_nm away, or give size=")
     if options.pixel_size_nm:
+        if pixel_size_nm is None:
+            raise InputError(f"{name} does not say its pixel size: leave pixel_size_nm away, or give size=")
         scale = pixel_size_nm / options.pixel_size_nm
     elif options.size:
         scale = options.size / max(shape)
@@ -92,7 +93,7 @@ def input_shape(
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def extract(source: FolderSource | StoreSource, encoder: Encoder, options: ExtractionOptions) -> Embeddings:
+def extract(source: Source, encoder: Encoder, options: ExtractionOptions) -> Embeddings:
     """The embeddings of all micrographs of `source`; only those that the file lacks are computed.
 
     Which micrographs share a batch depends on their order alone, so no number of workers changes a result.
@@ -144,7 +145,7 @@ def extract(source: FolderSource | StoreSource, encoder: Encoder, options: Extra
 
 
 def embed_batch(
-    batch: list[tuple[int, Grid, Tensor]], source: FolderSource | StoreSource, encoder: Encoder, precision: str
+    batch: list[tuple[int, Grid, Tensor]], source: Source, encoder: Encoder, precision: str
 ) -> list[Embedding]:
     """The embeddings of micrographs of one shape."""
     device = encoder.device
@@ -187,7 +188,7 @@ def file_percentiles(options: ExtractionOptions, encoder: Encoder | None) -> tup
     return percentile_range(options.percentiles or (encoder and encoder.percentiles) or (1.0, 99.0))
 
 
-def check_percentiles(source: FolderSource | StoreSource, encoder: Encoder | None, options: ExtractionOptions) -> None:
+def check_percentiles(source: Source, encoder: Encoder | None, options: ExtractionOptions) -> None:
     """Whether the source was normalised as was asked for, or as the micrographs of the backbone's pretraining.
 
     A backbone that does not say how, such as DINOv2, takes every source, and so does no backbone.
@@ -228,7 +229,7 @@ def check(options: ExtractionOptions) -> None:
         raise InputError(f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} disagree: choose one")
 
 
-def embedding_path(source: FolderSource | StoreSource, settings: dict, folder: str) -> Path:
+def embedding_path(source: Source, settings: dict, folder: str) -> Path:
     """The file for these settings: one an encoder, size and preparation."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     if folder:

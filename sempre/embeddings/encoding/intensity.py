@@ -13,6 +13,8 @@ class IntensityHistogram(nn.Module):
     It answers to timm's `forward_intermediates`, with the strides of a ConvNeXtV2's four stages.
     """
 
+    centres: Tensor
+
     def __init__(self, bins: int = 16):
         super().__init__()
         self.register_buffer("centres", torch.linspace(0, 1, bins))

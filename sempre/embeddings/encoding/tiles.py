@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.feeding.sources import FolderSource, StoreSource
+from sempre.data.feeding.sources import Source
 from sempre.deploy.detections.instance import Box
 from sempre.deploy.detections.tiling import tile_boxes
 from sempre.embeddings.encoding.embedding_file import Embedding, Embeddings
@@ -20,7 +20,7 @@ from sempre.images.resize import resize_to
 OWN_SIZE = {"scale": 1.0, "size": 0, "pixel_size_nm": 0.0}  # options that leave a micrograph as it is
 
 
-class TileSource:
+class TileSource(Source):
     """The tiles of a source's micrographs, as micrographs to be embedded: what `FolderSource` is for whole ones.
 
     Micrographs are first brought to the size that `options` ask for. Those that are larger than a tile are cut into
@@ -32,11 +32,11 @@ class TileSource:
         InputError: for a tile of less than 32 px; also as `input_shape`.
     """
 
-    def __init__(self, source: FolderSource | StoreSource, options: ExtractionOptions, tile: int):
+    def __init__(self, source: Source, options: ExtractionOptions, tile: int):
         if tile < 32:
             raise InputError(f"tile={tile} is too small: take 32 px or more")
         self.source, self.options, self.path = source, options, Path(source.path)
-        self._last: tuple[int, np.ndarray | None] = (-1, None)
+        self._last: tuple[int, np.ndarray] | None = None
         self.shapes: dict[int, tuple[int, int]] = {}
         self.boxes: list[list[Box]] = []
         self.names, self.sha256s = [], []
@@ -61,7 +61,7 @@ class TileSource:
 
     def micrograph(self, index: int) -> np.ndarray:
         """A whole micrograph at the size that it is embedded at, uint8 `[h, w]` or `[h, w, 3]`."""
-        if self._last[0] != index:  # its tiles are read one after the other
+        if self._last is None or self._last[0] != index:  # its tiles are read one after the other
             pixels, pixel_size_nm = self.source.read(index)
             shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
             self.shapes[index] = pixels.shape[:2]
@@ -74,7 +74,7 @@ class TileSource:
 
     def embeddings_of(self, embeddings: Embeddings, index: int) -> list[Embedding]:
         """The embeddings of a micrograph's tiles."""
-        first = self.first[index]
+        first = int(self.first[index])
         return [embeddings[self.sha256s[first + number]] for number in range(len(self.boxes[index]))]
 
 

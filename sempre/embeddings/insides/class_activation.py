@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.errors import InputError, one_input_error
-from sempre.models.segmenters.dense import DenseSegmenter
+from sempre.models.segmenters.dense import DenseSegmenter, TimmEncoder
 
 
 def check_grad_cam() -> None:
@@ -67,6 +67,7 @@ def foreground_activation(segmenter: DenseSegmenter, seen: np.ndarray, stage: in
     if not found.any():
         return np.zeros(seen.shape, np.float32)
     target = SemanticSegmentationTarget(0, found)
+    assert isinstance(segmenter.encoder, TimmEncoder)
     return _grad_cam(segmenter, segmenter.encoder.body, padded, target, stage)[:height, :width]
 
 
@@ -79,9 +80,10 @@ def share_on_particles(activation: np.ndarray, foreground: np.ndarray) -> float:
 def _grad_cam(model: nn.Module, body: nn.Module, images: Tensor, target: object, stage: int) -> np.ndarray:
     from pytorch_grad_cam import GradCAM
 
-    if not -len(body.stages) <= stage < len(body.stages):
-        raise InputError(f"stage={stage} is none of the backbone's {len(body.stages)}: count from 0, or from -1")
-    with torch.enable_grad(), GradCAM(model, [body.stages[stage]]) as cam:
+    stages = list(body.get_submodule("stages").children())
+    if not -len(stages) <= stage < len(stages):
+        raise InputError(f"stage={stage} is none of the backbone's {len(stages)}: count from 0, or from -1")
+    with torch.enable_grad(), GradCAM(model, [stages[stage]]) as cam:
         activation = cam(images, targets=[target])[0]
     model.zero_grad(set_to_none=True)
     return activation.astype(np.float32)

@@ -5,14 +5,16 @@ Rettenberger et al., npj Comput. Mater. 2025 (doi 10.1038/s41524-025-01802-3), f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import torch
-from timm.layers.grn import GlobalResponseNorm
+from timm.layers.mlp import GlobalResponseNormMlp
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from sempre.errors import InputError
+from sempre.models.timm_networks import blocks_of, stages_of
 from sempre.pretraining.collapse import channel_distance, dead_channels, saturated_channels
 
 
@@ -45,8 +47,9 @@ def stage_activations(network: nn.Module, inputs: Tensor) -> list[Tensor]:
             f"{type(network).__name__} has no global response normalisation to look behind: choose a ConvNeXtV2"
         )
     seen = []
-    blocks = [stage.blocks[-1] for stage in network.stages]
-    hooks = [block.mlp.grn.register_forward_hook(lambda _, __, maps: seen.append(maps.float())) for block in blocks]
+    blocks = [blocks_of(stage)[-1] for stage in stages_of(network)]
+    norms = [block.mlp.get_submodule("grn") for block in blocks]
+    hooks = [norm.register_forward_hook(lambda _, __, maps: seen.append(maps.float())) for norm in norms]
     try:
         network.forward_features(inputs)
     finally:
@@ -55,10 +58,10 @@ def stage_activations(network: nn.Module, inputs: Tensor) -> list[Tensor]:
     return [maps if block.use_conv_mlp else maps.permute(0, 3, 1, 2) for block, maps in zip(blocks, seen, strict=True)]
 
 
-def has_response_norm(network: nn.Module) -> bool:
+def has_response_norm(network: nn.Module) -> TypeGuard[ConvNeXt]:
     """Whether it is a ConvNeXtV2: a ConvNeXt with global response normalisation in every stage."""
     return isinstance(network, ConvNeXt) and all(
-        isinstance(getattr(stage.blocks[-1].mlp, "grn", None), GlobalResponseNorm) for stage in network.stages
+        isinstance(blocks_of(stage)[-1].mlp, GlobalResponseNormMlp) for stage in stages_of(network)
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torchvision.models.detection import MaskRCNN
 
 from sempre.deploy.networks.dense import DenseSettings, segment_dense
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
@@ -16,7 +16,7 @@ from sempre.embeddings.insides.feature_maps import has_response_norm
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.resize import boxes_between, resize, resize_to
-from sempre.models.segmenters.dense import as_network
+from sempre.models.segmenters.dense import DenseSegmenter, as_network
 from sempre.models.segmenters.dense_files import load_dense, read_settings
 from sempre.models.segmenters.detector_files import load_detector
 from sempre.models.segmenters.mask_rcnn import detect
@@ -90,7 +90,7 @@ def _open_backbone(backbone: str, device: torch.device) -> OpenedArm:
 
 
 def _look_for_boxes(
-    detector: nn.Module, scale: float, threshold: float, pixels: np.ndarray, stage: int
+    detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray, stage: int
 ) -> tuple[np.ndarray, np.ndarray]:
     found = detect(detector, pixels, scale)
     labels = paint(found, threshold, pixels.shape)
@@ -101,7 +101,7 @@ def _look_for_boxes(
 
 
 def _look_densely(
-    segmenter: nn.Module, settings: DenseSettings, pixels: np.ndarray, stage: int
+    segmenter: DenseSegmenter, settings: DenseSettings, pixels: np.ndarray, stage: int
 ) -> tuple[np.ndarray, np.ndarray]:
     labels, _ = segment_dense(pixels, as_network(segmenter), settings)
     return labels, foreground_activation(segmenter, pixels, stage)

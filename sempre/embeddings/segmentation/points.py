@@ -22,6 +22,9 @@ class Clicks:
     negative: np.ndarray
 
 
+NO_CLICKS = Clicks(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
 def read_clicks(path: str | Path, need_negative: bool = True) -> dict[str, Clicks]:
     """The clicks on each micrograph, by its name, of a JSON file:
 

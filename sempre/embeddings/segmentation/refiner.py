@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,12 +71,15 @@ class Refiner:
 
     def mask(self, pixels: np.ndarray, shape: tuple[int, int], embedding: Embedding | None) -> np.ndarray:
         """The foreground bool `[H, W]` of a micrograph uint8 `[H, W]` or `[H, W, 3]`, which it sees at `shape`."""
-        heat = None if self.heat_maps is None else self.heat_maps(embedding)
+        heat = None
+        if self.heat_maps is not None:
+            assert embedding is not None
+            heat = self.heat_maps(embedding)
         rule = self.details["mask_threshold"], self.details["percent"]
         image = unet_input(self.details["input"], pixels, shape, heat, *rule)
         return resize_to(probabilities(self.network, image), pixels.shape[:2]) > self.details["threshold"]
 
-    def extraction(self, **others: object) -> ExtractionOptions:
+    def extraction(self, **others: Any) -> ExtractionOptions:
         """How micrographs are embedded for it, with what else an extraction is told."""
         names = ("layer", "scale", "size", "pixel_size_nm", "percentiles")
         return ExtractionOptions(**{name: self.details[name] for name in names}, **others)
@@ -97,17 +101,18 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
         channels = sum(CHANNELS[name] for name in details["input"].split("+"))
         width, levels = details["width"], details.get("levels", 2)
         if maps := details.get("heat_maps"):
-            seen = (backbone or maps["backbone"], weights or ("" if backbone else maps["weights"]))
-            sides = (np.array(maps[side], np.float32) for side in ("positive", "negative"))
-            heat_maps = HeatMaps(*sides, maps["weight"], maps["mean"], maps["std"])
+            backbone, weights = backbone or maps["backbone"], weights or ("" if backbone else maps["weights"])
+            positive, negative = (np.array(maps[side], np.float32) for side in ("positive", "negative"))
+            heat_maps = HeatMaps(positive, negative, maps["weight"], maps["mean"], maps["std"])
             layer, seed, checksum = details["layer"], maps["seed"], maps["encoder_checksum"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} describes no refined U-Net ({error}): train it again") from error
     if heat_maps is not None:
-        encoder = open_encoder(*seen, layer, seed)
+        encoder = open_encoder(backbone, weights, layer, seed)
         if encoder.checksum != checksum:
             raise InputError(f"{folder} was trained with another backbone than {encoder.name}: give that one")
     check_numbers({"width": width, "levels": levels}, folder / DETAILS)
     network = build_fitting(lambda: UNet(channels, width, levels), folder / WEIGHTS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Refiner(network.to(device, memory_format=torch.channels_last).eval(), details, encoder, heat_maps)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    return Refiner(network.eval(), details, encoder, heat_maps)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def describe(found: Segmentation, true: np.ndarray | None, fill_holes: bool) -> 
         true: bool `[H, W]`; None without labels.
         fill_holes: of every foreground that `best_iou` tries.
     """
-    sample = {"foreground_share": float(found.mask.mean())}
+    sample: dict[str, Any] = {"foreground_share": float(found.mask.mean())}
     if found.clusters is not None:
         sample["chosen"] = [int(name) + 1 for name in found.chosen]
     if true is None:

@@ -3,12 +3,17 @@
 Every function takes and gives `[H, W, N, C]` (N images or regions), the layout of `WinogradConvolution`.
 """
 
+from typing import TypeGuard, cast
+
 import torch
-from timm.models.convnext import ConvNeXt
+from timm.layers.mlp import GlobalResponseNormMlp
+from timm.models.convnext import ConvNeXt, ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.models.export.winograd import WinogradConvolution
+from sempre.models.segmenters.mask_rcnn import TimmPyramid
+from sempre.models.timm_networks import blocks_of, downsampling_of, stages_of
 
 
 class GroupNormConvolution(nn.Module):
@@ -17,6 +22,7 @@ class GroupNormConvolution(nn.Module):
     def __init__(self, layers: nn.Sequential):
         super().__init__()
         convolution, *others = layers
+        assert isinstance(convolution, nn.Conv2d)
         self.norm = next((layer for layer in others if isinstance(layer, nn.GroupNorm)), None)
         self.bias = convolution.bias
         self.activation = any(isinstance(layer, nn.ReLU) for layer in others)
@@ -39,7 +45,7 @@ class GroupNormConvolution(nn.Module):
 class ChannelsLastPyramid(nn.Module):
     """`TimmPyramid`: image `[1, 1, H, W]`, H and W multiples of 32, to five maps `[H/s, W/s, 1, C]`, s = 4 to 64."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: TimmPyramid):
         super().__init__()
         self.body = ChannelsLastConvNeXt(backbone.body) if is_convnext(backbone.body) else backbone.body
         self.lateral = nn.ModuleList(GroupNormConvolution(block) for block in backbone.pyramid.inner_blocks)
@@ -71,25 +77,27 @@ class ChannelsLastConvNeXt(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         stem, norm = self.stem
+        assert isinstance(norm, nn.LayerNorm)
         x = layer_norm(stem(image).permute(2, 3, 0, 1), norm)
         outputs = []
-        for stage in self.stages:
+        for stage in cast(list[ConvNeXtStage], self.stages):
             if not isinstance(stage.downsample, nn.Identity):
-                x = halve(layer_norm(x, stage.downsample[0]), stage.downsample[1])
-            for block in stage.blocks:
+                norm, convolution = downsampling_of(stage)
+                x = halve(layer_norm(x, norm), convolution)
+            for block in blocks_of(stage):
                 x = x + block_branch(x, block)
             outputs.append(x)
         return outputs
 
 
-def is_convnext(body: nn.Module) -> bool:
+def is_convnext(body: nn.Module) -> TypeGuard[ConvNeXt]:
     """Whether `ChannelsLastConvNeXt` computes `body`: timm's variants with another stem or norm are left to timm."""
     if not isinstance(body, ConvNeXt) or len(body.stem) != 2:
         return False
-    return all(isinstance(block.norm, nn.LayerNorm) for stage in body.stages for block in stage.blocks)
+    return all(isinstance(block.norm, nn.LayerNorm) for stage in stages_of(body) for block in blocks_of(stage))
 
 
-def block_branch(x: Tensor, block: nn.Module) -> Tensor:
+def block_branch(x: Tensor, block: ConvNeXtBlock) -> Tensor:
     """The residual branch of timm's `ConvNeXtBlock`.
 
     Global response normalisation multiplies each hidden channel by a number of the image, so it is done to the rows
@@ -99,7 +107,8 @@ def block_branch(x: Tensor, block: nn.Module) -> Tensor:
     mlp = block.mlp
     hidden = mlp.act(functional.linear(layer_norm(y, block.norm), mlp.fc1.weight.flatten(1), mlp.fc1.bias))
     weight, bias = mlp.fc2.weight.flatten(1).T, mlp.fc2.bias
-    if hasattr(mlp, "grn"):
+    assert bias is not None
+    if isinstance(mlp, GlobalResponseNormMlp):
         norms = column_sums(hidden * hidden).sqrt()
         scale = 1 + mlp.grn.weight * norms / (norms.mean() + mlp.grn.eps)
         weight, bias = weight * scale.reshape(-1, 1), mlp.grn.bias @ weight + bias

@@ -34,8 +34,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     """Fold every batch normalisation that follows a convolution in an `nn.Sequential` into its weights, in place."""
     for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         for index in range(1, len(sequence)):
-            if isinstance(sequence[index], nn.BatchNorm2d):
-                sequence[index - 1] = fuse_conv_bn_eval(sequence[index - 1], sequence[index])
+            convolution, norm = sequence[index - 1], sequence[index]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                sequence[index - 1] = fuse_conv_bn_eval(convolution, norm)
                 sequence[index] = nn.Identity()
     return model
 
@@ -50,7 +51,7 @@ def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.nda
         warnings.simplefilter("ignore")  # the tracing exporter says that it is deprecated
         torch.onnx.export(
             DenseGraph(model).cpu().float(),
-            torch.rand(1, 1, 64, 96),
+            (torch.rand(1, 1, 64, 96),),
             path,
             dynamo=False,
             opset_version=17,

@@ -14,7 +14,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import MaskRCNN
-from torchvision.ops import roi_align
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from sempre.models.export.channels_last import ChannelsLastPyramid, GroupNormConvolution
 
@@ -68,7 +70,9 @@ def export_detector(model: MaskRCNN, path: Path) -> None:
 class ProposalGraph(nn.Module):
     """torchvision's region proposal network: five maps `[H/s, W/s, 1, C]` to at most 1000 boxes `[P, 4]`."""
 
-    def __init__(self, rpn: nn.Module):
+    cell_anchors: Tensor
+
+    def __init__(self, rpn: RegionProposalNetwork):
         super().__init__()
         self.hidden = nn.Sequential(*(GroupNormConvolution(layer) for layer in rpn.head.conv))
         self.anchors = len(rpn.anchor_generator.cell_anchors[0])
@@ -115,7 +119,7 @@ class ProposalGraph(nn.Module):
 class BoxGraph(nn.Module):
     """torchvision's box head: proposals to kept boxes `[N, 4]` and scores `[N]`, by falling score."""
 
-    def __init__(self, heads: nn.Module):
+    def __init__(self, heads: RoIHeads):
         super().__init__()
         self.pool = heads.box_roi_pool
         self.head = heads.box_head
@@ -149,7 +153,7 @@ class BoxGraph(nn.Module):
 class MaskGraph(nn.Module):
     """torchvision's mask head for the kept boxes only: probabilities `[N, M, M]` of the particle's class."""
 
-    def __init__(self, heads: nn.Module):
+    def __init__(self, heads: RoIHeads):
         super().__init__()
         self.pool = heads.mask_roi_pool
         self.hidden = nn.Sequential(*(GroupNormConvolution(layer) for layer in heads.mask_head))
@@ -194,7 +198,7 @@ class NonMaximumSuppression(torch.autograd.Function):
         return g.op("NonMaxSuppression", boxes, scores, limit, iou_threshold, score_threshold)
 
 
-def pool_regions(maps: list[Tensor], boxes: Tensor, pool: nn.Module) -> tuple[Tensor, Tensor]:
+def pool_regions(maps: list[Tensor], boxes: Tensor, pool: MultiScaleRoIAlign) -> tuple[Tensor, Tensor]:
     """Regions `[N, C, S, S]` of the boxes `[N, 4]`, each from its own pyramid level, and their order among the boxes.
 
     The level is that of Lin et al., "Feature Pyramid Networks", CVPR 2017, equation 1.

@@ -39,6 +39,10 @@ class WinogradConvolution(nn.Module):
     of the largest output in float32.
     """
 
+    filters: Tensor
+    input_transform: Tensor
+    output_transform: Tensor
+
     def __init__(self, convolution: nn.Conv2d):
         super().__init__()
         ones = convolution.stride, convolution.padding, convolution.dilation

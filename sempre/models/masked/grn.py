@@ -1,8 +1,12 @@
 """Global response normalisation whose norm is taken in float32."""
 
+from typing import TypeVar
+
 import torch
 from timm.layers.grn import GlobalResponseNorm
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Float32GlobalResponseNorm(GlobalResponseNorm):
@@ -31,7 +35,7 @@ class Float32GlobalResponseNorm(GlobalResponseNorm):
         return torch.addcmul(self.bias.view(self.wb_shape).to(x.dtype), x, scale.to(x.dtype))
 
 
-def use_float32_grn(network: nn.Module, scope: str = "image") -> nn.Module:
+def use_float32_grn(network: Network, scope: str = "image") -> Network:
     """Give every GRN of `network` float32 statistics, in place; returns the network."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):

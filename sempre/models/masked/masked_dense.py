@@ -4,11 +4,13 @@ Every layer also computes the masked cells. It is the reference that `PackedEnco
 """
 
 import torch
+from timm.layers.mlp import GlobalResponseNormMlp, Mlp
 from timm.models.convnext import ConvNeXt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sempre.models.masked.packed import PATCH
+from sempre.models.timm_networks import blocks_of, stages_of
 
 
 def masked_dense_forward(network: ConvNeXt, images: Tensor, visible: Tensor) -> Tensor:
@@ -17,11 +19,11 @@ def masked_dense_forward(network: ConvNeXt, images: Tensor, visible: Tensor) -> 
     mask = torch.zeros(batch, (height // PATCH) * (width // PATCH), device=images.device)
     mask = mask.scatter(1, visible, 1.0).view(batch, 1, height // PATCH, width // PATCH)
     x = network.stem(images * _resize(mask, images))
-    for stage in network.stages:
+    for stage in stages_of(network):
         x = stage.downsample(x)
         shown = _resize(mask, x)
         x = x * shown
-        for block in stage.blocks:
+        for block in blocks_of(stage):
             y = block.conv_dw(x)
             if block.use_conv_mlp:
                 y = _mlp(block.mlp, block.norm(y), shown)
@@ -31,10 +33,10 @@ def masked_dense_forward(network: ConvNeXt, images: Tensor, visible: Tensor) -> 
     return x
 
 
-def _mlp(mlp: nn.Module, x: Tensor, shown: Tensor) -> Tensor:
+def _mlp(mlp: GlobalResponseNormMlp | Mlp, x: Tensor, shown: Tensor) -> Tensor:
     # GRN's norm must not see the masked cells, which the first layer's bias has made non-zero.
     x = mlp.act(mlp.fc1(x)) * shown
-    return mlp.fc2(mlp.grn(x) if hasattr(mlp, "grn") else x)
+    return mlp.fc2(mlp.grn(x) if isinstance(mlp, GlobalResponseNormMlp) else x)
 
 
 def _resize(mask: Tensor, like: Tensor) -> Tensor:

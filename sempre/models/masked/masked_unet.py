@@ -45,7 +45,7 @@ class MaskedUNetEncoder(nn.Module):
         tiles = Tiles(visible, (height // PATCH, width // PATCH))
         x, maps = pack_pixels(images, visible), []
         for level in self.network.levels:
-            for part in level:
+            for part in level.children():
                 x = _residual(part, x, tiles) if isinstance(part, ResidualBlock) else _convolved(part, x, tiles)
             maps.append(tiles.scatter(x))
         return maps
@@ -60,7 +60,7 @@ class Tiles:
 
     def convolve(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
         """The tiles of what a convolution makes of the map, or of windows around each tile where these are less."""
-        tile, margin = x.shape[-1], convolution.padding[0]
+        tile, margin = x.shape[-1], int(convolution.padding[0])
         if self.visible.shape[1] * (tile + 2 * margin) ** 2 >= self.grid[0] * self.grid[1] * tile**2:
             return self.gather(convolution(self.scatter(x)))
         windows = self.windows(x, margin)
@@ -96,9 +96,11 @@ class Tiles:
         return cells.index_select(0, packed.flatten()).view(-1, side, side, channels).permute(0, 3, 1, 2)
 
 
-def _convolved(layers: nn.Sequential, x: Tensor, tiles: Tiles) -> Tensor:
+def _convolved(layers: nn.Module, x: Tensor, tiles: Tiles) -> Tensor:
     """A convolution, which sees the neighbours, then the other layers, tile by tile."""
-    return layers[1:](tiles.convolve(layers[0], x))
+    convolution, *others = layers.children()
+    assert isinstance(convolution, nn.Conv2d)
+    return nn.Sequential(*others)(tiles.convolve(convolution, x))
 
 
 def _residual(block: ResidualBlock, x: Tensor, tiles: Tiles) -> Tensor:

@@ -9,15 +9,16 @@ import collections
 import collections.abc
 import warnings
 from types import ModuleType
+from typing import Any
 
 import torch
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
 from sempre.errors import InputError
 from sempre.models.masked.packed import PATCH, GatherRows, PackedEncoder, branch, cell_rows, scatter_rows
+from sempre.models.timm_networks import blocks_of, depthwise_of, downsampling_of, stages_of
 from sempre.models.weights.original_fcmae import convolution_to_sparse, depthwise_to_sparse
 
 
@@ -28,7 +29,7 @@ def import_minkowski() -> ModuleType:
         InputError: when it is absent or ill-installed.
     """
     if not hasattr(collections, "Sequence"):
-        collections.Sequence = collections.abc.Sequence
+        collections.Sequence = collections.abc.Sequence  # pyright: ignore[reportAttributeAccessIssue]  # put back
     try:
         with warnings.catch_warnings():  # it warns of being built for the CPU, as `make minkowski` builds it
             warnings.simplefilter("ignore")
@@ -52,7 +53,7 @@ class MinkowskiEncoder(PackedEncoder):
             `PackedEncoder` does.
     """
 
-    def __init__(self, network: ConvNeXt):
+    def __init__(self, network: nn.Module):
         super().__init__(network)
         engine = import_minkowski()
         # Of MinkowskiEngine's layers only the geometry is used. In tuples they are no submodules: timm's parameters
@@ -62,18 +63,18 @@ class MinkowskiEncoder(PackedEncoder):
                 engine.MinkowskiChannelwiseConvolution(
                     convolution.in_channels, kernel_size=convolution.kernel_size[0], bias=True, dimension=2
                 ).to("meta")
-                for convolution in (stage.blocks[0].conv_dw for stage in network.stages)
+                for convolution in (depthwise_of(blocks_of(stage)[0]) for stage in stages_of(self.network))
             )
             self._downsampling_layers = tuple(
                 engine.MinkowskiConvolution(
-                    stage.downsample[1].in_channels,
-                    stage.downsample[1].out_channels,
+                    convolution.in_channels,
+                    convolution.out_channels,
                     kernel_size=2,
                     stride=2,
                     bias=True,
                     dimension=2,
                 ).to("meta")
-                for stage in network.stages[1:]
+                for _, convolution in map(downsampling_of, stages_of(self.network)[1:])
             )
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
@@ -86,26 +87,27 @@ class MinkowskiEncoder(PackedEncoder):
     def _encode(self, images: Tensor, visible: Tensor) -> Tensor:
         batch, _, height, width = images.shape
         grid = height // PATCH, width // PATCH
-        x = self.network.stem(images.to(self.network.stem[0].weight.dtype))
-        size = x.shape[2:]
+        x = self.network.stem(images.to(next(self.network.stem.parameters()).dtype))
+        size = x.shape[2], x.shape[3]
         rows = cell_rows(visible, grid, PATCH // self.network.feature_info[0]["reduction"]).sort().values
         cells = VisibleCells.of_rows(rows, size)
         x = GatherRows.apply(x.permute(0, 2, 3, 1).flatten(0, 2), rows)
-        for index, stage in enumerate(self.network.stages):
+        for index, stage in enumerate(stages_of(self.network)):
             if index:
                 x, cells = self._downsample(index, x, cells)
-            for block in stage.blocks:
-                kernel, bias = depthwise_to_sparse(block.conv_dw.weight), block.conv_dw.bias[None]
-                y, _ = cells.apply(self._depthwise_layers[index], kernel, bias, x)
+            for block in blocks_of(stage):
+                convolution = depthwise_of(block)
+                kernel = depthwise_to_sparse(convolution.weight)
+                y, _ = cells.apply(self._depthwise_layers[index], kernel, convolution.bias, x)
                 y = branch(block, y.view(batch, -1, 1, y.shape[-1]))
                 x = x + block.drop_path(y).flatten(0, 2)
         return scatter_rows(x, cells.rows, (batch, *grid)).permute(0, 3, 1, 2)
 
     def _downsample(self, index: int, x: Tensor, cells: "VisibleCells") -> tuple[Tensor, "VisibleCells"]:
-        norm, convolution = self.network.stages[index].downsample
+        norm, convolution = downsampling_of(stages_of(self.network)[index])
         x = functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-        kernel, bias = convolution_to_sparse(convolution.weight), convolution.bias[None]
-        return cells.apply(self._downsampling_layers[index - 1], kernel, bias, x)
+        kernel = convolution_to_sparse(convolution.weight)
+        return cells.apply(self._downsampling_layers[index - 1], kernel, convolution.bias, x)
 
 
 class VisibleCells:
@@ -120,8 +122,8 @@ class VisibleCells:
         size: the stage's map `(H', W')`.
     """
 
-    def __init__(self, key: object, manager: object, size: tuple[int, int]):
-        self.key, self.manager, self.size = key, manager, tuple(size)
+    def __init__(self, key: Any, manager: Any, size: tuple[int, int]):
+        self.key, self.manager, self.size = key, manager, size
         stride = key.get_tensor_stride()[0]
         image, y, x = manager.get_coordinates(key).long().unbind(1)
         self.rows, self._order = ((image * size[0] + y // stride) * size[1] + x // stride).sort()
@@ -142,11 +144,12 @@ class VisibleCells:
         key, _ = manager.insert_and_map(coordinates, [1, 1])
         return cls(key, manager, size)
 
-    def apply(self, layer: nn.Module, kernel: Tensor, bias: Tensor, x: Tensor) -> tuple[Tensor, "VisibleCells"]:
+    def apply(self, layer: Any, kernel: Tensor, bias: Tensor | None, x: Tensor) -> tuple[Tensor, "VisibleCells"]:
         """A MinkowskiEngine convolution with the given kernel on features `[N, C]`; its output and where that lies."""
+        assert bias is not None  # all of ConvNeXt's convolutions have one
         features = GatherRows.apply(x, self._inverse)
         tensor = import_minkowski().SparseTensor(features, coordinate_map_key=self.key, coordinate_manager=self.manager)
-        y = functional_call(layer, {"kernel": kernel, "bias": bias}, (tensor,))
+        y = functional_call(layer, {"kernel": kernel, "bias": bias[None]}, (tensor,))
         if y.coordinate_map_key == self.key:
             cells = self
         else:

@@ -8,11 +8,13 @@ that of submanifold sparse convolution (Graham et al., CVPR 2018), as in Woo et 
 """
 
 import torch
-from timm.models.convnext import ConvNeXt
+from timm.layers.mlp import GlobalResponseNormMlp
+from timm.models.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.errors import InputError
+from sempre.models.timm_networks import blocks_of, stages_of
 
 PATCH = 32  # px, the encoder's total stride
 
@@ -27,7 +29,7 @@ class PackedEncoder(nn.Module):
         InputError: for a network that is no timm ConvNeXt of total stride 32, or images whose sides 32 does not divide.
     """
 
-    def __init__(self, network: ConvNeXt):
+    def __init__(self, network: nn.Module):
         super().__init__()
         if not isinstance(network, ConvNeXt) or network.feature_info[-1]["reduction"] != PATCH:
             raise InputError(f"{type(network).__name__} cannot be packed: give a timm ConvNeXt of stride {PATCH}")
@@ -40,20 +42,20 @@ class PackedEncoder(nn.Module):
         grid = height // PATCH, width // PATCH
         x = self.network.stem(pack_pixels(images, visible))
         tile = PATCH // self.network.feature_info[0]["reduction"]
-        for stage in self.network.stages:
+        for stage in stages_of(self.network):
             if not isinstance(stage.downsample, nn.Identity):
                 x = stage.downsample(x)
                 tile //= 2
             rows = cell_rows(visible, grid, tile)
             x = x.permute(0, 2, 3, 1)
-            for block in stage.blocks:
+            for block in blocks_of(stage):
                 y = self._depthwise(block.conv_dw, x, rows, (batch, grid[0] * tile, grid[1] * tile))
                 x = x + block.drop_path(branch(block, y))
             x = x.permute(0, 3, 1, 2)
         return scatter_rows(x.permute(0, 2, 3, 1), rows, (batch, *grid)).permute(0, 3, 1, 2)
 
     @staticmethod
-    def _depthwise(convolution: nn.Conv2d, x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
+    def _depthwise(convolution: nn.Module, x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
         """The convolution on the whole map, zero where masked, and its output at the visible cells."""
         dense = scatter_rows(x, rows, size).permute(0, 3, 1, 2)
         y = convolution(dense).permute(0, 2, 3, 1).reshape(-1, x.shape[-1])
@@ -109,7 +111,7 @@ def scatter_rows(x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
     return dense.index_copy(0, rows, x.reshape(-1, channels)).view(*size, channels)
 
 
-def branch(block: nn.Module, x: Tensor) -> Tensor:
+def branch(block: ConvNeXtBlock, x: Tensor) -> Tensor:
     """The rest of a timm ConvNeXt block after its depthwise convolution, `[B, h, w, C]` to the same.
 
     timm's small networks have 1x1 convolutions here, its large ones linear layers: the same matrix products.
@@ -117,7 +119,7 @@ def branch(block: nn.Module, x: Tensor) -> Tensor:
     mlp, norm = block.mlp, block.norm
     x = functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
     x = mlp.act(functional.linear(x, mlp.fc1.weight.flatten(1), mlp.fc1.bias))
-    if hasattr(mlp, "grn"):
+    if isinstance(mlp, GlobalResponseNormMlp):
         x = mlp.grn(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) if block.use_conv_mlp else mlp.grn(x)
     x = functional.linear(x, mlp.fc2.weight.flatten(1), mlp.fc2.bias)
     return x if block.gamma is None else x * block.gamma

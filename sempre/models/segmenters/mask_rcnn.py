@@ -7,6 +7,7 @@ pyramid and the heads (Wu and He, ECCV 2018) lets small batches train, from rand
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import timm
@@ -25,6 +26,7 @@ from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.resize import boxes_between, resize
 from sempre.models.masked.grn import use_float32_grn
+from sempre.models.timm_networks import TimmNetwork
 
 # Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
 ANCHOR_SIZES = ((8, 14), (22, 32), (46, 64), (92, 128), (192, 288))
@@ -55,7 +57,7 @@ class TimmPyramid(nn.Module):
     `forward(images [B, C, H, W])` gives five maps `[B, pyramid_channels, H/s, W/s]`, s = 4, 8, 16, 32, 64.
     """
 
-    def __init__(self, body: nn.Module, pyramid_channels: int):
+    def __init__(self, body: TimmNetwork, pyramid_channels: int):
         super().__init__()
         self.body = body
         self.out_channels = pyramid_channels
@@ -125,10 +127,10 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
     return model
 
 
-def create_backbone(architecture: str) -> nn.Module:
+def create_backbone(architecture: str) -> TimmNetwork:
     """The timm network of that name for one-channel images, headless; `InputError` unless its strides are 4 to 32."""
     try:
-        body = timm.create_model(architecture, in_chans=1, num_classes=0)
+        body = cast(TimmNetwork, timm.create_model(architecture, in_chans=1, num_classes=0))
     except RuntimeError as error:
         raise InputError(f"timm has no architecture '{architecture}': try convnextv2_pico") from error
     body.get_submodule("head").requires_grad_(False)  # unused here, and a distributed run waits for unused gradients
@@ -145,8 +147,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // math.gcd(channels, 16), channels)
 
 
-def _to_float32(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple) -> Tensor | list | tuple:
-    """A hook: torchvision decodes boxes in the heads' output type, and bf16 cannot tell 257 px from 256."""
+def _to_float32(module: nn.Module, inputs: tuple, output: Any) -> Any:
+    """A hook on outputs, tensors or lists and tuples of them, for torchvision decodes boxes in the heads' output type,
+    and bf16 cannot tell 257 px from 256."""
     if isinstance(output, Tensor):
         return output.float()
     return type(output)(_to_float32(module, inputs, item) for item in output)

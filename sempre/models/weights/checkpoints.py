@@ -138,14 +138,17 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
     Raises:
         InputError: when `folder` is no backbone, is damaged, or holds another architecture.
     """
-    original = Path(folder).is_file()
-    pretrained, details = load_backbone(folder) if original else (None, read_backbone_details(folder))
+    pretrained = None
+    if Path(folder).is_file():
+        pretrained, details = load_backbone(folder)
+    else:
+        details = read_backbone_details(folder)
     if details.architecture != architecture:
         raise InputError(
             f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
             f"set architecture={details.architecture}"
         )
-    if original:
+    if pretrained is not None:
         levels = details.normalisation
         network.load_state_dict(to_one_channel(pretrained, levels["mean"], levels["std"]).state_dict())
     elif isinstance(network, VisionTransformer):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor
+from torch import Tensor, nn
 
 from sempre.errors import InputError
 from sempre.models.weights.one_channel import grey_stem
@@ -21,7 +21,7 @@ CODE = "the official DINO or DINOv2 code"
 STEM, STEM_BIAS = "patch_embed.proj.weight", "patch_embed.proj.bias"
 
 
-def load_official_vit(network: VisionTransformer, path: str | Path) -> None:
+def load_official_vit(network: nn.Module, path: str | Path) -> None:
     """Load an official `.pth` file into timm's network.
 
     A colour stem becomes a grey one where the network takes one channel (`grey_stem`). Positional embeddings are

@@ -19,9 +19,9 @@ def grey_stem(
     `std`, ours are normalised with `MEAN` and `STD`: kernels and bias take up the difference. So the network answers to
     a micrograph exactly as the original does to the grey picture.
     """
-    mean, std = (weight.new_tensor(values)[:, None, None] for values in (mean, std))
-    shift = (weight * (MEAN - mean) / std).sum((1, 2, 3))
-    return (weight * STD / std).sum(1, keepdim=True), shift if bias is None else bias + shift
+    means, stds = (weight.new_tensor(values)[:, None, None] for values in (mean, std))
+    shift = (weight * (MEAN - means) / stds).sum((1, 2, 3))
+    return (weight * STD / stds).sum(1, keepdim=True), shift if bias is None else bias + shift
 
 
 @torch.no_grad()
@@ -34,7 +34,6 @@ def to_one_channel(network: nn.Module, mean: Sequence[float], std: Sequence[floa
     first = getattr(parent, name)
     grey = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride)
     weight, bias = grey_stem(first.weight, first.bias, mean, std)
-    grey.weight.copy_(weight)
-    grey.bias.copy_(bias)
+    grey.load_state_dict({"weight": weight, "bias": bias})
     setattr(parent, name, grey.to(first.weight.device))
     return network

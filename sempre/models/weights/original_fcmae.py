@@ -19,7 +19,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXt, checkpoint_filter_fn
-from torch import Tensor
+from torch import Tensor, nn
 
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
@@ -34,7 +34,7 @@ SUFFIXES = (".pth", ".pt")
 WIDTHS = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "tiny", 128: "base", 192: "large", 352: "huge"}
 
 
-def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: bool = False) -> None:
+def load_original_weights(network: nn.Module, path: str | Path, average_stem: bool = False) -> None:
     """Load the encoder of an original checkpoint, sparse or dense, into timm's ConvNeXtV2.
 
     The state dict may lie under "model" or "state_dict"; a decoder is left out. timm's final norm keeps its values
@@ -46,7 +46,8 @@ def load_original_weights(network: ConvNeXt, path: str | Path, average_stem: boo
         average_stem: take the mean of a stem's kernels over its input channels where the network takes one channel.
 
     Raises:
-        InputError: for a missing or damaged file, another architecture, or a colour stem that is not to be averaged.
+        InputError: for a missing or damaged file, another architecture, a colour stem that is not to be averaged, and a
+            network that is no ConvNeXtV2.
     """
     weights = _encoder_weights(_state_dict(read_pth(Path(path), CODE)), path)
     expected = dict(_to_dense(name.removeprefix("encoder."), w) for name, w in original_state_dict(network).items())
@@ -73,7 +74,7 @@ def holds_original_weights(path: str | Path) -> bool:
     return isinstance(content, dict) and any(str(name).endswith(STEM) for name in content)
 
 
-def open_original_weights(path: str | Path) -> tuple[ConvNeXt, str, dict[str, list[float]]]:
+def open_original_weights(path: str | Path) -> tuple[nn.Module, str, dict[str, list[float]]]:
     """The network of an original checkpoint, with as many input channels as it was trained with.
 
     Returns:
@@ -94,10 +95,10 @@ def open_original_weights(path: str | Path) -> tuple[ConvNeXt, str, dict[str, li
         wanted = {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
     else:
         wanted = {"mean": [0.0] * channels, "std": [1.0] * channels}
-    return network, architecture, content.get("normalisation", wanted)
+    return network, architecture, content.get("normalisation", wanted) if isinstance(content, dict) else wanted
 
 
-def original_state_dict(network: ConvNeXt) -> dict[str, Tensor]:
+def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """The weights of timm's ConvNeXtV2 under the names and in the shapes of the original sparse encoder.
 
     timm's head, with the final norm, has no place there and is left out.
@@ -120,7 +121,9 @@ def save_original_weights(network: ConvNeXt, path: str | Path) -> None:
     Raises:
         InputError: when `network` is no ConvNeXtV2, or the file cannot be written.
     """
-    content = {"model": {name: weight.cpu().contiguous() for name, weight in original_state_dict(network).items()}}
+    content: dict[str, dict] = {
+        "model": {name: weight.cpu().contiguous() for name, weight in original_state_dict(network).items()}
+    }
     if network.stem[0].in_channels == 1:
         content["normalisation"] = {"mean": [MEAN], "std": [STD]}
     try:

@@ -4,6 +4,7 @@ import argparse
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LARGEST_SIZE = 1 << 14  # channels, layers, px of an image that a network is for
 
@@ -30,7 +33,7 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         raise InputError(f"cannot save {path} ({error}): free some space, then start the same command again") from error
 
 
-def build_fitting(build: Callable[[], nn.Module], path: str | Path) -> nn.Module:
+def build_fitting(build: Callable[[], Network], path: str | Path) -> Network:
     """A network with the weights in a file of ours; none of its memory is taken before the two are seen to agree.
 
     Args:

@@ -23,7 +23,7 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns
     return np.asarray(sheet)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """The text, its beginning cut away where it is wider than a tile: names differ at their ends."""
     while font.getlength(text) > TILE and len(text) > 2:
         text = f"…{text[2:]}"

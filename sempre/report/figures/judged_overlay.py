@@ -75,7 +75,7 @@ def draw_labels_overlay(micrograph: LabelledMicrograph) -> np.ndarray:
     return np.concatenate([picture, _draw_legend([(f"{len(instances)} labelled", LABELS)], picture.shape[1])])
 
 
-def _contours(layers: Sequence[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
+def _contours(layers: Iterable[np.ndarray], ids: np.ndarray) -> list[np.ndarray]:
     """Lines `[N, 2]` (x, y) in px from the micrograph's upper left corner, around the instances with `ids`.
 
     Where the micrograph's edge cuts an instance its line is open.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from sempre.metrics import size_bin_names
 from sempre.report.palette import arm_styles
@@ -13,7 +14,7 @@ FEW = 10  # true instances; of fewer a recall says little, and its marker is hol
 DODGE = 0.07  # of a bin's width, between the markers of two arms
 
 
-def recall_by_size(size_bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+def recall_by_size(size_bins: Mapping[str, Mapping[str, ArrayLike]]) -> Figure:
     """Recall over the true instances' size, one line an arm; below it false positives over their own size.
 
     Args:
@@ -21,7 +22,7 @@ def recall_by_size(size_bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             Bins that are empty at either end are not shown.
     """
     counted = {arm: {name: np.asarray(bins[name], float) for name in bins} for arm, bins in size_bins.items()}
-    any_in_bin = sum(bins["true"] + bins["false_positives"] for bins in counted.values()) > 0
+    any_in_bin = np.sum([bins["true"] + bins["false_positives"] for bins in counted.values()], axis=0) > 0
     shown = np.arange(any_in_bin.argmax(), len(any_in_bin) - any_in_bin[::-1].argmax())
     true = next(iter(counted.values()))["true"]
     figure = Figure(figsize=(8.2, 5.4), layout="constrained")

@@ -49,7 +49,8 @@ def validate_reconstruction(
         batch["image"] = normalise_batch(batch["image"])
         shown = {name: part[:panels] for name, part in batch.items()}
         log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
-        values |= feature_statistics(model.encoder.network, run.stop.watch(batch["image"].split(panels or 1)))
+        network = model.encoder.get_submodule("network")
+        values |= feature_statistics(network, run.stop.watch(batch["image"].split(panels or 1)))
     return values
 
 

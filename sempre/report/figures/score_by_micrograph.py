@@ -20,7 +20,7 @@ def score_by_micrograph(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         scores: of each arm, the AJI+ of the same micrographs by name.
     """
     last = list(scores)[-1]
-    names = sorted(scores[last], key=scores[last].get)
+    names = sorted(scores[last], key=scores[last].__getitem__)
     values = np.array([[of_arm[name] for name in names] for of_arm in scores.values()])
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     axes = figure.subplots()

@@ -7,6 +7,7 @@ Every figure has its numbers as rows beside it, which `save_figure` writes as CS
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,7 +20,13 @@ from sempre.report.palette import arm_styles
 from sempre.study.saturation import Saturation
 
 COLUMN, PAGE = 88 / 25.4, 180 / 25.4  # inches: one and two columns
-STYLE = {"font.size": 7, "axes.linewidth": 0.6, "pdf.fonttype": 42, "lines.linewidth": 1.0, "savefig.dpi": 300}
+STYLE: dict[Any, Any] = {
+    "font.size": 7,
+    "axes.linewidth": 0.6,
+    "pdf.fonttype": 42,
+    "lines.linewidth": 1.0,
+    "savefig.dpi": 300,
+}
 TITLES = {"none": "No pretraining", "imagenet": "ImageNet", "densecl": "DenseCL", "fcmae": "FCMAE"}
 METHODS = {"mask_rcnn": "Mask R-CNN", "dense": "dense segmenter"}
 BASELINE = "Otsu + watershed"

@@ -133,7 +133,8 @@ def write_cluster_report(
                 continue
             share = f"{100 * sample['foreground_share']:.0f} % foreground"
             drawn.append((draw_mask(example.pixels, mask, mask), f"{arm}: {share}"))
-            drawn.append((draw_clusters(example.pixels, example.clusters[arm]), f"{arm}: clusters"))
+            if (clusters := example.clusters[arm]) is not None:
+                drawn.append((draw_clusters(example.pixels, clusters), f"{arm}: clusters"))
         parts += rows_of_pictures(drawn)
     if attention:
         parts += [heading("Attention of the class token"), *attention_parts(attention)]

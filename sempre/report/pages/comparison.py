@@ -92,7 +92,7 @@ def overlay_parts(arms: Sequence[Arm], labelled: LabelledSet) -> list[str]:
 
 def shown_micrographs(aji_plus: Mapping[str, float]) -> dict[str, str]:
     """Names of the micrographs to show, by what they are among all; worst first, none twice."""
-    ranked = sorted(aji_plus, key=aji_plus.get)
+    ranked = sorted(aji_plus, key=aji_plus.__getitem__)
     chosen: dict[int, str] = {}
     for place, share in PLACES.items():
         chosen.setdefault(round(share * (len(ranked) - 1)), place)

@@ -169,14 +169,15 @@ def cells_drawn(images: Images, positions: np.ndarray) -> list[str]:
 
 def patches_drawn(images: Images, strangest: int, drawn: int) -> list[str]:
     """Micrographs with those of the strangest patches that they hold, the micrograph of the strangest patch first."""
-    source, side = images.source, images.patch_side
+    source = images.source
+    assert isinstance(source, PatchSource)
     patches_of: dict[int, list[int]] = {}
     for position in images.by_strangeness[:strangest]:
         patches_of.setdefault(int(source.micrograph_of[position]), []).append(position)
     pictures = []
     for positions in list(patches_of.values())[:drawn]:
         corners = np.array([(place.x, place.y) for place in map(source.place, positions)])
-        boxes = np.concatenate([corners, corners + side], axis=1)
+        boxes = np.concatenate([corners, corners + source.side], axis=1)
         caption = f"{len(positions)} of {source.micrograph_name(positions[0])}"
         pictures.append(picture(draw_boxes(source.read_micrograph(positions[0]), boxes, together=False), caption))
     return [

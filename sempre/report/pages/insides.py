@@ -6,7 +6,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sempre.data.labels.labelled import LabelledMicrograph
 from sempre.embeddings.insides.feature_maps import ChannelFigures
@@ -53,8 +56,7 @@ def draw_feature_maps(pixels: Mapping[str, np.ndarray], stages: Mapping[str, Seq
     columns = 1 + len(next(iter(stages.values())))
     width = WIDE / columns
     heights = [width * image.shape[0] / image.shape[1] + 2 * LEGEND for image in pixels.values()]
-    figure = Figure(figsize=(WIDE, sum(heights)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=(WIDE, sum(heights)), layout=_narrow_gaps())
     grid = figure.subplots(len(pixels), columns, squeeze=False, height_ratios=heights)
     for row, (name, image) in zip(grid, pixels.items(), strict=True):
         _show(row[0], image, name, "gray")
@@ -83,8 +85,7 @@ def draw_activation_maps(
     for micrograph in micrographs.values():
         height = width * micrograph.pixels.shape[0] / micrograph.pixels.shape[1]
         heights += [height * 1.08 + LEGEND, height + LEGEND]
-    figure = Figure(figsize=(width * columns, sum(heights) + 0.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=(width * columns, sum(heights) + 0.4), layout=_narrow_gaps())
     grid = figure.subplots(2 * len(micrographs), columns, squeeze=False, height_ratios=heights)
     for index, (name, micrograph) in enumerate(micrographs.items()):
         upper, lower = grid[2 * index], grid[2 * index + 1]
@@ -95,9 +96,7 @@ def draw_activation_maps(
             _show(above, draw_judged_overlay(micrograph, look.predicted), arm)
             share = "looks nowhere" if np.isnan(look.on_particles) else f"{look.on_particles:.0%} on particles"
             _show(below, draw_activation(micrograph.pixels, look.activation), share)
-    bar = figure.colorbar(
-        matplotlib.cm.ScalarMappable(cmap=HEAT), ax=grid, location="bottom", aspect=60, fraction=0.02, pad=0.01
-    )
+    bar = figure.colorbar(ScalarMappable(cmap=HEAT), ax=grid, location="bottom", aspect=60, fraction=0.02, pad=0.01)
     bar.set_label("class activation, share of the map's largest", fontsize=LETTERS)
     bar.ax.tick_params(labelsize=LETTERS - 1)
     return figure
@@ -172,9 +171,13 @@ def _as_grey(channel: np.ndarray, largest_deviation: float) -> np.ndarray:
     return np.clip(0.5 + (channel - mean) / (2 * reach), 0, 1)
 
 
-def _show(axes: object, image: np.ndarray, caption: str, cmap: str | None = None) -> None:
-    limits = {"vmin": 0, "vmax": 255 if image.dtype == np.uint8 else 1} if cmap else {}
-    axes.imshow(image, cmap=cmap, interpolation="none", **limits)
+def _narrow_gaps() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+
+
+def _show(axes: Axes, image: np.ndarray, caption: str, cmap: str | None = None) -> None:
+    low, high = (0, 255 if image.dtype == np.uint8 else 1) if cmap else (None, None)
+    axes.imshow(image, cmap=cmap, interpolation="none", vmin=low, vmax=high)
     axes.set_xlabel(caption, fontsize=LETTERS - 1, labelpad=2)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

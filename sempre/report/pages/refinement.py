@@ -76,14 +76,15 @@ def refinement_examples(labelled: LabelledSet, scores: Mapping, folders: Sequenc
             read = labelled.read(labelled.names.index(micrograph))
             change = f"{before[micrograph]:.3f} to {after[micrograph]:.3f}" if before else f"{after[micrograph]:.3f}"
             title = f"{name}, {words.get(place, 'median')}: {micrograph}, Dice {change}"
-            masks = [read_mask(folder / side / f"{micrograph}.png") for side in ("heat_map", "predictions")]
-            shown.append(RefinementExample(title, read.pixels, read.foreground, *masks))
+            own, refined = (folder / side / f"{micrograph}.png" for side in ("heat_map", "predictions"))
+            alone = read_mask(own) if own.is_file() else None
+            shown.append(RefinementExample(title, read.pixels, read.foreground, alone, read_mask(refined)))
     return shown
 
 
-def read_mask(path: Path) -> np.ndarray | None:
-    """A mask bool `[H, W]`, None where there is none."""
-    return np.asarray(Image.open(path)) > 0 if path.is_file() else None
+def read_mask(path: Path) -> np.ndarray:
+    """A mask bool `[H, W]`."""
+    return np.asarray(Image.open(path)) > 0
 
 
 def draw_example(example: RefinementExample) -> np.ndarray:

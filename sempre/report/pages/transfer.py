@@ -261,11 +261,11 @@ def _dice(cell: Mapping | None) -> float:
 def _shrink(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     """Pixels uint8 `[H, W]` whose longer side is at most `SIDE` px, and by what factor they shrank."""
     scale = min(1.0, SIDE / max(pixels.shape))
-    size = tuple(max(1, round(side * scale)) for side in reversed(pixels.shape))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX)), scale
+    height, width = (max(1, round(side * scale)) for side in pixels.shape)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX)), scale
 
 
 def _shrink_picture(image: np.ndarray) -> np.ndarray:
     scale = min(1.0, SIDE / max(image.shape[:2]))
-    size = tuple(max(1, round(side * scale)) for side in reversed(image.shape[:2]))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))

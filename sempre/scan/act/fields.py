@@ -34,7 +34,7 @@ class Fields:
 
     def contain(self, points: np.ndarray) -> np.ndarray:
         """Whether each field shows each of the points (y, x in px) `[P, 2]`: bool `[N, P]`."""
-        return (np.abs(self.centres[:, None] - points[None]) <= self.side / 2).all(axis=-1)
+        return np.all(np.abs(self.centres[:, None] - points[None]) <= self.side / 2, axis=-1)
 
 
 def check_side(side: float, shape: tuple[int, int]) -> None:

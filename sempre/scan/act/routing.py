@@ -29,7 +29,7 @@ def route(
     routing = pywrapcp.RoutingModel(manager)
     transit = routing.RegisterTransitMatrix(whole.tolist())
     routing.SetArcCostEvaluatorOfAllVehicles(transit)
-    if prizes is not None:
+    if prizes is not None and budget is not None:
         routing.AddDimension(transit, 0, int(budget * PER_SECOND), True, "time")
         for node, prize in enumerate(prizes / prizes.sum(), start=1):
             routing.AddDisjunction([manager.NodeToIndex(node)], int(prize * PRIZE))

@@ -50,7 +50,7 @@ def write_map(folder: str | Path, priority_map: np.ndarray, pixel_size_nm: float
     with whole_or_absent(folder / "scan_map.npy") as partial, partial.open("wb") as file:
         np.save(file, priority_map)
     # Of the content, so that the same map gives the same bytes.
-    metadata = {"axes": "YX", "Name": "priority", "UUID": str(UUID(bytes=sha256(priority_map).digest()[:16]))}
+    metadata = {"axes": "YX", "Name": "priority", "UUID": str(UUID(bytes=sha256(priority_map.data).digest()[:16]))}
     if pixel_size_nm is not None:
         metadata |= {f"PhysicalSize{axis}": pixel_size_nm for axis in "XY"}
         metadata |= {f"PhysicalSize{axis}Unit": "nm" for axis in "XY"}
@@ -64,7 +64,7 @@ def write_quantification(
     path: str | Path, blobs: Iterable[Blob], calibration: Calibration, particles: Mapping[int, int] | None = None
 ) -> None:
     """Write the blobs; `particles` are how many each holds, by its id."""
-    nm = calibration.pixel_size_nm
+    nm = calibration.nm_per_px
     rows = []
     for blob in blobs:
         y, x = blob.centroid

@@ -81,7 +81,8 @@ def read_protocol(path: str | Path) -> dict:
     """
     try:
         protocol = json.loads(Path(path).read_text(encoding="utf-8"))
-        fields_of(protocol), calibration_of(protocol)
+        fields_of(protocol)
+        calibration_of(protocol)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give the scan_protocol.json of tools/scan.py") from None
     except (ValueError, KeyError, TypeError) as error:

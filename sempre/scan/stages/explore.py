@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.embeddings.segmentation.points import Clicks
+from sempre.embeddings.segmentation.points import NO_CLICKS, Clicks
 from sempre.errors import InputError
 from sempre.images.write import write_micrograph
 from sempre.scan.act.plan import PlanOptions, make_plan
@@ -76,7 +76,7 @@ def explore(
     """
     log = Path(log)
     progress = read_log(log, preview, calibration)
-    clicks = clicks or Clicks(np.zeros((0, 2)), np.zeros((0, 2)))
+    clicks = clicks or NO_CLICKS
     known = {name: part for name, part in decision.parts.items() if name != "clicks"}
     with log.open("a", encoding="utf-8") as file:
 
@@ -114,7 +114,7 @@ def explore(
             progress.visited.append(tuple(centre))
             if micrographs is not None:
                 Path(micrographs).mkdir(parents=True, exist_ok=True)
-                pixel_size_nm = waiting.side * calibration.pixel_size_nm / image.shape[1]
+                pixel_size_nm = waiting.side * calibration.nm_per_px / image.shape[1]
                 write_micrograph(Path(micrographs) / f"field_{len(progress.visited):04}.tif", image, pixel_size_nm)
             judged = judge(image, tuple(centre)) if judge else None
             note("visited", **place, seconds=progress.seconds, judged=judged)

@@ -28,9 +28,11 @@ class Stage(Protocol):
 
         Raises: StageError, StageAborted.
         """
+        ...
 
     def position(self) -> tuple[float, float]:
         """Where the stage is, x and y in um."""
+        ...
 
     def abort(self) -> None:
         """Stop at once."""

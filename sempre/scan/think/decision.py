@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sempre.embeddings.segmentation.points import Clicks
+from sempre.embeddings.segmentation.points import NO_CLICKS, Clicks
 from sempre.errors import InputError
 from sempre.scan.preview import Preview
 from sempre.scan.think.anomaly import strangeness
@@ -55,7 +55,7 @@ def decide(
     Raises:
         InputError: for options that cannot be, or when nothing is left to decide by.
     """
-    largest = max(options.scales)
+    largest, given = max(options.scales), clicks or NO_CLICKS
     makers: dict[str, tuple[float, bool, Callable[[], np.ndarray]]] = {
         "anomaly": (
             options.anomaly_weight,
@@ -64,8 +64,8 @@ def decide(
         ),
         "clicks": (
             options.clicks_weight,
-            clicks is not None and len(clicks.positive) > 0,
-            lambda: taught(patches, clicks, options.background, largest, options.seed),
+            len(given.positive) > 0,
+            lambda: taught(patches, given, options.background, largest, options.seed),
         ),
         "text": (
             options.text_weight,
@@ -81,8 +81,7 @@ def decide(
             raise InputError(f"{name}_weight={weight} cannot be: take 0 or more")
         if not there or weight == 0:
             continue
-        kept = known and name != "clicks" and name in known
-        parts[name] = known[name] if kept else priorities(make())
+        parts[name] = known[name] if known and name != "clicks" and name in known else priorities(make())
         weights[name] = weight
     if not parts:
         raise InputError("nothing is left to decide by: give clicks=, text=, or anomaly_weight above 0")

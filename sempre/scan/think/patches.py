@@ -67,7 +67,8 @@ def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: s
     extraction = ExtractionOptions(layer=encoder.layer, workers=0, embeddings=embeddings, precision="float32")
     with extract(continued, encoder, extraction) as stored:
         embedding = stored[continued.sha256s[0]]
-    grid = Grid(*shape, *shape, options.stride)
+    height, width = shape
+    grid = Grid(height, width, height, width, options.stride)
     described = []
     for side in options.scales:
         windows = describe_windows(embedding, grid, side, margin, inset=min(options.scales) // 2)

@@ -34,4 +34,4 @@ def mixed(parts: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.n
     total = sum(weights.values())
     if not total > 0:
         raise InputError("all weights are 0: give one of them more")
-    return (sum(weight * parts[name] for name, weight in weights.items()) / total).astype(np.float32)
+    return np.asarray(sum(weight * parts[name] for name, weight in weights.items()) / total, np.float32)

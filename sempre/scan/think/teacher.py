@@ -46,4 +46,4 @@ def patches_at(patches: Patches, points: np.ndarray) -> np.ndarray:
     Raises:
         InputError: for a point outside the preview.
     """
-    return np.ravel_multi_index(tuple(patches.grid.cells_at(points).T), patches.shape).astype(np.int64)
+    return np.asarray(np.ravel_multi_index(tuple(patches.grid.cells_at(points).T), patches.shape), np.int64)

@@ -95,7 +95,7 @@ def _read_yaml(path: Path) -> dict:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(sweep, dict) or not sweep.get("recipe") or not isinstance(sweep.get("vary"), dict):
         raise InputError(f"{path} must name a `recipe` and what to `vary` (see sempre/training/chains/sweep.py)")
-    if unknown := set(sweep) - KEYS:
+    if unknown := set(map(str, sweep)) - KEYS:
         raise InputError(f"{path}: '{min(unknown)}' is unknown: a sweep has {', '.join(sorted(KEYS))}")
     return sweep
 

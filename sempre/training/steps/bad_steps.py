@@ -2,10 +2,12 @@
 
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.training.runs.checkpointing import Progress
@@ -40,8 +42,9 @@ def refuse_bad_steps(
         back = len(skipped) - 1 - number
         if is_main_process:
             losses = [str(values[number].item()) for name, values in steps.items() if name != "skipped"]
-            samples = loader.batch_sampler.global_batch(progress.batch - 1 - back)
-            names = [loader.dataset.name_of(sample) for sample in samples]
+            samples = epoch_sampler(loader).global_batch(progress.batch - 1 - back)
+            dataset: Any = loader.dataset
+            names = [dataset.name_of(sample) for sample in samples]
             where = {"epoch": progress.epoch, "step": progress.step - back, "losses": losses}
             write_json(folder / BAD_BATCH, where | {"samples": names})
         raise InputError(

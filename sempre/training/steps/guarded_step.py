@@ -45,7 +45,7 @@ class GuardedStep:
     def step(self, norm: Tensor) -> Tensor:
         """The optimiser's step if the gradient's `norm`, a scalar, is finite; whether it was left out, bool."""
         skipped = norm.isfinite().logical_not()
-        self.optimizer.found_inf = skipped.float()
+        self.optimizer.found_inf = skipped.float()  # pyright: ignore[reportAttributeAccessIssue]  # loss scaling's
         self.optimizer.step()
         for buffer, before in zip(self.buffers, self.before, strict=True):
             buffer.copy_(torch.where(skipped, before, buffer))
