@@ -7,43 +7,29 @@
 `runs/<name>/summary.json` their scores. Export it with `python tools/export_onnx.py run=runs/<name>/repeat-0`.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
-from sempre.config import read_options
+from sempre.config import part_of, read_options
 from sempre.data.feeding.detection_crops import DetectionCrops, collate
-from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.labels.folds import NOBODY, fitted_and_choosing
-from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.run_summary import summarise_run
-from sempre.errors import InputError, run_command
+from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.images import percentile_range
-from sempre.images.normalise import MEAN, STD
-from sempre.metrics import with_spread
 from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmenters.detector_files import save_detector
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.segmenters.detector_files import describe_detector, save_detector
+from sempre.models.segmenters.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn
 from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
-from sempre.models.weights.checkpoints import (
-    load_backbone_weights,
-    load_timm_weights,
-    percentiles_of,
-    timm_weights_name,
-)
-from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
 from sempre.training.accelerator import make_accelerator
-from sempre.training.loop import fit
-from sempre.training.runs.logging import RunLog
+from sempre.training.best_epoch import fit_to_best
+from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.runs.run_folder import lock_run, open_run
 from sempre.training.steps.schedule import cosine_with_warmup
 
 
@@ -91,65 +77,29 @@ class Options:
     detections: int = 500  # most particles an image
 
 
-class DetectionLoss(nn.Module):
-    """The detector's losses and their sum."""
-
-    def __init__(self, detector: nn.Module):
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        losses = self.detector(images, targets)
-        return {"loss": sum(losses.values()), **losses}
-
-
 def main() -> int | None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(
-        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-    )
-    groups = read_groups(options.groups, labelled.paths)
-    if not len(sides.held_out):
-        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-    stop = StopSignal()
-    accelerator = make_accelerator(options.precision)
-    with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "groups", "workers"))
-        if accelerator.is_main_process:
-            lock_run(folder)
+    run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles))
+    labelled, sides = run.labelled, run.sides
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
-    repeats = []
-    for repeat in range(options.repeats):
-        seed = options.seed + repeat
-        repeat_folder = folder / f"repeat-{repeat}"
-        summary = repeat_folder / "summary.json"
-        if not summary.exists():
-            fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
-            detector = train(options, seed, labelled, fitted, repeat_folder, stop, sides.choosing)
-            if detector is None:
-                return EXIT_PREEMPTED
-            if accelerator.is_main_process:
-                threshold = options.score_threshold
-                if not threshold:
-                    threshold = best_score_threshold(detector, options.scale, labelled, choosing)
-                save(detector, options, threshold, labelled, sides.held_out, repeat_folder)
-                scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, repeat_folder)
-                write_json(summary, {"initial_weights": weights_source(options), **scores})
-        accelerator.wait_for_everyone()
-        repeats.append(json.loads(summary.read_text()))
-
-    if accelerator.is_main_process:
-        whole = summarise_run(repeats, groups)
-        write_json(folder / "summary.json", whole)
-        print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
+    for seed, folder in run.unfinished_repeats():
+        fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
+        detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing)
+        if detector is None:
+            return EXIT_PREEMPTED
+        if run.accelerator.is_main_process:
+            threshold = options.score_threshold
+            if not threshold:
+                threshold = best_score_threshold(detector, options.scale, labelled, choosing)
+            details = describe_detector(part_of(options, DetectorOptions), options.scale, threshold, labelled)
+            details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
+            began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
+            save_detector(folder, detector, {**details, "initial_weights": began})
+            scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, folder)
+            write_json(folder / "summary.json", {"initial_weights": began, **scores})
+    run.finish()
     return None
-
-
-def percentiles(options: Options) -> tuple[float, float]:
-    """Those given, else those that the micrographs of `options.backbone` were normalised by."""
-    return percentile_range(options.percentiles) if options.percentiles else percentiles_of(options.backbone)
 
 
 def train(
@@ -166,7 +116,6 @@ def train(
     It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
     """
     accelerator = make_accelerator(options.precision)
-    ranks = accelerator.num_processes
     crops = DetectionCrops(
         labelled,
         fitted,
@@ -178,91 +127,42 @@ def train(
         brightness=options.brightness,
         contrast=options.contrast,
     )
-    loader = DataLoader(
-        crops,
-        batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),
-        num_workers=options.workers,
-        collate_fn=collate,
-        persistent_workers=options.workers > 0,
-    )
+    loader = crop_loader(crops, options.batch, seed, options.workers, accelerator, collate)
     # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
     groups = parameter_groups(detector, detector.backbone.body, options.weight_decay, options.layer_decay)
     steps = options.epochs * loader.batch_sampler.batches()
-    best = folder / "best.safetensors"
 
-    def validate(model: DetectionLoss, log: RunLog, step: int) -> dict[str, float]:
-        shown = validating if stop is None else stop.watch(validating)
+    def validated(shown: Iterable[int]) -> float:
         thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
-        score = float(threshold_scores(model.detector, options.scale, labelled, shown, thresholds).max())
-        return {"loss": 1 - score, "aji_plus": score}
+        return float(threshold_scores(detector, options.scale, labelled, shown, thresholds).max())
 
-    choosing_epochs = options.validate_every > 0 and len(validating) > 0
-    finished = fit(
+    finished = fit_to_best(
         DetectionLoss(detector),
         torch.optim.AdamW(groups, lr=options.rate),
         loader,
+        kept=detector,
+        aji_plus=validated,
+        validating=validating,
+        validate_every=options.validate_every,
         accelerator=accelerator,
         folder=folder,
         epochs=options.epochs,
         rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
         seed=seed,
         accumulation=options.accumulation,
-        validate=validate if choosing_epochs else None,
-        validate_every=options.validate_every,
-        export=(lambda model, loss: save_weights(model.detector, best)) if choosing_epochs else None,
         clip_gradient=options.clip_gradient,
         stop=stop,
     )
-    if finished and choosing_epochs:
-        load_weights(detector, best)
     return detector if finished else None
-
-
-def save(
-    detector: nn.Module,
-    options: Options,
-    threshold: float,
-    labelled: LabelledSet,
-    held_out: np.ndarray,
-    folder: Path,
-) -> None:
-    """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
-    micrograph = labelled.images[held_out[0]].resolve()
-    details = {
-        "detector": asdict(detector_options(options)),
-        "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
-        "class_names": ["particle"],
-        "scale": options.scale,
-        "score_threshold": threshold,
-        "pixel_size_nm": labelled.common_pixel_size_nm(),
-        "micrograph": str(micrograph),
-        "initial_weights": weights_source(options),
-    }
-    save_detector(folder, detector, details)
 
 
 def build_detector(options: Options, seed: int) -> nn.Module:
     """The detector with the backbone's weights that `options.backbone` names; all else is random under the seed."""
     torch.manual_seed(seed)
-    detector = build_mask_rcnn(detector_options(options))
-    body = detector.backbone.body
-    if options.backbone == "imagenet":
-        load_timm_weights(body, options.architecture, options.imagenet_weights or None)
-    elif options.backbone != "none":
-        load_backbone_weights(body, options.backbone, options.architecture)
+    detector = build_mask_rcnn(part_of(options, DetectorOptions))
+    load_initial_weights(detector.backbone.body, options.architecture, options.backbone, options.imagenet_weights)
     return detector
-
-
-def weights_source(options: Options) -> str:
-    """What the backbone's weights are, as it is recorded: of ImageNet's also which."""
-    if options.backbone == "imagenet":
-        return timm_weights_name(options.architecture, options.imagenet_weights or None)
-    return options.backbone
-
-
-def detector_options(options: Options) -> DetectorOptions:
-    return DetectorOptions(**{field.name: getattr(options, field.name) for field in fields(DetectorOptions)})
 
 
 if __name__ == "__main__":

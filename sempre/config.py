@@ -50,6 +50,11 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
         raise InputError(f"the options cannot be used: {str(error).splitlines()[0]}") from error
 
 
+def part_of(options: object, part: type[Options]) -> Options:
+    """Those of a recipe's options that a dataclass of the library names, such as a network's size."""
+    return part(**{field.name: getattr(options, field.name) for field in fields(part)})
+
+
 def help_text(options_class: type) -> str:
     """The recipe's docstring and one line an option: name, default, and the comment beside it in the source."""
     module = sys.modules[options_class.__module__]

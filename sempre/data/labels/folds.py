@@ -1,6 +1,7 @@
 """Who learns from whom: what a network is fitted to, what tells it when to stop, and what is held out."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from sempre.errors import InputError
 PROTOCOLS = ("split", "leave_one_sample_out")
 NOBODY = np.zeros(0, dtype=int)
 STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
+
+
+class SplitOptions(Protocol):
+    """What is asked of a recipe's options: the labelled set, and how it is divided."""
+
+    data: str
+    split_file: str
+    validation_fraction: float
+    test_fraction: float
+    split_seed: int
 
 
 @dataclass(kw_only=True)
@@ -39,6 +50,20 @@ class Fold:
     held_out: list[int]
 
 
+def divide(labelled: LabelledSet, options: SplitOptions) -> Sides:
+    """The sides of a labelled set, of which one is held out to be scored.
+
+    Raises:
+        InputError: for a set that cannot be divided so, and where nothing is held out.
+    """
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+    )
+    if not len(sides.held_out):
+        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    return sides
+
+
 def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     """The split as one fold, or one of each sample that is left out.
 
@@ -50,11 +75,7 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     if not 0 < options.label_share <= 1:
         raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
     if options.protocol == "split":
-        sides = labelled.sides(
-            options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-        )
-        if not len(sides.held_out):
-            raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+        sides = divide(labelled, options)
         if len(sides.choosing):
             return [make_fold("test", sides.training, sides.held_out, options, sides.choosing)]
         return [make_fold("validation", sides.training, sides.held_out, options)]

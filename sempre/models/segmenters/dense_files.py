@@ -1,9 +1,11 @@
 """A fine-tuned dense segmenter on disk: its weights and what is needed to use them."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import timm
 
+from sempre.data.labels.labelled import LabelledSet
 from sempre.deploy.networks.decode import Decoding
 from sempre.deploy.networks.dense import DenseSettings
 from sempre.errors import InputError
@@ -22,6 +24,22 @@ def save_dense(folder: str | Path, model: DenseSegmenter, details: dict) -> None
             `pixel_size_nm` and `micrograph` (the path of a micrograph to try the model on).
     """
     save_model(folder, model, details)
+
+
+def describe_dense(options: DenseOptions, settings: DenseSettings, labelled: LabelledSet) -> dict:
+    """What `model.json` says of a segmenter that was fitted to micrographs of `labelled`.
+
+    Args:
+        settings: how its maps are made and read.
+    """
+    return {
+        "kind": "dense",
+        "network": asdict(options),
+        "settings": asdict(settings),
+        "percentiles": labelled.percentiles,
+        "class_names": ["particle"],
+        "pixel_size_nm": labelled.common_pixel_size_nm(),
+    }
 
 
 def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from torchvision.models.detection import MaskRCNN
 
+from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
+from sempre.images.normalise import MEAN, STD
 from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.weights.model_files import DETAILS, WEIGHTS, read_details, save_model
 from sempre.models.weights.weight_files import build_fitting, check_numbers
@@ -20,6 +22,23 @@ def save_detector(folder: str | Path, model: MaskRCNN, details: dict) -> None:
             `micrograph` (the path of a micrograph to try the model on).
     """
     save_model(folder, model, details)
+
+
+def describe_detector(options: DetectorOptions, scale: float, threshold: float, labelled: LabelledSet) -> dict:
+    """What `model.json` says of a detector that was fitted to micrographs of `labelled`.
+
+    Args:
+        scale: it sees micrographs at this many times their size.
+        threshold: detections that score less are dropped.
+    """
+    return {
+        "detector": asdict(options),
+        "normalisation": {"percentiles": labelled.percentiles, "mean": MEAN, "std": STD},
+        "class_names": ["particle"],
+        "scale": scale,
+        "score_threshold": threshold,
+        "pixel_size_nm": labelled.common_pixel_size_nm(),
+    }
 
 
 def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:

@@ -89,6 +89,18 @@ class MicrographTransform(GeneralizedRCNNTransform):
         return result
 
 
+class DetectionLoss(nn.Module):
+    """The losses of a detector of torchvision's arguments, and their sum as `loss`, which is minimised."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        losses = self.detector(images, targets)
+        return {"loss": sum(losses.values()), **losses}
+
+
 def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
     """Mask R-CNN with random weights, one input channel, two classes (background, particle).
 

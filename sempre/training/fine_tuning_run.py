@@ -1,0 +1,103 @@
+"""What the recipes that fine-tune segmenters have in common: how a run begins, its repeats, and what is said of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+
+from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.labels.folds import SplitOptions, divide
+from sempre.data.labels.groups import read_groups
+from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.run_summary import summarise_run
+from sempre.data.labels.sides import Sides
+from sempre.files import read_json, write_json
+from sempre.metrics import with_spread
+from sempre.training.accelerator import make_accelerator
+from sempre.training.runs.preemption import StopSignal
+from sempre.training.runs.run_folder import lock_run, open_run
+
+MAY_CHANGE = ("accumulation", "groups", "workers")  # how a run is computed and reported, not what it comes to
+
+
+class FineTuningOptions(SplitOptions, Protocol):
+    """What is asked of a recipe's options."""
+
+    name: str
+    groups: str
+    repeats: int
+    seed: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class FineTuningRun:
+    """A run that has begun: where it is, what it computes on, and the sides of the labelled set."""
+
+    options: FineTuningOptions
+    folder: Path
+    labelled: LabelledSet
+    sides: Sides
+    groups: dict[str, str]  # of each micrograph by its name, which are scored apart
+    accelerator: Accelerator
+    stop: StopSignal
+
+    def unfinished_repeats(self) -> Iterator[tuple[int, Path]]:
+        """The seed and the folder of each repeat without a summary; the processes wait for each other after each."""
+        for repeat in range(self.options.repeats):
+            folder = self.folder / f"repeat-{repeat}"
+            if not (folder / "summary.json").exists():
+                yield self.options.seed + repeat, folder
+            self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Write what the repeats come to as the run's summary, and print it; once in all processes."""
+        if not self.accelerator.is_main_process:
+            return
+        repeats = [read_json(self.folder / f"repeat-{n}/summary.json") for n in range(self.options.repeats)]
+        summary = summarise_run(repeats, self.groups)
+        write_json(self.folder / "summary.json", summary)
+        print(f"AJI+ {with_spread(summary['scores']['aji_plus'])} on {len(self.sides.held_out)} micrographs")
+
+
+def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, float]) -> FineTuningRun:
+    """Open the labelled set and begin or go on with the run `runs/<name>`.
+
+    Args:
+        percentiles: of the grey values that become black and white.
+
+    Raises:
+        InputError: for a set that cannot be read or divided as is asked, a run of other options, or one in use.
+    """
+    labelled = LabelledSet(options.data, percentiles=percentiles)
+    sides = divide(labelled, options)
+    groups = read_groups(options.groups, labelled.paths)
+    stop = StopSignal()
+    accelerator = make_accelerator(options.precision)
+    with accelerator.main_process_first():
+        folder = open_run(Path("runs") / options.name, options, MAY_CHANGE)
+        if accelerator.is_main_process:
+            lock_run(folder)
+    return FineTuningRun(options, folder, labelled, sides, groups, accelerator, stop)
+
+
+def crop_loader(
+    crops: Dataset,
+    batch: int,
+    seed: int,
+    workers: int,
+    accelerator: Accelerator,
+    collate: Callable[[list], dict] | None = None,
+) -> DataLoader:
+    """This process's share of the batches of `batch` crops, in an order that the seed draws anew each epoch."""
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+    return DataLoader(
+        crops,
+        batch_sampler=EpochSampler(len(crops), batch, seed, rank, ranks),
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=workers > 0,
+    )
