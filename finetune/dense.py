@@ -12,50 +12,35 @@ on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 `python tools/export_onnx.py run=runs/<name>/repeat-0`. The same command again goes on where the last stopped.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
-from sempre.config import read_options
+from sempre.config import part_of, read_options
 from sempre.data.feeding.dense_crops import DenseCrops
 from sempre.data.feeding.detection_crops import DetectionCrops
-from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.labels.folds import NOBODY, sides_of_training
-from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.run_summary import summarise_run
 from sempre.deploy.networks.dense import DenseSettings
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
-from sempre.metrics import with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.segmenters.dense_files import load_dense, read_settings, save_dense
+from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
 from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.models.unet_encoder import WIDTHS
-from sempre.models.weights.checkpoints import (
-    load_backbone_weights,
-    load_timm_weights,
-    percentiles_of,
-    timm_weights_name,
-)
-from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
 from sempre.training.accelerator import make_accelerator
-from sempre.training.loop import fit
-from sempre.training.runs.logging import RunLog
+from sempre.training.best_epoch import fit_to_best
+from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.runs.run_folder import lock_run, open_run
-from sempre.training.steps.averaging import bias_corrected
+from sempre.training.steps.averaging import AveragedTraining
 from sempre.training.steps.schedule import cosine_with_warmup
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
@@ -103,61 +88,32 @@ class Options:
     workers: int = 2  # loader processes
 
 
-class DenseTraining(nn.Module):
-    """The network's losses, and the moving average of its weights that is kept in the end."""
-
-    def __init__(self, network: DenseSegmenter, decay: float):
-        super().__init__()
-        self.network = network
-        self.average = AveragedModel(network, multi_avg_fn=bias_corrected(decay)).requires_grad_(False)
-
-    def forward(self, image: Tensor, **true: Tensor) -> dict[str, Tensor]:
-        return dense_losses(self.network(image), **true)
-
-
 def main() -> int | None:
     options = read_options(Options)
     if options.start and options.backbone != "none":
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    labelled = LabelledSet(options.data, percentiles=percentiles(options))
-    sides = labelled.sides(
-        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-    )
-    groups = read_groups(options.groups, labelled.paths)
-    if not len(sides.held_out):
-        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-    stop = StopSignal()
-    accelerator = make_accelerator(options.precision)
-    with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options, may_change=("accumulation", "groups", "workers"))
-        if accelerator.is_main_process:
-            lock_run(folder)
+    run = start_fine_tuning(options, percentiles(options))
+    labelled, sides = run.labelled, run.sides
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
-    repeats = []
-    for repeat in range(options.repeats):
-        seed = options.seed + repeat
-        repeat_folder = folder / f"repeat-{repeat}"
-        summary = repeat_folder / "summary.json"
-        if not summary.exists():
-            fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
-            network = train(options, seed, labelled, fitted, repeat_folder, stop, sides.choosing)
-            if network is None:
-                return EXIT_PREEMPTED
-            if accelerator.is_main_process:
-                settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing)
-                save(network, options, settings, labelled, sides.held_out, repeat_folder)
-                scores = score_dense(as_network(network), settings, labelled, sides.held_out, repeat_folder)
-                write_json(summary, {"initial_weights": weights_source(options), **scores})
-        accelerator.wait_for_everyone()
-        repeats.append(json.loads(summary.read_text()))
-
-    if accelerator.is_main_process:
-        whole = summarise_run(repeats, groups)
-        write_json(folder / "summary.json", whole)
-        print(f"AJI+ {with_spread(whole['scores']['aji_plus'])} on {len(sides.held_out)} micrographs")
+    for seed, folder in run.unfinished_repeats():
+        fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+        network = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing)
+        if network is None:
+            return EXIT_PREEMPTED
+        if run.accelerator.is_main_process:
+            settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing)
+            details = describe_dense(part_of(options, DenseOptions), settings, labelled)
+            details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
+            began = options.start
+            if not began:
+                began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
+            save_dense(folder, network, {**details, "initial_weights": began})
+            scores = score_dense(as_network(network), settings, labelled, sides.held_out, folder)
+            write_json(folder / "summary.json", {"initial_weights": began, **scores})
+    run.finish()
     return None
 
 
@@ -175,17 +131,48 @@ def train(
     It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
     """
     accelerator = make_accelerator(options.precision)
-    ranks = accelerator.num_processes
-    cut = partial(
-        DetectionCrops,
-        size=options.crop,
+    crops = make_crops(options, seed, labelled, fitted)
+    loader = crop_loader(crops, options.batch, seed, options.workers, accelerator)
+    network = build_network(options, seed).to(memory_format=torch.channels_last)
+    body = getattr(network.encoder, "body", None)
+    groups = parameter_groups(network, body, options.weight_decay, options.layer_decay)
+    steps = options.epochs * loader.batch_sampler.batches()
+    model = AveragedTraining(network, dense_losses, options.average)
+    optimizer = torch.optim.AdamW(groups, lr=options.rate)
+    optimizer.register_step_post_hook(lambda *_: model.follow())
+    averaged = model.average.module
+    some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
+
+    def renew_statistics() -> None:
+        """The average's batch statistics are those of no weights at all: anew, on crops of a further epoch."""
+        images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
+        estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
+
+    finished = fit_to_best(
+        model,
+        optimizer,
+        loader,
+        kept=averaged,
+        settle=renew_statistics,
+        aji_plus=lambda shown: mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown),
+        validating=validating,
+        validate_every=options.validate_every,
+        accelerator=accelerator,
+        folder=folder,
+        epochs=options.epochs,
+        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
         seed=seed,
-        scale_range=EMPTY_SCALES,
-        size_range=tuple(options.size_range),
-        rotation=options.rotation,
-        pad="reflect",
-        depths=True,
+        accumulation=options.accumulation,
+        clip_gradient=options.clip_gradient,
+        stop=stop,
     )
+    return averaged.eval() if finished else None
+
+
+def make_crops(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray) -> DenseCrops:
+    """Crops of the micrographs that are fitted to, of renders and of the further set, each with its share."""
+    size = {"size": options.crop, "scale_range": EMPTY_SCALES, "size_range": tuple(options.size_range)}
+    cut = partial(DetectionCrops, seed=seed, **size, rotation=options.rotation, pad="reflect", depths=True)
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
         renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
@@ -198,58 +185,7 @@ def train(
     shares[0] -= sum(shares[1:])
     if shares[0] <= 0:
         raise InputError(f"render_share and further_share leave no crops for {options.data}: lower them")
-    crops = DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
-    loader = DataLoader(
-        crops,
-        batch_sampler=EpochSampler(len(crops), options.batch, seed, accelerator.process_index, ranks),
-        num_workers=options.workers,
-        persistent_workers=options.workers > 0,
-    )
-    network = build_network(options, seed).to(memory_format=torch.channels_last)
-    body = getattr(network.encoder, "body", None)
-    groups = parameter_groups(network, body, options.weight_decay, options.layer_decay)
-    steps = options.epochs * loader.batch_sampler.batches()
-    model = DenseTraining(network, options.average)
-    optimizer = torch.optim.AdamW(groups, lr=options.rate)
-    optimizer.register_step_post_hook(lambda *_: model.average.update_parameters(model.network))
-    averaged, best = model.average.module, folder / "best.safetensors"
-    some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
-
-    def renew_statistics() -> None:
-        """The average's batch statistics are those of no weights at all: anew, on crops of a further epoch."""
-        images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
-        estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
-
-    def validate(model: DenseTraining, log: RunLog, step: int) -> dict[str, float]:
-        renew_statistics()
-        shown = validating if stop is None else stop.watch(validating)
-        score = mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown)
-        return {"loss": 1 - score, "aji_plus": score}
-
-    choosing_epochs = options.validate_every > 0 and len(validating) > 0
-    finished = fit(
-        model,
-        optimizer,
-        loader,
-        accelerator=accelerator,
-        folder=folder,
-        epochs=options.epochs,
-        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
-        seed=seed,
-        accumulation=options.accumulation,
-        validate=validate if choosing_epochs else None,
-        validate_every=options.validate_every,
-        export=(lambda model, loss: save_weights(averaged, best)) if choosing_epochs else None,
-        clip_gradient=options.clip_gradient,
-        stop=stop,
-    )
-    if finished is None:
-        return None
-    if choosing_epochs:
-        load_weights(averaged, best)
-        return averaged.eval()
-    renew_statistics()
-    return averaged
+    return DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
 
 
 def build_network(options: Options, seed: int) -> DenseSegmenter:
@@ -259,70 +195,29 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
         InputError: for weights that are not there, or another architecture's.
     """
     torch.manual_seed(seed)
-    network = DenseSegmenter(dense_options(options))
+    network = DenseSegmenter(part_of(options, DenseOptions))
     if options.start:
-        started, details = load_dense(find_weights(options.start))
-        if details["network"] != asdict(dense_options(options)):
+        started, _ = load_dense(find_weights(options.start))
+        if started.architecture != network.architecture:
             raise InputError(f"start={options.start} is another network: set architecture={started.architecture}")
         network.load_state_dict(started.state_dict())
         return network
-    if options.backbone == "none":
-        return network
     # A timm network stands beside a branch of ours, which stays random; the U-Net's encoder is pretrained as a whole.
     body = getattr(network.encoder, "body", network.encoder)
-    if options.backbone == "imagenet":
-        load_timm_weights(body, options.architecture, options.imagenet_weights or None)
-    else:
-        load_backbone_weights(body, options.backbone, options.architecture)
+    load_initial_weights(body, options.architecture, options.backbone, options.imagenet_weights)
     return network
-
-
-def weights_source(options: Options) -> str:
-    """What the first weights are, as it is recorded: of ImageNet's also which."""
-    if options.backbone == "imagenet":
-        return timm_weights_name(options.architecture, options.imagenet_weights or None)
-    return options.start or options.backbone
 
 
 def percentiles(options: Options) -> tuple[float, float]:
     """Those given, else those that the micrographs of `options.start` or `options.backbone` were normalised by."""
-    if options.percentiles:
-        return percentile_range(options.percentiles)
-    if options.start:
-        return tuple(load_dense(find_weights(options.start))[1]["percentiles"])
-    return percentiles_of(options.backbone)
+    if options.start and not options.percentiles:
+        return percentile_range(load_dense(find_weights(options.start))[1]["percentiles"])
+    return initial_percentiles(options.backbone, options.percentiles)
 
 
 def settings_of_start(options: Options) -> DenseSettings:
     """Those of the model that was started from, or the usual ones."""
     return read_settings(load_dense(find_weights(options.start))[1]) if options.start else DenseSettings()
-
-
-def dense_options(options: Options) -> DenseOptions:
-    return DenseOptions(**{field.name: getattr(options, field.name) for field in fields(DenseOptions)})
-
-
-def save(
-    network: DenseSegmenter,
-    options: Options,
-    settings: DenseSettings,
-    labelled: LabelledSet,
-    held_out: np.ndarray,
-    folder: Path,
-) -> None:
-    """Write the model with what the export needs to know; it is tried there on the first held-out micrograph."""
-    micrograph = labelled.images[held_out[0]].resolve()
-    details = {
-        "kind": "dense",
-        "network": asdict(dense_options(options)),
-        "settings": asdict(settings),
-        "percentiles": labelled.percentiles,
-        "class_names": ["particle"],
-        "pixel_size_nm": labelled.common_pixel_size_nm(),
-        "micrograph": str(micrograph),
-        "initial_weights": weights_source(options),
-    }
-    save_dense(folder, network, details)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ from sempre.embeddings.scores import tasks
 from sempre.errors import InputError
 from sempre.models.segmenters.unet import UNet
 from sempre.models.weights.checkpoints import BackboneDetails, read_backbone_details, save_backbone
+from sempre.models.weights.initial_weights import initial_percentiles
 from sempre.models.weights.weight_files import save_weights
+from sempre.training import fine_tuning_run
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
 
 ATTO = "convnextv2_atto"
@@ -70,7 +72,8 @@ def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbo
         )
 
     several = recipe in (evaluate.knn, evaluate.linear)
-    monkeypatch.setattr(tasks if several else recipe, opened, opens)
+    opening = tasks if several else fine_tuning_run if recipe in (finetune.mask_rcnn, finetune.dense) else recipe
+    monkeypatch.setattr(opening, opened, opens)
     monkeypatch.chdir(tmp_path)
     key = "images" if recipe in (evaluate.click, evaluate.discover) else "data"
     given = f"backbones=[{backbone}]" if several else f"backbone={backbone}"
@@ -79,16 +82,17 @@ def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbo
         recipe.main()
 
 
-@pytest.mark.parametrize("recipe", [finetune.dense, finetune.mask_rcnn])
-def test_those_given_to_fine_tuning_go_before_the_backbones(recipe, backbone):
-    own = recipe.percentiles(recipe.Options(data="", backbone=str(backbone)))
-    assert own != (5.0, 95.0)
-    assert recipe.percentiles(recipe.Options(data="", backbone=str(backbone), percentiles=[5, 95])) == (5.0, 95.0)
+def test_those_given_to_fine_tuning_go_before_the_backbones(backbone):
+    assert initial_percentiles(str(backbone)) == (2.0, 98.0)
+    assert initial_percentiles(str(backbone), [5, 95]) == (5.0, 95.0)
+    assert initial_percentiles("none") == (1.0, 99.0)
 
 
 def test_a_dense_segmenter_adopts_those_of_the_model_that_it_starts_from(monkeypatch):
     monkeypatch.setattr(finetune.dense, "load_dense", lambda folder: (None, {"percentiles": [0.5, 99.5]}))
     assert finetune.dense.percentiles(finetune.dense.Options(data="", start="particles")) == (0.5, 99.5)
+    given = finetune.dense.Options(data="", start="particles", percentiles=[5, 95])
+    assert finetune.dense.percentiles(given) == (5.0, 95.0)
     assert finetune.dense.percentiles(finetune.dense.Options(data="")) == (1, 99)
 
 

@@ -3,7 +3,32 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+class AveragedTraining(nn.Module):
+    """A network's losses for the training loop, and `average.module`, the moving average of the network's weights.
+
+    `forward(image=…, **true)` gives the losses of the network's answer to the images. Call `follow` after each step.
+
+    Args:
+        network: that is trained.
+        losses: a dict of scalar losses, of the network's answer and what is true.
+        decay: of the moving average, a step.
+    """
+
+    def __init__(self, network: nn.Module, losses: Callable[..., dict[str, Tensor]], decay: float):
+        super().__init__()
+        self.network, self.losses = network, losses
+        self.average = AveragedModel(network, multi_avg_fn=bias_corrected(decay)).requires_grad_(False)
+
+    def forward(self, image: Tensor, **true: Tensor) -> dict[str, Tensor]:
+        return self.losses(self.network(image), **true)
+
+    def follow(self) -> None:
+        """Let the average take in the network's weights as they are now."""
+        self.average.update_parameters(self.network)
 
 
 def bias_corrected(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
