@@ -11,41 +11,33 @@ and the threshold are decided on a part of the training side. `runs/<name>/fold-
 it predicts, `runs/<name>/summary.json` the scores. The same command again goes on where the last stopped.
 """
 
-import json
-from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from sempre.config import read_options
 from sempre.data.feeding.mask_crops import MaskCrops
 from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.feeding.sources import FolderSource
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.folds import Fold, FoldOptions, make_folds
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
 from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles, input_shape
+from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.encoding.extract import check as check_extraction
+from sempre.embeddings.refinement.fold_scores import score_fold, summarise_folds
+from sempre.embeddings.refinement.heat_maps import fit_heat_maps
+from sempre.embeddings.refinement.refiner import INPUTS, RefinerInputs, as_batch, input_channels
 from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.heat_maps import HeatMaps, fit_heat_maps
-from sempre.embeddings.segmentation.prototype_protocols import spread
-from sempre.embeddings.segmentation.refiner import CHANNELS, INPUTS, as_batch, probabilities, unet_input
-from sempre.embeddings.segmentation.thresholds import best_cut, threshold
+from sempre.embeddings.segmentation.thresholds import best_cut
 from sempre.errors import InputError, run_command
-from sempre.files import write_json
-from sempre.images import write_mask_png
-from sempre.images.resize import resize_to
-from sempre.metrics import by_group, dice, hd95, iou
+from sempre.files import read_json, write_json
 from sempre.models.batch_norm import estimate_statistics
-from sempre.models.segmenters.unet import LOSSES, UNet, mask_losses
+from sempre.models.segmenters.unet import LOSSES, UNet, UNetLoss
 from sempre.models.weights.model_files import DETAILS, WEIGHTS
 from sempre.models.weights.weight_files import load_weights, save_weights
 from sempre.report.pages.refinement import refinement_examples, write_refinement_report
@@ -90,54 +82,6 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
     seed: int = 0  # of weights, crops, points, and which micrographs are the labelled share
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What the U-Net sees of micrographs, by their position in the labelled set."""
-
-    labelled: LabelledSet
-    source: FolderSource
-    embeddings: Embeddings | None
-    heat_maps: HeatMaps | None
-    options: Options
-    backbone_seed: int  # of random weights
-
-    def image(self, index: int) -> np.ndarray:
-        """The network's channels, float16 `[C, h, w]`."""
-        pixels, pixel_size_nm = self.source.read(index)
-        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.options)
-        rule = self.options.threshold, self.options.percent
-        return unet_input(self.options.input, pixels, shape, self.heat(index), *rule)
-
-    def heat(self, index: int) -> np.ndarray | None:
-        """The heat map at the size of the network's input, float32 `[h, w]`; None where there is none."""
-        if self.embeddings is None:
-            return None
-        return self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
-
-    def heat_mask(self, index: int, shape: tuple[int, int]) -> np.ndarray | None:
-        """The heat map's own mask in px of the micrograph, bool `[H, W]`."""
-        heat = self.heat(index)
-        if heat is None:
-            return None
-        heat = resize_to(heat, shape)
-        return heat > threshold(heat, self.options.threshold, self.options.percent)
-
-    def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
-        """The true mask at the size of the network's input, bool `[h, w]`."""
-        return resize_to(self.labelled.read(index).foreground.astype(np.float32), shape) >= 0.5
-
-
-class UNetLoss(nn.Module):
-    """The network's losses on a batch."""
-
-    def __init__(self, network: UNet, loss: str):
-        super().__init__()
-        self.network, self.loss = network, loss
-
-    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        return mask_losses(self.network(image), mask, self.loss)
-
-
 def main() -> int | None:
     options = read_options(Options)
     check(options)
@@ -166,37 +110,30 @@ def main() -> int | None:
     for repeat in range(options.repeats):
         seeded, scores = replace(options, seed=options.seed + repeat), {}
         for number, fold in enumerate(folds):
-            summary = fold_folder(folder, number, repeat) / "summary.json"
-            if not summary.exists():
-                inputs = make_inputs(labelled, embeddings, fold, seeded, options.seed)
-                network = train(inputs, fold, summary.parent, seeded, stop)
+            part = fold_folder(folder, number, repeat)
+            if not (part / "summary.json").exists():
+                inputs = make_inputs(labelled, embeddings, fold, seeded)
+                network = train(inputs, fold, part, seeded, stop)
                 if network is None:
                     return EXIT_PREEMPTED
-                cut = best_cut(labelled_predictions(network, inputs, fold.stopping), options.cuts)
-                save_details(summary.parent / DETAILS, inputs, cut)
-                write_json(summary, score(network, cut, inputs, fold, summary.parent))
-            scores[fold.name] = json.loads(summary.read_text())
+                cut = best_cut(inputs.predictions(network, fold.stopping), options.cuts)
+                details = inputs.describe(cut, options.width, options.levels)
+                details |= inputs.describe_heat_maps(options.backbone, options.weights, options.seed)
+                write_json(part / DETAILS, details)
+                write_json(part / "summary.json", score_fold(network, cut, inputs, fold, part))
+            scores[fold.name] = read_json(part / "summary.json")
         repeats.append(scores)
 
-    refined, before = (spread_of(repeats, side) for side in ("samples", "heat_map"))
     summary = {
         "data": options.data,
         "input": options.input,
         "backbone": f"{options.backbone} {options.weights}".strip(),
-        "scores": {name: of["mean"] for name, of in refined.items()},
-        "refined": refined,
-        "heat_map": before,
-        "micrographs": sum(len(fold["samples"]) for fold in repeats[0].values()),
-        "folds": repeats[0],
-        "repeats": repeats,
+        **summarise_folds(repeats, groups),
     }
-    if groups:
-        members = by_group({name: name for fold in repeats[0].values() for name in fold["samples"]}, groups)
-        summary["groups"] = {group: spread_of(repeats, "samples", names) for group, names in members.items()}
-        summary["heat_map_groups"] = {group: spread_of(repeats, "heat_map", names) for group, names in members.items()}
     write_json(folder / "summary.json", summary)
     folders = [fold_folder(folder, number, 0) for number in range(len(folds))]
     write_refinement_report(folder / "report.html", summary, refinement_examples(labelled, repeats[0], folders))
+    refined, before = summary["refined"], summary["heat_map"]
     shown = f"Dice {spread_text(refined['dice'], 3)}, IoU {spread_text(refined['iou'], 3)}, HD95 "
     shown += f"{spread_text(refined['hd95_px'], 1)} px on {summary['micrographs']} micrographs"
     if before:
@@ -207,18 +144,6 @@ def main() -> int | None:
 
 def fold_folder(folder: Path, number: int, repeat: int) -> Path:
     return folder / (f"fold-{number}-repeat-{repeat}" if repeat else f"fold-{number}")
-
-
-def spread_of(repeats: list[dict], side: str, names: Container[str] | None = None) -> dict | None:
-    """Mean and deviations of one side of the scores, over micrographs, or those of `names` alone, and over repeats."""
-    rows = [
-        {"name": name, "draw": repeat, **sample}
-        for repeat, scores in enumerate(repeats)
-        for fold in scores.values()
-        for name, sample in fold[side].items()
-        if names is None or name in names
-    ]
-    return spread(rows, of=("name",))
 
 
 def check(options: Options) -> None:
@@ -245,9 +170,7 @@ def check(options: Options) -> None:
         raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 
 
-def make_inputs(
-    labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options, backbone_seed: int
-) -> Inputs:
+def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold, options: Options) -> RefinerInputs:
     """The inputs of a fold; the prototypes of its heat maps are from the micrographs that the network is fitted to."""
     heat_maps = None
     if embeddings is not None:
@@ -261,10 +184,11 @@ def make_inputs(
             options.seed,
         )
     source = labelled_source(labelled, np.arange(len(labelled)), "colour" in options.input)
-    return Inputs(labelled, source, embeddings, heat_maps, options, backbone_seed)
+    rule = options.threshold, options.percent
+    return RefinerInputs(labelled, source, embeddings, heat_maps, options, options.input, *rule)
 
 
-def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: StopSignal) -> UNet | None:
+def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, stop: StopSignal) -> UNet | None:
     """The network of the epoch with the lowest loss on the stopping micrographs; None when a signal stopped it."""
     accelerator = make_accelerator(options.precision)
     images = [inputs.image(index) for index in fold.fitted]
@@ -278,8 +202,7 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
     fixed = torch.stack([crops[options.epochs, sample]["image"] for sample in range(len(crops))])
 
     torch.manual_seed(options.seed)
-    channels = sum(CHANNELS[name] for name in options.input.split("+"))
-    model = UNetLoss(UNet(channels, options.width, options.levels), options.loss)
+    model = UNetLoss(UNet(input_channels(options.input), options.width, options.levels), options.loss)
     model = model.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -312,56 +235,6 @@ def train(inputs: Inputs, fold: Fold, folder: Path, options: Options, stop: Stop
         return None
     load_weights(model.network, folder / WEIGHTS)
     return model.network.eval()
-
-
-def labelled_predictions(network: UNet, inputs: Inputs, indices: list[int]) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Probabilities and true masks, float32 and bool `[H, W]` in px of the micrograph."""
-    for index in indices:
-        true = inputs.labelled.read(index).foreground
-        yield resize_to(probabilities(network, inputs.image(index)), true.shape), true
-
-
-def score(network: UNet, cut: float, inputs: Inputs, fold: Fold, folder: Path) -> dict:
-    """Write the held-out micrographs' masks as `folder/predictions/<name>.png`, those of their heat maps alone as
-    `folder/heat_map/<name>.png`, and score both."""
-    sides = {"samples": "predictions", "heat_map": "heat_map"}
-    scores = {side: {} for side in sides}
-    predictions = labelled_predictions(network, inputs, fold.held_out)
-    for index, (image, true) in zip(tqdm(fold.held_out, desc="scoring"), predictions, strict=True):
-        name = inputs.labelled.names[index]
-        masks = {"samples": image > cut, "heat_map": inputs.heat_mask(index, true.shape)}
-        for side, mask in masks.items():
-            if mask is not None:
-                scores[side][name] = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
-                write_mask_png(folder / sides[side] / f"{name}.png", mask)
-    training = {"fitted": fold.fitted, "stopping": fold.stopping}
-    names = {side: [inputs.labelled.names[index] for index in indices] for side, indices in training.items()}
-    return {"threshold": cut, **names, **scores}
-
-
-def save_details(path: Path, inputs: Inputs, cut: float) -> None:
-    """What else is needed to use the network: its shape, its threshold, and what makes its heat maps."""
-    kept = ("input", "width", "levels", "size", "scale", "pixel_size_nm", "layer", "percent")
-    details = {name: getattr(inputs.options, name) for name in kept}
-    details |= {
-        "threshold": cut,
-        "percentiles": inputs.labelled.percentiles,
-        "mask_threshold": inputs.options.threshold,
-    }
-    if inputs.heat_maps is not None:
-        maps, options = inputs.heat_maps, inputs.options
-        details["heat_maps"] = {
-            "backbone": options.backbone,
-            "weights": options.weights,
-            "seed": inputs.backbone_seed,
-            "encoder_checksum": inputs.embeddings.checksum,
-            "positive": maps.positive.tolist(),
-            "negative": maps.negative.tolist(),
-            "weight": maps.weight,
-            "mean": maps.mean,
-            "std": maps.std,
-        }
-    write_json(path, details)
 
 
 if __name__ == "__main__":

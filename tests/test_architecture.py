@@ -39,7 +39,7 @@ INNER = {
     "data": ["", "stores", "labels", "feeding"],
     "models": ["", "weights", "masked", "segmenters", "export"],
     "training": ["runs", "chains", "steps", ""],
-    "embeddings": ["encoding", "insides", "scores", "segmentation"],
+    "embeddings": ["encoding", "insides", "scores", "segmentation", "refinement"],
     "scan": ["", "think", "act", "stages", "results"],
     "report": ["", "figures", "pages"],
     "app": ["parts", "views", ""],

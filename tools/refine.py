@@ -21,7 +21,7 @@ from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
 from sempre.data.labels.label_volumes import label_volume
 from sempre.deploy.results.overlay import write_overlay
 from sempre.embeddings.encoding.extract import extract, input_shape
-from sempre.embeddings.segmentation.refiner import load_refiner
+from sempre.embeddings.refinement.refiner import load_refiner
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_range, write_labels
 from sempre.images.reading.read import to_grey

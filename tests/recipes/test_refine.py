@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from finetune.unet import spread_of
 from sempre.data.labels.labelled import LabelledSet
-from sempre.embeddings.segmentation.refiner import load_refiner
+from sempre.embeddings.refinement.fold_scores import spread_of
+from sempre.embeddings.refinement.refiner import load_refiner
 from sempre.errors import InputError
 from sempre.images import read_labels
 from sempre.images.reading.volume import open_volume

@@ -33,7 +33,7 @@ RECIPES = {
         "score_detector",
         (*DETECTOR, "crop=64", "batch=4", "proposals=30", "validate_every=1"),
     ),
-    "unet": (finetune.unet, "score", ("input=raw", "width=2", "crop=32", "crops_an_epoch=8", "size=0")),
+    "unet": (finetune.unet, "score_fold", ("input=raw", "width=2", "crop=32", "crops_an_epoch=8", "size=0")),
 }
 
 

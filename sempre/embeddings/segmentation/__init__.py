@@ -1,1 +1,1 @@
-"""Masks from frozen embeddings: prototypes, clusters, and the U-Net's input."""
+"""Masks from frozen embeddings, by prototypes and by clusters."""

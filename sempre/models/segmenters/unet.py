@@ -85,6 +85,17 @@ def mask_losses(logits: Tensor, masks: Tensor, name: str = "bce_dice") -> dict[s
     return {"loss": functional.l1_loss(logits.sigmoid(), masks)}
 
 
+class UNetLoss(nn.Module):
+    """The losses of a network on a batch of images `[B, C, H, W]` and masks `[B, 1, H, W]`, one of the `LOSSES`."""
+
+    def __init__(self, network: UNet, loss: str):
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        return mask_losses(self.network(image), mask, self.loss)
+
+
 def _convolutions(channels: int, width: int) -> nn.Sequential:
     layers = []
     for inputs in (channels, width):

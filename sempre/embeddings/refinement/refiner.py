@@ -1,6 +1,6 @@
-"""The U-Net that refines heat maps, as a run of finetune/unet.py leaves it: what it sees, and what it makes of it."""
+"""The U-Net that refines heat maps: what it sees, what it makes of it, and how a run of finetune/unet.py leaves it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sempre.embeddings.encoding.embedding_file import Embedding
+from sempre.data.feeding.sources import FolderSource
+from sempre.data.labels.labelled import LabelledSet
+from sempre.embeddings.encoding.embedding_file import Embedding, Embeddings
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, as_channels
-from sempre.embeddings.segmentation.heat_maps import HeatMaps
+from sempre.embeddings.encoding.extract import ExtractionOptions, as_channels, input_shape
+from sempre.embeddings.refinement.heat_maps import HeatMaps
 from sempre.embeddings.segmentation.thresholds import threshold
 from sempre.errors import InputError
 from sempre.images.resize import resize_to
@@ -22,6 +24,11 @@ from sempre.models.weights.weight_files import build_fitting, check_numbers
 
 CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
 INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")
+
+
+def input_channels(names: str) -> int:
+    """How many channels the network has for one of `INPUTS`."""
+    return sum(CHANNELS[name] for name in names.split("+"))
 
 
 def unet_input(
@@ -53,6 +60,95 @@ def as_batch(image: np.ndarray, device: torch.device) -> Tensor:
     """An image `[C, h, w]` as a float32 batch of one."""
     batch = torch.from_numpy(image).to(device, torch.float32)[None]
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class RefinerInputs:
+    """What the network sees of a labelled set's micrographs, by their positions in it, and what it is to say of them.
+
+    `names` is one of `INPUTS`; `embeddings` and `heat_maps` are None where it tells of no heat map. `extraction` says
+    at what size micrographs are seen, `rule` and `percent` are the threshold of the heat map's own mask.
+    """
+
+    labelled: LabelledSet
+    source: FolderSource
+    embeddings: Embeddings | None
+    heat_maps: HeatMaps | None
+    extraction: ExtractionOptions
+    names: str
+    rule: str
+    percent: float
+
+    def image(self, index: int) -> np.ndarray:
+        """The network's channels, float16 `[C, h, w]`."""
+        pixels, pixel_size_nm = self.source.read(index)
+        shape = input_shape(self.source.names[index], pixels.shape[:2], pixel_size_nm, self.extraction)
+        return unet_input(self.names, pixels, shape, self.heat(index), self.rule, self.percent)
+
+    def heat(self, index: int) -> np.ndarray | None:
+        """The heat map at the size of the network's input, float32 `[h, w]`; None where there is none."""
+        if self.embeddings is None or self.heat_maps is None:
+            return None
+        return self.heat_maps(self.embeddings[self.labelled.sha256s[index]])
+
+    def heat_mask(self, index: int, shape: tuple[int, int]) -> np.ndarray | None:
+        """The heat map's own mask in px of the micrograph, bool `[H, W]`; None where there is none."""
+        heat = self.heat(index)
+        if heat is None:
+            return None
+        heat = resize_to(heat, shape)
+        return heat > threshold(heat, self.rule, self.percent)
+
+    def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """The true mask at the size of the network's input, bool `[h, w]`."""
+        return resize_to(self.labelled.read(index).foreground.astype(np.float32), shape) >= 0.5
+
+    def predictions(self, network: UNet, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The network's probabilities and the true masks, float32 and bool `[H, W]` in px of the micrograph."""
+        for index in indices:
+            true = self.labelled.read(index).foreground
+            yield resize_to(probabilities(network, self.image(index)), true.shape), true
+
+    def describe(self, cut: float, width: int, levels: int) -> dict:
+        """What `model.json` says of the network beside its heat maps' origin: all that its use needs.
+
+        Args:
+            cut: px of a higher probability are foreground.
+            width, levels: of the U-Net.
+        """
+        sizes = {name: getattr(self.extraction, name) for name in ("size", "scale", "pixel_size_nm", "layer")}
+        return {
+            "input": self.names,
+            "width": width,
+            "levels": levels,
+            **sizes,
+            "percent": self.percent,
+            "threshold": cut,
+            "percentiles": self.labelled.percentiles,
+            "mask_threshold": self.rule,
+        }
+
+    def describe_heat_maps(self, backbone: str, weights: str, seed: int) -> dict:
+        """What `model.json` says of the heat maps, where there are any: their prototypes, and the backbone's origin.
+
+        Args:
+            backbone, weights, seed: as `sempre.embeddings.encoding.encoder.open_encoder` takes them.
+        """
+        if self.embeddings is None or self.heat_maps is None:
+            return {}
+        maps = self.heat_maps
+        origin = {
+            "backbone": backbone,
+            "weights": weights,
+            "seed": seed,
+            "encoder_checksum": self.embeddings.checksum,
+            "positive": maps.positive.tolist(),
+            "negative": maps.negative.tolist(),
+            "weight": maps.weight,
+            "mean": maps.mean,
+            "std": maps.std,
+        }
+        return {"heat_maps": origin}
 
 
 @dataclass(frozen=True)
@@ -98,7 +194,7 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
     details = read_details(folder, "a finished fold, such as runs/unet/fold-0")
     encoder, heat_maps = None, None
     try:
-        channels = sum(CHANNELS[name] for name in details["input"].split("+"))
+        channels = input_channels(details["input"])
         width, levels = details["width"], details.get("levels", 2)
         if maps := details.get("heat_maps"):
             backbone, weights = backbone or maps["backbone"], weights or ("" if backbone else maps["weights"])

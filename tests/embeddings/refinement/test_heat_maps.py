@@ -3,7 +3,7 @@ import pytest
 
 from sempre.embeddings.encoding.embedding_file import Embedding
 from sempre.embeddings.encoding.grid import Grid
-from sempre.embeddings.segmentation.heat_maps import HeatMaps, fit_heat_maps
+from sempre.embeddings.refinement.heat_maps import HeatMaps, fit_heat_maps
 from sempre.errors import InputError
 
 
