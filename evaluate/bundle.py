@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sempre.config import read_options
+from sempre.data.labels.folds import divide
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.predictions import Prediction, score_untrained
@@ -40,17 +41,15 @@ def main() -> None:
     # Read by the bundle's own percentiles: cut at others first, what lies beyond them would be lost to it.
     labelled = LabelledSet(options.data, percentiles=segmenter.bundle.percentiles)
     groups = read_groups(options.groups, labelled.paths)
-    _, validation = labelled.split(
-        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-    )
+    held_out = divide(labelled, options).held_out
     summary = score_untrained(
         labelled,
-        validation,
+        held_out,
         lambda pixels, index: predict(segmenter, pixels, labelled.pixel_size_nm(index)),
         Path("runs") / options.name,
         groups,
     )
-    print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
+    print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
 
 
 def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | None) -> Prediction:

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sempre.config import read_options, save_options
+from sempre.config import check_choices, read_options, save_options
 from sempre.data.feeding.sources import FolderSource, StoreSource
 from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
 from sempre.data.labels.coco import write_coco
@@ -123,8 +123,7 @@ def main() -> None:
 
 
 def check(options: Options, out: Path) -> None:
-    if options.threshold not in RULES:
-        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
+    check_choices(options, threshold=RULES)
     if not options.clicks and not options.prototypes:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
     if any((out / "labels").glob("*")):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sempre.config import read_options, save_options
+from sempre.config import check_choices, check_counts, read_options, save_options
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.predictions import Prediction, predict_and_score
@@ -128,11 +128,8 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    if options.threshold not in RULES:
-        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
-    for name in ("points", "draws", "transfer"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    check_choices(options, threshold=RULES)
+    check_counts(options, "points", "draws", "transfer")
 
 
 def score_instances(

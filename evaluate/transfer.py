@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.config import read_options, save_options
+from sempre.config import check_choices, check_counts, read_options, save_options
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.samples import by_sample
@@ -101,11 +101,8 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    if options.threshold not in RULES:
-        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(RULES)}")
-    for name in ("points", "draws", "k"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
+    check_choices(options, threshold=RULES)
+    check_counts(options, "points", "draws", "k")
     if not options.backbones:
         raise InputError("backbones=[] names none: give at least one, as in backbones=[intensity]")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
+from sempre.data.labels.folds import divide
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.predictions import Prediction, score_untrained
@@ -36,17 +37,15 @@ def main() -> None:
     options = read_options(Options)
     labelled = LabelledSet(options.data, percentiles=percentile_range(options.percentiles))
     groups = read_groups(options.groups, labelled.paths)
-    _, validation = labelled.split(
-        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-    )
+    held_out = divide(labelled, options).held_out
     summary = score_untrained(
         labelled,
-        validation,
+        held_out,
         lambda pixels, _: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
         groups,
     )
-    print(f"AJI+ {summary['aji_plus']:.3f} on {len(validation)} micrographs")
+    print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_weight_decay
 from torch.utils.data import default_collate
 
-from sempre.config import read_options
+from sempre.config import check_choices, read_options
 from sempre.data.feeding.datasets import CropDataset, normalise_batch
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.errors import InputError, run_command
@@ -131,8 +131,7 @@ def check(options: Options, encoder: Encoder) -> None:
         raise InputError(f"crop={options.crop} is no multiple of {encoder.cell} px: take {nearest}")
     if options.layers < 1 or options.decoder_width < 1:
         raise InputError("layers and decoder_width must be at least 1")
-    if options.upsampling not in UPSAMPLING:
-        raise InputError(f"upsampling={options.upsampling} is unknown: choose {' or '.join(UPSAMPLING)}")
+    check_choices(options, upsampling=UPSAMPLING)
 
 
 def timm_arguments(options: Options, encoder: Encoder) -> dict:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from sempre.config import read_options
+from sempre.config import check_choices, check_counts, read_options
 from sempre.data.feeding.mask_crops import MaskCrops
 from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
@@ -148,24 +148,14 @@ def fold_folder(folder: Path, number: int, repeat: int) -> Path:
 
 def check(options: Options) -> None:
     check_extraction(options)
-    if options.input not in INPUTS:
-        raise InputError(f"input={options.input} is unknown: choose {', '.join(INPUTS)}")
+    check_choices(options, input=INPUTS, loss=LOSSES, threshold=HEAT_RULES, schedule=SCHEDULES)
+    check_counts(options, "repeats", "points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     if "heatmap" in options.input and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
     if "colour" in options.input and options.slices:
         raise InputError(f"input={options.input} needs colours, and volumes are grey: take raw in place of colour")
-    if options.loss not in LOSSES:
-        raise InputError(f"loss={options.loss} is unknown: choose {', '.join(LOSSES)}")
-    if options.threshold not in HEAT_RULES:
-        raise InputError(f"threshold={options.threshold} is unknown: choose {', '.join(HEAT_RULES)}")
-    if options.schedule not in SCHEDULES:
-        raise InputError(f"schedule={options.schedule} is unknown: choose {' or '.join(SCHEDULES)}")
     if not options.cuts or not all(0 < cut < 1 for cut in options.cuts):
         raise InputError(f"cuts={options.cuts} are no probabilities: give some between 0 and 1")
-    counts = ("repeats", "points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
-    for name in counts:
-        if getattr(options, name) < 1:
-            raise InputError(f"{name}={getattr(options, name)} is too few: take at least 1")
     if options.crop < (smallest := 1 << options.levels):
         raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 

@@ -16,7 +16,7 @@ import timm
 import torch
 from accelerate.utils import send_to_device
 
-from sempre.config import read_options
+from sempre.config import check_choices, read_options
 from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.feeding.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
@@ -128,8 +128,7 @@ def check(options: Options) -> None:
         raise InputError(f"temperature={options.temperature} is not above 0")
     if not 0 < options.layer_decay <= 1:
         raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
-    if options.keep not in ("last", "lowest"):
-        raise InputError(f"keep={options.keep} is unknown: choose last or lowest")
+    check_choices(options, keep=("last", "lowest"))
     if options.negatives < 1:
         raise InputError(f"negatives={options.negatives} is not above 0")
 

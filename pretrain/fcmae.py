@@ -17,7 +17,7 @@ import timm
 import torch
 from torch import nn
 
-from sempre.config import read_options
+from sempre.config import check_choices, read_options
 from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
@@ -120,12 +120,9 @@ def check(options: Options) -> None:
         raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
     if not 0 < options.layer_decay <= 1:
         raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
-    if options.encoder not in ENCODERS:
-        raise InputError(f"encoder={options.encoder} is unknown: choose {' or '.join(ENCODERS)}")
+    check_choices(options, encoder=ENCODERS, grn_scope=("image", "batch"))
     if options.encoder == "minkowski" and options.compile:
         raise InputError("compile=true takes encoder=packed: MinkowskiEngine's layers cannot be compiled")
-    if options.grn_scope not in ("image", "batch"):
-        raise InputError(f"grn_scope={options.grn_scope} is unknown: choose image or batch")
 
 
 def load_initial_weights(network: nn.Module, options: Options) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,6 +54,29 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
 def part_of(options: object, part: type[Options]) -> Options:
     """Those of a recipe's options that a dataclass of the library names, such as a network's size."""
     return part(**{field.name: getattr(options, field.name) for field in fields(part)})
+
+
+def check_choices(options: object, **choices: Collection[str]) -> None:
+    """Whether each of the options named has one of its choices.
+
+    Raises:
+        InputError: when not.
+    """
+    for name, known in choices.items():
+        if (value := getattr(options, name)) not in known:
+            listed = (" or " if len(known) == 2 else ", ").join(known)
+            raise InputError(f"{name}={value} is unknown: choose {listed}")
+
+
+def check_counts(options: object, *names: str) -> None:
+    """Whether each of the options named is 1 or more.
+
+    Raises:
+        InputError: when not.
+    """
+    for name in names:
+        if (value := getattr(options, name)) < 1:
+            raise InputError(f"{name}={value} is too few: take at least 1")
 
 
 def help_text(options_class: type) -> str:
