@@ -17,52 +17,32 @@ cluster), `clusters/` (label images of the clusters), `foreground/` (0 and 255) 
 watershed makes of the foreground).
 """
 
-import csv
-import json
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from omegaconf import OmegaConf
-from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
-from tqdm import tqdm
 
-from sempre.config import read_options, save_options
+from sempre.config import check_choices, part_of, read_options, save_options
 from sempre.data.feeding.volumes import open_slices, output_stems
+from sempre.data.labels.folds import divide
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import Prediction, predict_and_score
 from sempre.data.labels.samples import seeded_subset
 from sempre.embeddings.encoding.attention import head_maps
-from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, check_percentiles, file_percentiles
 from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.tiles import TileSource
 from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.clusters import cluster_image
-from sempre.embeddings.segmentation.foreground import (
-    RULES,
-    chosen_by_clicks,
-    chosen_by_rule,
-    foreground,
-    most_chosen,
-    ranked,
-)
-from sempre.embeddings.segmentation.pixel_features import level_features, patches_to_pixels, token_features
-from sempre.embeddings.segmentation.points import Clicks, clicked_positions, read_clicks
-from sempre.embeddings.segmentation.segmented import Segmentation, describe, mean_figures, write_segmentation
+from sempre.embeddings.segmentation.arms import Clustering, cluster_arm, unet_arm
+from sempre.embeddings.segmentation.foreground import RULES
+from sempre.embeddings.segmentation.points import clicked_positions, read_clicks
+from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet, segment_all
 from sempre.errors import InputError, run_command
-from sempre.files import whole_or_absent, write_json
-from sempre.images import write_labels
+from sempre.files import write_csv, write_json
 from sempre.images.reading.read import to_grey
-from sempre.images.resize import pick_at_centres
-from sempre.images.watershed import split_touching
-from sempre.metrics import by_group
 from sempre.report.pages.backbone_table import print_table
 from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
@@ -104,45 +84,18 @@ class Options(ExtractionOptions):
     seed: int = 0  # of clusters, random weights and the micrographs that are drawn
 
 
-@dataclass(frozen=True)
-class Arm:
-    """A method: `segment` gives the segmentation of the micrograph at a position."""
-
-    name: str
-    labelled_micrographs: int
-    segment: Callable[[int], Segmentation]
-
-
-@dataclass(frozen=True)
-class Micrographs:
-    """What is segmented, in this order: positions in `tiles`, names, and of a labelled set the positions in it and,
-    by name, the groups that are scored apart."""
-
-    tiles: TileSource
-    order: list[int]
-    stems: list[str]
-    clicks: dict[int, Clicks]
-    labelled: LabelledSet | None = None
-    in_set: np.ndarray | None = None
-    groups: dict[str, str] = field(default_factory=dict)
-
-    def true(self, position: int) -> np.ndarray | None:
-        """The true mask, bool `[H, W]`, where there are labels."""
-        return None if self.labelled is None else self.labelled.read(self.in_set[position]).foreground
-
-
 def main() -> None:
     options = read_options(Options)
     check(options)
 
     # Each backbone sees levels normalised as in its pretraining.
     @cache
-    def micrographs_of(percentiles: tuple[float, float]) -> Micrographs:
+    def micrographs_of(percentiles: tuple[float, float]) -> MicrographSet:
         return open_micrographs(options, percentiles)
 
     micrographs = micrographs_of(file_percentiles(options, None))
     names = [micrographs.stems[position] for position in micrographs.order]
-    unets = [read_unet(Path(run), micrographs.stems) for run in options.unets]
+    unets = [unet_arm(Path(run), micrographs.stems) for run in options.unets]
     folder = Path("runs") / options.name
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
@@ -153,22 +106,27 @@ def main() -> None:
         )
         for position in shown
     }
-    arms = {}
+    clustering, arms = part_of(options, Clustering), {}
 
     def run_arm(arm: Arm) -> None:
-        arms[arm.name] = segment_all(arm, micrographs, examples, folder, options)
+        out = folder / re.sub(r"[^\w.-]+", "_", arm.name)
+        how = options.clusters, options.fill_holes, options.distance, options.smallest
+        arms[arm.name], found = segment_all(arm, micrographs, out, *how, kept=shown)
+        for position, segmentation in found.items():
+            examples[position].masks[arm.name] = segmentation.mask
+            examples[position].clusters[arm.name] = segmentation.clusters
 
     # Clusters of levels, of px and of patches, then of levels and each backbone's cells.
     attention = []
     level = "colour" if options.colour else "grey value"
     sides = {level: 0} | ({f"{level}, patches of {options.patch} px": options.patch} if options.patch else {})
     for name, side in sides.items():
-        run_arm(cluster_arm(name, micrographs, options, side))
+        run_arm(cluster_arm(name, micrographs, clustering, side))
     for name in options.backbones:
         encoder = open_encoder(name, layer=options.layer, seed=options.seed)
         seen = micrographs_of(file_percentiles(options, encoder))
         with seen.tiles.extract(encoder) as embeddings:
-            run_arm(cluster_arm(name, seen, options, options.patch, embeddings))
+            run_arm(cluster_arm(name, seen, clustering, options.patch, embeddings))
         if isinstance(encoder.network, VisionTransformer) and encoder.has_class_token:
             for position in shown[:ATTENTION_SHOWN]:
                 pixels, heads = to_grey(seen.tiles.micrograph(position)), head_maps(encoder, seen.tiles, position)
@@ -186,8 +144,7 @@ def main() -> None:
     }
     write_json(folder / "summary.json", summary)
     header, rows = ["method", *columns(arms).values()], table_rows(arms)
-    with whole_or_absent(folder / "table.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+    write_csv(folder / "table.csv", [dict(zip(header, row, strict=True)) for row in rows])
     write_cluster_report(folder / "report.html", summary, list(examples.values()), attention)
     print_table(header, rows)
     print(folder / "report.html")
@@ -211,24 +168,18 @@ def check(options: Options) -> None:
         raise InputError(f"clusters={options.clusters} cannot be told apart: take 2 to {MOST_CLUSTERS}")
     if options.components < 1:
         raise InputError(f"components={options.components} leaves nothing of the cells: take 1 or more")
-    if options.rule not in RULES:
-        raise InputError(f"rule={options.rule} is unknown: choose {' or '.join(RULES)}")
+    check_choices(options, rule=RULES)
     arms = [*options.backbones, *options.unets]
     if len(set(arms)) < len(arms):
         raise InputError(f"{max(arms, key=arms.count)} is given twice: give each backbone and run once")
 
 
-def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micrographs:
+def open_micrographs(options: Options, percentiles: tuple[float, float]) -> MicrographSet:
     """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
     labelled, in_set, groups = None, None, {}
     if options.data:
         labelled = LabelledSet(options.data, percentiles=percentiles)
-        _, in_set = labelled.split(
-            options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
-        )
-        if not len(in_set):
-            raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-        in_set = seeded_subset(in_set, options.micrographs, options.seed)
+        in_set = seeded_subset(divide(labelled, options).held_out, options.micrographs, options.seed)
         groups = read_groups(options.groups, labelled.paths)
         source = labelled_source(labelled, in_set, options.colour)
         stems = [labelled.names[index] for index in in_set]
@@ -241,111 +192,7 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
     if options.clicks:
         clicks = clicked_positions(read_clicks(options.clicks, need_negative=False), source.names, options.clicks)
     order = [*clicks, *(position for position in range(len(source)) if position not in clicks)]
-    return Micrographs(TileSource(source, options, options.tile), order, stems, clicks, labelled, in_set, groups)
-
-
-def read_unet(run: Path, names: Sequence[str]) -> Arm:
-    """The masks that a run of finetune/unet.py predicts of the micrographs with these names, by their positions.
-
-    Raises:
-        InputError: when the run has not finished, was not trained on one split, or did not hold all of these out.
-    """
-    if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
-        raise InputError(f"{run} is no finished run: give runs of finetune/unet.py")
-    config = OmegaConf.load(run / "config.yaml")
-    if config.get("protocol") != "split":
-        raise InputError(f"{run} is no run of finetune/unet.py with protocol=split: make one to compare with")
-    (fold,) = json.loads((run / "summary.json").read_text(encoding="utf-8"))["folds"].values()
-    for name in names:
-        if name not in fold["samples"]:
-            raise InputError(f"{run} did not hold out {name}: train it on the same data= and split")
-
-    def segment(position: int) -> Segmentation:
-        mask = np.asarray(Image.open(run / f"fold-0/predictions/{names[position]}.png")) > 0
-        return Segmentation(mask)
-
-    return Arm(f"U-Net {run.name}", len(fold["fitted"]) + len(fold["stopping"]), segment)
-
-
-def cluster_arm(
-    name: str, micrographs: Micrographs, options: Options, side: int, embeddings: Embeddings | None = None
-) -> Arm:
-    """Clusters of levels, and of a backbone's cells where there are `embeddings`: of squares of `side` px, or of px."""
-    tiles, choices = micrographs.tiles, []  # of the clicked micrographs, which come first
-
-    def segment(position: int) -> Segmentation:
-        pixels = tiles.micrograph(position)
-        grey, shape = to_grey(pixels), tiles.shapes[position]
-        if embeddings is None:
-            features = level_features(pixels, options.smoothing, side)
-        else:
-            weights = options.components, options.grey_weight, options.smoothing
-            features = token_features(tiles, embeddings, position, *weights, side)
-        clusters = cluster_image(features, options.clusters, options.seed)
-        if side:
-            clusters = patches_to_pixels(clusters, side, grey.shape)
-        clusters = ranked(clusters, grey)
-        whole = pick_at_centres(clusters, shape)
-        if options.foreground:
-            chosen = [number - 1 for number in options.foreground]
-        elif position in micrographs.clicks:
-            chosen = clicked_clusters(whole, micrographs, position)
-            choices.append(chosen)
-        elif choices:
-            chosen = most_chosen(choices)
-        else:
-            chosen = chosen_by_rule(clusters, grey, options.rule)
-        mask = pick_at_centres(foreground(clusters, chosen, options.fill_holes), shape)
-        return Segmentation(mask, whole, tuple(chosen))
-
-    return Arm(name, 0, segment)
-
-
-def clicked_clusters(clusters: np.ndarray, micrographs: Micrographs, position: int) -> list[int]:
-    try:
-        return chosen_by_clicks(clusters, micrographs.clicks[position])
-    except InputError as error:
-        raise InputError(f"{micrographs.stems[position]}: {error}") from None
-
-
-def segment_all(
-    arm: Arm, micrographs: Micrographs, examples: dict[int, Example], folder: Path, options: Options
-) -> dict:
-    """Segment the micrographs one by one, write what is found, and score it where there are labels.
-
-    The examples are given the method's segmentations of them.
-    """
-    out = folder / re.sub(r"[^\w.-]+", "_", arm.name)
-    samples = {}
-
-    def predict(position: int) -> Prediction:
-        name, found = micrographs.stems[position], arm.segment(position)
-        write_segmentation(out, name, found, options.clusters)
-        samples[name] = describe(found, micrographs.true(position), options.fill_holes)
-        if position in examples:
-            examples[position].masks[arm.name] = found.mask
-            examples[position].clusters[arm.name] = found.clusters
-        return Prediction(split_touching(found.mask, options.distance, options.smallest))
-
-    instances = {"summary": {}, "samples": {}}
-    if micrographs.labelled is not None:
-        position_of = {int(micrographs.in_set[position]): position for position in micrographs.order}
-        instances = predict_and_score(
-            micrographs.labelled, position_of, lambda _, index: predict(position_of[index]), out / "predictions"
-        )
-    else:
-        (out / "predictions").mkdir(parents=True, exist_ok=True)
-        for position in tqdm(micrographs.order, desc=f"clusters of {arm.name}", unit="image"):
-            write_labels(out / f"predictions/{micrographs.stems[position]}.tif", predict(position).labels)
-    figures = [name for name, value in next(iter(samples.values())).items() if isinstance(value, float)]
-    samples = {name: sample | instances["samples"].get(name, {}) for name, sample in samples.items()}
-    scores = {"labelled_micrographs": arm.labelled_micrographs}
-    result = scores | mean_figures(samples, figures) | instances["summary"] | {"samples": samples}
-    if micrographs.groups:
-        members = by_group(samples, micrographs.groups)
-        figures = [*figures, "aji_plus"]
-        result["groups"] = {group: scores | mean_figures(of_it, figures) for group, of_it in members.items()}
-    return result
+    return MicrographSet(TileSource(source, options, options.tile), order, stems, clicks, labelled, in_set, groups)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from evaluate.clusters import Options, check, main, read_unet
+from evaluate.clusters import Options, check, main
 from sempre.data.labels.labelled import LabelledSet
+from sempre.embeddings.segmentation.arms import unet_arm
 from sempre.errors import InputError
 from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.watershed import split_touching
@@ -83,7 +84,7 @@ def test_a_trained_network_is_scored_by_its_own_masks(compared, finished_unet):
     trained = json.loads((finished_unet / "summary.json").read_text())["folds"]["validation"]["samples"]
     for name in HELD_OUT:
         assert trained[name].items() <= arm["samples"][name].items()
-    mask = read_unet(finished_unet, HELD_OUT).segment(0).mask
+    mask = unet_arm(finished_unet, HELD_OUT).segment(0).mask
     written = read_labels(folder / "U-Net_refined/predictions/field_5.tif")
     np.testing.assert_array_equal(written, split_touching(mask))
     np.testing.assert_array_equal(read_labels(folder / "U-Net_refined/foreground/field_5.tif") > 0, mask)
@@ -100,9 +101,9 @@ def test_the_report_shows_masks_and_the_heads_of_the_transformer(compared):
 
 def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet, tmp_path):
     with pytest.raises(InputError, match="did not hold out field_0: train it on the same data"):
-        read_unet(finished_unet, ["field_0"])
+        unet_arm(finished_unet, ["field_0"])
     with pytest.raises(InputError, match="is no finished run"):
-        read_unet(tmp_path, HELD_OUT)
+        unet_arm(tmp_path, HELD_OUT)
 
 
 @pytest.mark.parametrize(
