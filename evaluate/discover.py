@@ -14,24 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from sempre.config import read_options, save_options
+from sempre.config import check_choices, read_options, save_options
 from sempre.data.feeding.patch_source import PatchSource
 from sempre.data.feeding.sources import FolderSource, StoreSource, open_source
-from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.encoding.pooling import TOP, pool, strongest
+from sempre.embeddings.encoding.pooling import TOP, pool_all
 from sempre.embeddings.scores.anomaly import bulk_distance
 from sempre.embeddings.scores.maps import plane
-from sempre.embeddings.scores.quality import separation
-from sempre.embeddings.segmentation.clusters import agreement, cluster, numbered_alike, silhouette
+from sempre.embeddings.segmentation.clusters import agreement, centrality, cluster_by_all, cluster_figures
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
-from sempre.pretraining.collapse import rank_me
-from sempre.report.pages.discovery import Cells, Images, write_discovery_report
+from sempre.report.pages.discovery import Images, write_discovery_report
 from sempre.report.pages.discovery_tables import write_cells, write_images
 
 
@@ -66,18 +61,19 @@ def main() -> None:
     source = open_images(options, encoder)
     bulk = bulk_of(source, options)
     with extract(source, encoder, options) as embeddings:
-        vectors, cells = pooled(source, embeddings, options)
+        vectors, cells = pool_all(embeddings, source.sha256s, source.names, options.k, options.compared_ks)
     chosen = f"{TOP}{options.k}"
 
     # Clusters, and what labels there are, for each way of pooling; map and strangeness for the chosen one.
-    clusters = {way: cluster_by_all(values, options) for way, values in vectors.items()}
+    how = options.clusters, options.methods, options.seed
+    clusters = {way: cluster_by_all(values, *how) for way, values in vectors.items()}
     points, map_method = plane(vectors[chosen], options.map, options.seed)
     images = Images(
         source,
         points,
         clusters[chosen],
         bulk_distance(vectors[chosen], bulk),
-        {method: central(vectors[chosen], numbers) for method, numbers in clusters[chosen].items()},
+        {method: centrality(vectors[chosen], numbers) for method, numbers in clusters[chosen].items()},
         cells,
     )
     summary = {
@@ -89,7 +85,7 @@ def main() -> None:
         "read_out": encoder.read_out,
         "pooled": chosen,
         "pooling": {
-            way: describe(values, clusters[way], source.labels, options.seed) for way, values in vectors.items()
+            way: cluster_figures(values, clusters[way], source.labels, options.seed) for way, values in vectors.items()
         },
         "methods_ari": agreement(*list(clusters[chosen].values())[:2])["ari"] if len(options.methods) > 1 else None,
         "map": map_method,
@@ -107,8 +103,7 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    if options.unit not in ("images", "patches"):
-        raise InputError(f"unit={options.unit} is unknown: choose images or patches")
+    check_choices(options, unit=("images", "patches"))
     if not options.methods or len(set(options.methods)) < len(options.methods):
         raise InputError(f"methods={options.methods} must name each method once, and one at the least")
     if not 0 < options.bulk <= 1:
@@ -153,62 +148,6 @@ def bulk_in_words(bulk: float | np.ndarray, options: Options) -> str:
     if options.bulk_images:
         return f"the {np.count_nonzero(bulk)} {options.unit} that bulk_images names"
     return f"{bulk:.0%} of the {options.unit}, those nearest to the mean of all"
-
-
-def pooled(
-    source: FolderSource | StoreSource, embeddings: Embeddings, options: Options
-) -> tuple[dict[str, np.ndarray], Cells]:
-    """The images' vectors `[N, C]` for each way of pooling, and their k strongest cells; one image's cells are in
-    memory at a time."""
-    first = embeddings[source.sha256s[0]]
-    counts = [embeddings.grid(sha256).cells for sha256 in source.sha256s]
-    fewest = int(np.argmin(counts))
-    if counts[fewest] < options.k:
-        raise InputError(
-            f"k={options.k} is more than the {counts[fewest]} cells of {source.names[fewest]}: take a smaller k, an "
-            "earlier layer or a larger size"
-        )
-    ways = ["mean"] + (["class"] if first.class_token is not None else [])
-    ways += [f"{TOP}{k}" for k in sorted({options.k, *options.compared_ks}) if k <= counts[fewest]]
-    vectors = {way: np.empty((len(source), first.cells.shape[-1]), np.float32) for way in ways}
-    boxes = np.empty((len(source), options.k, 4), np.float32)
-    norms = np.empty((len(source), options.k), np.float32)
-    for position, sha256 in enumerate(tqdm(source.sha256s, desc="pooling", unit="image")):
-        embedding = embeddings[sha256]
-        for way in ways:
-            vectors[way][position] = pool(embedding, way)
-        cells = strongest(embedding.cells, options.k)
-        boxes[position] = embedding.grid.boxes(cells)
-        norms[position] = np.linalg.norm(embedding.cells.reshape(-1, embeddings.width)[cells], axis=1)
-    return vectors, Cells(boxes, norms)
-
-
-def cluster_by_all(vectors: np.ndarray, options: Options) -> dict[str, np.ndarray]:
-    """Clusters `[N]` by each method; their numbers are those of the first method's that they are most like."""
-    first, *others = (cluster(vectors, options.clusters, method, options.seed) for method in options.methods)
-    return dict(zip(options.methods, (first, *(numbered_alike(numbers, first) for numbers in others)), strict=True))
-
-
-def describe(vectors: np.ndarray, clusters: dict[str, np.ndarray], labels: np.ndarray, seed: int) -> dict:
-    """Figures of one way of pooling; those that need labels only where there are two or more."""
-    known = labels >= 0
-    labelled = len(np.unique(labels[known])) > 1
-    figures = {"rank_me": rank_me(torch.from_numpy(vectors))}
-    if labelled:
-        figures["separation"] = separation(vectors[known], labels[known])
-    for method, numbers in clusters.items():
-        figures[method] = {
-            "silhouette": silhouette(vectors, numbers, seed),
-            "separation": separation(vectors, numbers),
-            **(agreement(numbers[known], labels[known]) if labelled else {}),
-        }
-    return figures
-
-
-def central(vectors: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Distance `[N]` of each vector to the mean of its cluster: the smallest are typical of it."""
-    means = {number: vectors[clusters == number].mean(axis=0) for number in np.unique(clusters)}
-    return np.linalg.norm(vectors - np.stack([means[number] for number in clusters]), axis=1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Clusters of embeddings, and of px or patches."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.decomposition import PCA
@@ -16,7 +18,9 @@ from sklearn.metrics import (
 from threadpoolctl import threadpool_limits
 
 from sempre.data.crops import ORDER, generator
+from sempre.embeddings.scores.quality import separation
 from sempre.errors import InputError
+from sempre.pretraining.collapse import rank_me
 
 METHODS = ("kmeans", "agglomerative")
 STARTS = 10  # of K-means, the best is kept
@@ -62,6 +66,51 @@ def numbered_alike(clusters: np.ndarray, reference: np.ndarray) -> np.ndarray:
     shared = np.zeros((size, size), np.int64)
     np.add.at(shared, (clusters, reference), 1)
     return linear_sum_assignment(-shared)[1][clusters]
+
+
+def cluster_by_all(embeddings: np.ndarray, k: int, methods: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
+    """Clusters `[N]` of embeddings `[N, D]` by each of the `METHODS` named.
+
+    Their numbers are those of the first method's clusters that they are most like.
+
+    Raises:
+        InputError: as `cluster`.
+    """
+    first, *others = (cluster(embeddings, k, method, seed) for method in methods)
+    return dict(zip(methods, (first, *(numbered_alike(numbers, first) for numbers in others)), strict=True))
+
+
+def centrality(embeddings: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Distance `[N]` of each of the embeddings `[N, D]` to the mean of its cluster: the smallest are typical of it."""
+    means = {number: embeddings[clusters == number].mean(axis=0) for number in np.unique(clusters)}
+    return np.linalg.norm(embeddings - np.stack([means[number] for number in clusters]), axis=1)
+
+
+def cluster_figures(
+    embeddings: np.ndarray, clusters: Mapping[str, np.ndarray], labels: np.ndarray, seed: int = 0
+) -> dict:
+    """How well embeddings `[N, D]` fall into groups.
+
+    Args:
+        clusters: `[N]`, by each method's name.
+        labels: `[N]` from 0 on, -1 for what has none.
+
+    Returns:
+        `rank_me`, and by method `silhouette` and `separation` of the clusters. Where there are two labels or more,
+        besides the `separation` of the labels, and by method the clusters' `agreement` with them.
+    """
+    known = labels >= 0
+    labelled = len(np.unique(labels[known])) > 1
+    figures: dict = {"rank_me": rank_me(torch.from_numpy(embeddings))}
+    if labelled:
+        figures["separation"] = separation(embeddings[known], labels[known])
+    for method, numbers in clusters.items():
+        figures[method] = {
+            "silhouette": silhouette(embeddings, numbers, seed),
+            "separation": separation(embeddings, numbers),
+            **(agreement(numbers[known], labels[known]) if labelled else {}),
+        }
+    return figures
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:

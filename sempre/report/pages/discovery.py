@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from sempre.data.feeding.patch_source import PatchSource
 from sempre.data.feeding.sources import FolderSource, StoreSource
+from sempre.embeddings.encoding.pooling import Cells
 from sempre.report.figures.boxes import draw_boxes
 from sempre.report.figures.contact_sheet import contact_sheet
 from sempre.report.figures.scatter import Colouring, scatter, thumbnail
@@ -17,15 +18,6 @@ from sempre.report.html import figure_row, figure_rows, heading, paragraph, pict
 
 TYPICAL = 6  # images shown of each cluster
 NAMES = {"kmeans": "K-means", "agglomerative": "agglomerative"}
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The k strongest cells of N images, the strongest first: `boxes` `[N, k, 4]` (x0, y0, x1, y1 in px of the image),
-    `norms` `[N, k]`."""
-
-    boxes: np.ndarray
-    norms: np.ndarray
 
 
 @dataclass(frozen=True)
