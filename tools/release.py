@@ -11,8 +11,6 @@ the bundle, `weights/` to fine-tune from, `scores.json` and `card.md`.
 """
 
 import json
-import os
-import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,16 +19,16 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-import sempre
 from sempre.config import read_options
 from sempre.data.labels.labelled import LabelledMicrograph
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.errors import run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.synthetic import Field, FieldOptions, render_field
-from sempre.metrics import aji_plus, size_bin_names
+from sempre.metrics import aji_plus
 from sempre.models.segmenters.dense_files import load_dense, save_dense
 from sempre.report.figures.judged_overlay import draw_judged_overlay
+from sempre.report.model_card import aji_plus_of, model_card
 from sempre.training.chains.stages import Stages, begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
@@ -39,49 +37,6 @@ RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
 AGGREGATES = {"arrangement": "aggregates", "modality": "tem"}
 FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
 SHOWN = 4  # of the worst of them, in the picture of failures
-
-
-CARD = """# The model `particles`
-
-A dense segmenter of particles in electron micrographs (sempre {version}, {architecture}): `sempre segment` runs it
-unless told otherwise; `python finetune/dense.py data=my_set start=particles` goes on from it.
-
-**Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
-`data/synthesize.py variety=wide` renders (SEM, TEM and STEM){boxed}; {minutes} minutes on {machine}{started}. Made by
-`python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0. The bundle computes in
-8-bit integers; `weights/` are in half precision.
-
-## Scores
-
-| set | micrographs | AJI+ |
-| --- | --- | --- |
-| held out, of the same set | {held_out} | {aji_plus} ± {deviation} |
-| renders of other seeds | {tried} | {rendered} |
-| aggregates as soot forms them, rendered | {tried} | {aggregates} |
-{boxed_scores}
-Weights and thresholds never saw the held-out micrographs, but the recipe was changed with their scores and pictures in
-sight, so the first row is optimistic.
-
-![The rendered fields of lowest AJI+](failures.jpg)
-
-*The rendered fields that it does worst on: ground that could pass for particles, writing, aggregates.*
-
-By micrograph, the 10th, 25th, 50th, 75th and 90th percentile of the held-out ones: {quantiles}. Of empty rendered
-fields {empty} of the area is taken for particles. By size, found at an IoU of 0.4:
-
-| equivalent diameter | labelled | found |
-| --- | --- | --- |
-{sizes}
-
-## What it is not for
-
-It looks for particles and finds some on structured ground that has none (above): do not count on it to say that a
-field is empty. It knows outlines, not materials: text, bars and holes are mostly left out, but look at the overlays
-before you trust a number. Particles under 6 px wide, particles of one tone that touch along a line, needles in felts
-and primary particles of dense TEM aggregates are often missed or joined. It was never tried on biology, fracture
-surfaces or porous solids.
-A few dozen labels of your own, and `start=particles`, do better than any general model.
-"""
 
 
 @dataclass
@@ -132,10 +87,22 @@ def main() -> None:
     rendered = stages.once("renders", lambda: try_renders(segmenter, options.tried))
     aggregates = stages.once("aggregates", lambda: try_renders(segmenter, options.tried, **AGGREGATES))
     empty = stages.once("empty renders", lambda: false_area(segmenter, options.tried))
-    scores = {"held out": list_scores(held_out), "renders": rendered, "rendered aggregates": aggregates}
+    scores = {"held out": aji_plus_of(held_out), "renders": rendered, "rendered aggregates": aggregates}
     write_json(out / "scores.json", {name: spread(values) for name, values in scores.items()})
     draw_failures(segmenter, rendered, out / "failures.jpg")
-    card = write_card(options, details, held_out, boxed, rendered, aggregates, empty, seconds_of(run) / 60)
+    card = model_card(
+        architecture=details["network"]["architecture"],
+        start=options.start,
+        source=options.source,
+        boxes_source=options.boxes_source,
+        renders=options.renders,
+        minutes=seconds_of(run) / 60,
+        held_out=held_out,
+        boxed=boxed,
+        rendered=rendered,
+        aggregates=aggregates,
+        empty=empty,
+    )
     with whole_or_absent(out / "card.md") as partial:
         partial.write_text(card, encoding="utf-8")
     print(f"{out}: AJI+ {held_out['summary']['aji_plus']:.3f} on {held_out['summary']['samples']} held-out micrographs")
@@ -176,10 +143,6 @@ def false_area(segmenter: Segmenter, count: int) -> float:
     return float(np.mean([(segmenter.segment(true.pixels).labels > 0).mean() for true in tqdm(fields, total=count)]))
 
 
-def list_scores(summary: dict) -> list[float]:
-    return [sample["aji_plus"] for sample in summary["samples"].values()]
-
-
 def spread(scores: list[float]) -> dict[str, float]:
     """As `sempre models` prints it."""
     return {"aji_plus": float(np.mean(scores)), "std": float(np.std(scores, ddof=1)), "micrographs": len(scores)}
@@ -195,55 +158,6 @@ def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None
     with whole_or_absent(path) as partial:
         picture = Image.fromarray(np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])]))
         picture.reduce(2).save(partial, format="JPEG", quality=80)
-
-
-def write_card(
-    options: Options,
-    details: dict,
-    held_out: dict,
-    boxed: dict | None,
-    rendered: list[float],
-    aggregates: list[float],
-    empty: float,
-    minutes: float,
-) -> str:
-    """What the model is, in Markdown."""
-    scores = np.array(list_scores(held_out))
-    summary = held_out["summary"]
-    quantiles = ", ".join(f"{value:.2f}" for value in np.quantile(scores, (0.1, 0.25, 0.5, 0.75, 0.9)))
-    bins = summary["size_bins"]
-    sizes = [
-        f"| {name} | {true} | {found / true if true else 0:.0%} |"
-        for name, true, found in zip(size_bin_names(), bins["true"], bins["found"], strict=True)
-    ]
-    return CARD.format(
-        version=sempre.__version__,
-        architecture=details["network"]["architecture"],
-        source=options.source,
-        held_out=len(scores),
-        renders=options.renders,
-        minutes=f"{minutes:.0f}",
-        machine=f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        aji_plus=f"{scores.mean():.3f}",
-        deviation=f"{scores.std(ddof=1):.3f}",
-        quantiles=quantiles,
-        sizes="\n".join(sizes),
-        rendered=f"{np.mean(rendered):.3f}",
-        aggregates=f"{np.mean(aggregates):.3f}",
-        boxed=f", and on ellipses in the boxes of {options.boxes_source}" if boxed else "",
-        started=f", going on from the weights {options.start} of the release before" if options.start else "",
-        boxed_scores=boxed_row(boxed) if boxed else "",
-        tried=len(rendered),
-        empty=f"{empty:.2%}",
-    )
-
-
-def boxed_row(boxed: dict) -> str:
-    """A row of the card's table."""
-    scores = list_scores(boxed)
-    share = boxed["summary"]["correct"] / boxed["summary"]["true_instances"]
-    row = f"| ellipses in held-out boxes ({share:.0%} found) | {len(scores)} | {np.mean(scores):.3f} |"
-    return f"{row}\n"
 
 
 if __name__ == "__main__":
