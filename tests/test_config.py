@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sempre.config import changed_keys, read_options
+from sempre.config import changed_keys, check_choices, check_counts, part_of, read_options
 from sempre.errors import InputError, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +52,26 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("rate: [1\n")
     with pytest.raises(InputError, match=r"a\.yaml is not valid YAML"):
         read_options(Options, [str(tmp_path / "a.yaml")])
+
+
+def test_a_part_takes_its_own_options():
+    @dataclass(frozen=True)
+    class Crops:
+        crop: int
+        rate: float = 7.0
+
+    assert part_of(Options(crop=32), Crops) == Crops(crop=32, rate=0.1)
+
+
+def test_options_that_are_none_of_their_choices_or_too_few_are_named():
+    check_choices(Options(), store=("???", "other"))
+    with pytest.raises(InputError, match=r"^store=s\.h5 is unknown: choose a or b$"):
+        check_choices(Options(store="s.h5"), store=("a", "b"))
+    with pytest.raises(InputError, match="is unknown: choose a, b, c"):
+        check_choices(Options(store="s.h5"), store={"a": 1, "b": 2, "c": 3})
+    check_counts(Options(crop=1), "crop")
+    with pytest.raises(InputError, match="crop=0 is too few: take at least 1"):
+        check_counts(Options(crop=0), "crop")
 
 
 def test_help_shows_each_option_with_its_comment_and_default(capsys):

@@ -27,7 +27,6 @@ from sempre.embeddings.scores import tasks
 from sempre.errors import InputError
 from sempre.models.segmenters.unet import UNet
 from sempre.models.weights.checkpoints import BackboneDetails, read_backbone_details, save_backbone
-from sempre.models.weights.initial_weights import initial_percentiles
 from sempre.models.weights.weight_files import save_weights
 from sempre.training import fine_tuning_run
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
@@ -80,12 +79,6 @@ def test_a_recipe_adopts_those_of_its_backbone(recipe, opened, arguments, backbo
     monkeypatch.setattr(sys, "argv", ["recipe", f"{key}=my_set", given, *arguments])
     with pytest.raises(InputError, match=r"opened with \(2\.0, 98\.0\)"):
         recipe.main()
-
-
-def test_those_given_to_fine_tuning_go_before_the_backbones(backbone):
-    assert initial_percentiles(str(backbone)) == (2.0, 98.0)
-    assert initial_percentiles(str(backbone), [5, 95]) == (5.0, 95.0)
-    assert initial_percentiles("none") == (1.0, 99.0)
 
 
 def test_a_dense_segmenter_adopts_those_of_the_model_that_it_starts_from(monkeypatch):

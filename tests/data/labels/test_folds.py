@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.labels.folds import FoldOptions, fitted_and_choosing, make_folds, sides_of_training
+from sempre.data.labels.folds import FoldOptions, divide, fitted_and_choosing, make_folds, sides_of_training
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.sides import make_sides
 from sempre.errors import InputError
@@ -55,6 +55,15 @@ def test_a_smaller_labelled_share_is_part_of_a_larger_one(labelled, options):
     used = len(parts[1.0][0] | parts[1.0][1])
     assert used + len(parts[1.0][2]) == 30
     assert len(parts[0.5][0] | parts[0.5][1]) == round(used / 2)
+
+
+def test_a_set_is_divided_as_the_options_say_and_something_is_held_out(labelled, options):
+    sides = divide(labelled, replace(options, split_seed=3, test_fraction=0.2))
+    expected = labelled.sides(0.3, 3, test_fraction=0.2)
+    for side in ("training", "choosing", "held_out"):
+        np.testing.assert_array_equal(getattr(sides, side), getattr(expected, side))
+    with pytest.raises(InputError, match=r"no micrograph of .* is held out: raise validation_fraction or add images"):
+        divide(labelled, replace(options, validation_fraction=0.0))
 
 
 def test_what_cannot_be(labelled, options, tmp_path):
