@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.embeddings.encoding.embedding_file import Embedding
+from sempre.embeddings.encoding.embedding_file import Embedding, Embeddings, EmbeddingWriter
 from sempre.embeddings.encoding.grid import Grid
-from sempre.embeddings.encoding.pooling import pool, top_k_mean
+from sempre.embeddings.encoding.pooling import pool, pool_all, top_k_mean
 from sempre.errors import InputError
+
+SETTINGS = {"encoder_checksum": "", "class_token": False, "width": 4, "cell": 8}
 
 
 @given(st.integers(1, 12), st.integers(0, 1000))
@@ -27,3 +29,27 @@ def test_all_cells_are_the_mean_and_more_are_an_error():
         pool(embedding, "class")
     with pytest.raises(InputError, match="pooling=median is unknown"):
         pool(embedding, "median")
+
+
+def test_images_of_several_sizes_are_pooled_in_each_way_and_their_strongest_cells_have_places(tmp_path):
+    random = np.random.default_rng(0)
+    known = {}
+    for sha256, (rows, columns) in {"a" * 64: (2, 3), "b" * 64: (3, 3)}.items():
+        grid = Grid(8 * rows, 8 * columns, 8 * rows, 8 * columns, 8)
+        known[sha256] = Embedding(sha256, grid, random.normal(size=(rows, columns, 4)).astype(np.float32), None)
+    with EmbeddingWriter(tmp_path / "embeddings.h5", SETTINGS) as writer:
+        for embedding in known.values():
+            writer.append([embedding])
+    with Embeddings(tmp_path / "embeddings.h5") as embeddings:
+        vectors, cells = pool_all(embeddings, list(known), ["first", "second"], 2, [5, 8])
+        with pytest.raises(InputError, match="k=7 is more than the 6 cells of first: take a smaller k"):
+            pool_all(embeddings, list(known), ["first", "second"], 7)
+        read = {sha256: embeddings[sha256] for sha256 in known}
+    assert list(vectors) == ["mean", "top-2", "top-5"], "8 are more than the first has"
+    for position, embedding in enumerate(read.values()):
+        for way, values in vectors.items():
+            np.testing.assert_allclose(values[position], pool(embedding, way), rtol=1e-6)
+        norms = np.linalg.norm(embedding.cells, axis=-1)
+        np.testing.assert_allclose(cells.norms[position], np.sort(norms, axis=None)[::-1][:2], rtol=1e-6)
+        row, column = np.unravel_index(norms.argmax(), norms.shape)
+        assert cells.boxes[position, 0].tolist() == [8 * column, 8 * row, 8 * column + 8, 8 * row + 8]

@@ -9,7 +9,10 @@ from threadpoolctl import threadpool_limits
 
 from sempre.embeddings.segmentation.clusters import (
     agreement,
+    centrality,
     cluster,
+    cluster_by_all,
+    cluster_figures,
     cluster_image,
     numbered_alike,
     principal_components,
@@ -161,3 +164,30 @@ def test_the_means_found_on_some_px_hold_for_all():
     np.testing.assert_array_equal(clusters, cluster_image(image, 2, seed=5))
     bright = clusters == clusters[150, 200]
     np.testing.assert_array_equal(bright, image[..., 0] > 0.5)
+
+
+def test_methods_side_by_side_have_the_same_numbers():
+    points, names = blobs()
+    clusters = cluster_by_all(points, 3, ["kmeans", "agglomerative"])
+    assert list(clusters) == ["kmeans", "agglomerative"]
+    np.testing.assert_array_equal(clusters["kmeans"], clusters["agglomerative"])
+    assert agreement(clusters["kmeans"], names)["ari"] == 1
+    distances = centrality(points, clusters["kmeans"])
+    for number in range(3):
+        members = points[clusters["kmeans"] == number]
+        expected = np.linalg.norm(members - members.mean(axis=0), axis=1)
+        np.testing.assert_allclose(distances[clusters["kmeans"] == number], expected)
+
+
+def test_figures_of_labels_are_told_where_there_are_two_or_more():
+    points, names = blobs()
+    points = points.astype(np.float32)
+    clusters = {"kmeans": cluster(points, 3)}
+    labels = names.copy()
+    labels[::4] = -1  # not known
+    figures = cluster_figures(points, clusters, labels)
+    assert figures["kmeans"]["ari"] == figures["kmeans"]["nmi"] == 1
+    assert figures["kmeans"]["silhouette"] == silhouette(points, clusters["kmeans"])
+    assert figures["separation"] > 10 and 1 <= figures["rank_me"] <= 5
+    alone = cluster_figures(points, clusters, np.full(len(points), -1))
+    assert alone.keys() == {"rank_me", "kmeans"} and alone["kmeans"].keys() == {"silhouette", "separation"}

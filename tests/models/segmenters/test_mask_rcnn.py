@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.segmenters.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn
 
 SLIM = {"architecture": "convnextv2_atto", "pyramid_channels": 32, "box_head_width": 64, "mask_head_layers": 1}
 SIDE = 512
@@ -38,3 +38,21 @@ def test_discs_and_rods_have_several_anchors_to_learn_from_wherever_they_lie(anc
             target = {"boxes": torch.tensor([[x, y, x + width, y + height]], dtype=torch.float32)}
             (labels,), _ = network.assign_targets_to_anchors(everywhere, [target])
             assert (labels == 1).sum() >= 4, (x, y)
+
+
+def test_the_loss_is_the_sum_of_the_detectors():
+    losses = {"loss_mask": torch.tensor(0.25), "loss_classifier": torch.tensor(1.5)}
+    found = DetectionLoss(Answering(losses))(images=["image"], targets=["target"])
+    assert found == {"loss": torch.tensor(1.75), **losses}
+
+
+class Answering(torch.nn.Module):
+    """A detector with an answer to one batch."""
+
+    def __init__(self, answer: dict[str, torch.Tensor]):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: list, targets: list) -> dict[str, torch.Tensor]:
+        assert (images, targets) == (["image"], ["target"])
+        return self.answer

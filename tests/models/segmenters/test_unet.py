@@ -8,7 +8,7 @@ from torch import nn
 
 from sempre.images.synthetic import render_field
 from sempre.metrics import dice
-from sempre.models.segmenters.unet import UNet, bce_dice, mask_losses
+from sempre.models.segmenters.unet import UNet, UNetLoss, bce_dice, mask_losses
 
 
 @settings(deadline=None, max_examples=20)
@@ -88,3 +88,13 @@ def test_one_field_is_learnt_by_heart():
         optimizer.step()
     with torch.no_grad():
         assert dice(true, network.eval()(image)[0, 0].numpy() > 0) > 0.9
+
+
+def test_a_training_learns_by_the_loss_that_was_chosen():
+    torch.manual_seed(0)
+    network, images, masks = UNet(1, width=2).eval(), torch.randn(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    for name in ("bce_dice", "l1"):
+        found = UNetLoss(network, name)(image=images, mask=masks)
+        expected = mask_losses(network(images), masks, name)
+        assert found.keys() == expected.keys()
+        torch.testing.assert_close(found["loss"], expected["loss"])

@@ -1,0 +1,19 @@
+import torch
+
+from sempre.deploy.networks.decode import Decoding
+from sempre.deploy.networks.dense import DenseSettings
+from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter
+from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
+
+
+def test_a_dense_segmenter_comes_back_with_its_settings(labelled, tmp_path):
+    options = DenseOptions("unet_small")
+    settings = DenseSettings(tile=512, scales=(0.5, 1.0), decoding=Decoding(0.4, 0.6, least_score=0.7))
+    torch.manual_seed(0)
+    model = DenseSegmenter(options)
+    save_dense(tmp_path / "run", model, describe_dense(options, settings, labelled))
+    loaded, details = load_dense(tmp_path / "run")
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
+    assert read_settings(details) == settings
+    assert details["kind"] == "dense" and details["percentiles"] == [2.0, 98.0]
+    assert details["pixel_size_nm"] is None

@@ -1,0 +1,16 @@
+import torch
+
+from sempre.models.segmenters.detector_files import describe_detector, load_detector, save_detector
+from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+
+
+def test_a_detector_comes_back_with_its_scale_and_threshold(labelled, tmp_path):
+    options = DetectorOptions("convnextv2_atto", 16, 32, 1, detections=7)
+    torch.manual_seed(0)
+    model = build_mask_rcnn(options)
+    save_detector(tmp_path / "run", model, describe_detector(options, 0.5, 0.35, labelled))
+    loaded, details = load_detector(tmp_path / "run")
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
+    assert loaded.roi_heads.detections_per_img == 7
+    assert (details["scale"], details["score_threshold"]) == (0.5, 0.35)
+    assert details["normalisation"]["percentiles"] == [2.0, 98.0]
