@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from accelerate import Accelerator
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from sempre.data.feeding.dense_crops import DenseCrops
+from sempre.data.feeding.detection_crops import DetectionCrops
 from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.labels.folds import SplitOptions, divide
 from sempre.data.labels.groups import read_groups
@@ -85,7 +87,7 @@ def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, floa
 
 
 def crop_loader(
-    crops: Dataset,
+    crops: DetectionCrops | DenseCrops,
     batch: int,
     seed: int,
     workers: int,
