@@ -11,7 +11,7 @@ from sempre.deploy.networks.dense import DenseSettings
 from sempre.errors import InputError
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter
 from sempre.models.unet_encoder import WIDTHS
-from sempre.models.weights.model_files import DETAILS, WEIGHTS, read_details, save_model
+from sempre.models.weights.model_files import WEIGHTS, describing, read_details, save_model
 from sempre.models.weights.weight_files import build_fitting
 
 
@@ -50,12 +50,10 @@ def load_dense(folder: str | Path) -> tuple[DenseSegmenter, dict]:
     """
     folder = Path(folder)
     details = read_details(folder, "a finished run's folder, such as runs/dense/repeat-0")
-    try:
+    with describing(folder, "dense segmenter"):
         options = DenseOptions(**details["network"])
         if options.architecture not in WIDTHS and not timm.is_model(options.architecture):
             raise ValueError(f"'architecture' is {options.architecture!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / DETAILS} describes no dense segmenter ({error}): fine-tune it again") from error
     model = build_fitting(lambda: DenseSegmenter(options), folder / WEIGHTS)
     return model.eval(), details
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from torchvision.models.detection import MaskRCNN
 
 from sempre.data.labels.labelled import LabelledSet
-from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.models.weights.model_files import DETAILS, WEIGHTS, read_details, save_model
+from sempre.models.weights.model_files import DETAILS, WEIGHTS, describing, read_details, save_model
 from sempre.models.weights.weight_files import build_fitting, check_numbers
 
 
@@ -49,11 +48,9 @@ def load_detector(folder: str | Path) -> tuple[MaskRCNN, dict]:
     """
     folder = Path(folder)
     details = read_details(folder, "a finished run's folder, such as runs/mask_rcnn/repeat-0")
-    try:
+    with describing(folder, "detector"):
         known = {field.name for field in fields(DetectorOptions)}
         options = DetectorOptions(**{name: value for name, value in details["detector"].items() if name in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / DETAILS} does not describe a detector ({error}): fine-tune it again") from error
     check_numbers(asdict(options), folder / DETAILS)
     model = build_fitting(lambda: build_mask_rcnn(options), folder / WEIGHTS)
     return model.eval(), details

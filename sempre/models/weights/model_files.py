@@ -1,5 +1,7 @@
 """A finished model's folder: its weights in safetensors, and JSON that describes the network and its use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -33,3 +35,16 @@ def read_details(folder: str | Path, example: str) -> dict:
         return dict(read_json(folder / DETAILS))
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder / DETAILS} is damaged ({error}): copy it again") from error
+
+
+@contextmanager
+def describing(folder: str | Path, what: str) -> Iterator[None]:
+    """For a block that reads what `model.json` in `folder` says of a network.
+
+    Raises:
+        InputError: in place of what the block raises where that describes no `what`.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{Path(folder) / DETAILS} describes no {what} ({error}): fine-tune it again") from error

@@ -1,7 +1,10 @@
+import pytest
 import torch
 
 from sempre.deploy.networks.decode import Decoding
 from sempre.deploy.networks.dense import DenseSettings
+from sempre.errors import InputError
+from sempre.files import write_json
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter
 from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
 
@@ -17,3 +20,11 @@ def test_a_dense_segmenter_comes_back_with_its_settings(labelled, tmp_path):
     assert read_settings(details) == settings
     assert details["kind"] == "dense" and details["percentiles"] == [2.0, 98.0]
     assert details["pixel_size_nm"] is None
+
+
+@pytest.mark.parametrize("wrong", [{}, {"network": {"architecture": "resnet0"}}])
+def test_details_of_another_model_are_refused_in_one_sentence(wrong, tmp_path):
+    write_json(tmp_path / "model.json", wrong)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match=r"model\.json describes no dense segmenter \(.+\): fine-tune it again"):
+        load_dense(tmp_path)
