@@ -100,8 +100,7 @@ def unet_arm(run: Path, names: Sequence[str]) -> Arm:
     """
     if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
         raise InputError(f"{run} is no finished run: give runs of finetune/unet.py")
-    config = OmegaConf.load(run / "config.yaml")
-    if config.get("protocol") != "split":
+    if OmegaConf.select(OmegaConf.load(run / "config.yaml"), "protocol") != "split":
         raise InputError(f"{run} is no run of finetune/unet.py with protocol=split: make one to compare with")
     (fold,) = read_json(run / "summary.json")["folds"].values()
     for name in names:

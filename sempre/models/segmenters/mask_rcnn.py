@@ -98,7 +98,7 @@ class DetectionLoss(nn.Module):
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         losses = self.detector(images, targets)
-        return {"loss": sum(losses.values()), **losses}
+        return {"loss": cast(Tensor, sum(losses.values())), **losses}
 
 
 def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:

@@ -31,7 +31,7 @@ class AveragedTraining(nn.Module):
         self.average.update_parameters(self.network)
 
 
-def bias_corrected(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def bias_corrected(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """The exponential moving average for torch's `AveragedModel(multi_avg_fn=…)`, corrected for its beginning.
 
     A plain average of decay d holds a share d^n of the first weights after n steps: 22 % of random ones after 750 steps
@@ -40,8 +40,8 @@ def bias_corrected(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     """
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
-        share = (1 - decay) / (1 - decay ** (count + 1))
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        share = (1 - decay) / (1 - decay ** (torch.as_tensor(count) + 1))
         for old, new in zip(averaged, current, strict=True):
             old.lerp_(new, share.to(old.dtype))
 
