@@ -8,7 +8,6 @@ written only if ONNX Runtime finds what PyTorch finds on a micrograph. `calibrat
 segmenter compute in 8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from sempre.models.export.detector_graph import OUTPUTS, export_detector
 from sempre.models.segmenters.dense_files import load_dense, read_settings
 from sempre.models.segmenters.detector_files import load_detector
 from sempre.models.segmenters.mask_rcnn import detect
+from sempre.models.weights.model_files import read_details
 
 TILE, OVERLAP = 1024, 256  # px; the tile a multiple of the network's stride, the overlap wider than a particle
 MASK_THRESHOLD = 0.5
@@ -47,7 +47,7 @@ class Options:
 def main() -> None:
     options = read_options(Options)
     out = Path(options.out or Path(options.run) / "bundle")
-    details = read_details(options.run)
+    details = read_details(options.run, "a finished run's folder, such as runs/dense/repeat-0")
     micrograph = options.micrograph or details.get("micrograph")
     if not micrograph:
         raise InputError(f"{options.run} names no micrograph to check the export on: add micrograph=…")
@@ -59,16 +59,6 @@ def main() -> None:
     else:
         agreement = export_mask_rcnn(options.run, pixels, out)
     print(f"{out}: ONNX Runtime and PyTorch agree on {micrograph}: {agreement}")
-
-
-def read_details(run: str) -> dict:
-    path = Path(run) / "model.json"
-    if not path.is_file():
-        raise InputError(f"{run} holds no model.json: name a finished run's folder, such as runs/dense/repeat-0")
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): fine-tune it again") from error
 
 
 def export_dense_segmenter(run: str, pixels: np.ndarray, out: Path, calibration: str = "") -> str:
