@@ -20,7 +20,7 @@ from sempre.data.labels.labelled import LabelledMicrograph, LabelledSet
 from sempre.data.labels.predictions import true_overlap
 from sempre.embeddings.insides.class_activation import check_grad_cam, share_on_particles
 from sempre.embeddings.insides.feature_maps import channel_figures, drawn_channels, mean_figures, stage_activations
-from sempre.embeddings.insides.opened_arm import OpenedArm, open_arms
+from sempre.embeddings.insides.opened_arm import LookInto, OpenedArm, open_arms
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
 from sempre.images.resize import resize
@@ -81,7 +81,9 @@ def main() -> None:
             ]
             feature_means.setdefault(arm.name, []).append(mean_figures(list(figures.values())))
         if arm.look:
-            looks[arm.name] = {name: look(arm, micrograph, options.stage) for name, micrograph in micrographs.items()}
+            looks[arm.name] = {
+                name: look(arm.look, micrograph, options.stage) for name, micrograph in micrographs.items()
+            }
             activation_rows += [
                 {"arm": arm.name, "micrograph": name, **activation_figures(looks[arm.name][name], micrograph)}
                 for name, micrograph in micrographs.items()
@@ -129,8 +131,8 @@ def stage_maps(arm: OpenedArm, micrograph: LabelledMicrograph, seed: int) -> lis
     return shown
 
 
-def look(arm: OpenedArm, micrograph: LabelledMicrograph, stage: int) -> Look:
-    predicted, activation = arm.look(micrograph.pixels.astype(np.float32) / 255, stage)
+def look(into: LookInto, micrograph: LabelledMicrograph, stage: int) -> Look:
+    predicted, activation = into(micrograph.pixels.astype(np.float32) / 255, stage)
     return Look(predicted, activation, share_on_particles(activation, micrograph.foreground))
 
 

@@ -31,9 +31,6 @@ ABOUT = (
 
 @dataclass(kw_only=True)
 class Options(TaskOptions):
-    backbones: list[str] = (
-        "???"  # backbone/ folders, official .pth files, timm's names, random:<timm's name>, intensity
-    )
     name: str = "knn"  # the result goes to runs/<name>
     k: int = 10  # neighbours
 

@@ -26,9 +26,6 @@ ABOUT = (
 
 @dataclass(kw_only=True)
 class Options(TaskOptions):
-    backbones: list[str] = (
-        "???"  # backbone/ folders, official .pth files, timm's names, random:<timm's name>, intensity
-    )
     name: str = "linear"  # the result goes to runs/<name>
 
 

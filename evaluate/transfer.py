@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from omegaconf import MISSING
 
 from sempre.config import check_choices, check_counts, read_options, save_options
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
@@ -46,7 +47,7 @@ from sempre.report.pages.transfer import TransferExample, spread_text, write_tra
 @dataclass(kw_only=True)
 class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
-    backbones: list[str] = "???"  # backbone/ folders, .pth files, names as in knn.py
+    backbones: list[str] = MISSING  # backbone/ folders, .pth files, names as in knn.py
     name: str = "transfer"  # the result goes to runs/<name>
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     k: int = 10  # neighbours of a cell, of which the share of its own sort is told

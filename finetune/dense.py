@@ -15,6 +15,7 @@ on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ import torch
 from sempre.config import part_of, read_options
 from sempre.data.feeding.dense_crops import DenseCrops
 from sempre.data.feeding.detection_crops import DetectionCrops
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.labels.folds import NOBODY, sides_of_training
 from sempre.data.labels.labelled import LabelledSet
 from sempre.deploy.networks.dense import DenseSettings
@@ -136,11 +138,11 @@ def train(
     network = build_network(options, seed).to(memory_format=torch.channels_last)
     body = getattr(network.encoder, "body", None)
     groups = parameter_groups(network, body, options.weight_decay, options.layer_decay)
-    steps = options.epochs * loader.batch_sampler.batches()
+    steps = options.epochs * epoch_sampler(loader).batches()
     model = AveragedTraining(network, dense_losses, options.average)
     optimizer = torch.optim.AdamW(groups, lr=options.rate)
     optimizer.register_step_post_hook(lambda *_: model.follow())
-    averaged = model.average.module
+    averaged = cast(DenseSegmenter, model.average.module)
     some = range(min(STATISTICS_BATCHES * options.batch, len(crops)))
 
     def renew_statistics() -> None:

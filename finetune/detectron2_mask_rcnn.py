@@ -17,6 +17,7 @@ from torch import nn
 
 from sempre.config import part_of, read_options
 from sempre.data.feeding.detection_crops import DetectionCrops, collate
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.labels.folds import fitted_and_choosing
 from sempre.data.labels.labelled import LabelledSet
 from sempre.detectron2.library import import_detectron2
@@ -97,7 +98,7 @@ def main() -> int | None:
             details = describe_detector(part_of(options, DetectorOptions), options.scale, threshold, labelled)
             began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
             kind = {"kind": "detectron2_mask_rcnn"}
-            save_model(folder, detector.rcnn, {**kind, **details, "initial_weights": began})
+            save_model(folder, detector.get_submodule("rcnn"), {**kind, **details, "initial_weights": began})
             scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, folder)
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
@@ -114,13 +115,14 @@ def train(
 ) -> nn.Module | None:
     """Train one detector, that of the last epoch; None when a signal stopped it early."""
     accelerator = make_accelerator(options.precision)
+    smallest, largest = (options.scale * factor for factor in options.scale_range)
     crops = DetectionCrops(
         labelled,
         fitted,
         options.crop,
         seed,
         flip=options.flip,
-        scale_range=tuple(options.scale * factor for factor in options.scale_range),
+        scale_range=(smallest, largest),
         rotation=options.rotation,
         brightness=options.brightness,
         contrast=options.contrast,
@@ -128,8 +130,8 @@ def train(
     loader = crop_loader(crops, options.batch, seed, options.workers, accelerator, collate)
     # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
-    groups = parameter_groups(detector, detector.body, options.weight_decay, options.layer_decay)
-    steps = options.epochs * loader.batch_sampler.batches()
+    groups = parameter_groups(detector, detector.get_submodule("body"), options.weight_decay, options.layer_decay)
+    steps = options.epochs * epoch_sampler(loader).batches()
     finished = fit(
         detector,
         torch.optim.AdamW(groups, lr=options.rate),

@@ -17,6 +17,7 @@ from torch import nn
 
 from sempre.config import part_of, read_options
 from sempre.data.feeding.detection_crops import DetectionCrops, collate
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.labels.folds import NOBODY, fitted_and_choosing
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import run_command
@@ -116,13 +117,14 @@ def train(
     It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
     """
     accelerator = make_accelerator(options.precision)
+    smallest, largest = (options.scale * factor for factor in options.scale_range)
     crops = DetectionCrops(
         labelled,
         fitted,
         options.crop,
         seed,
         flip=options.flip,
-        scale_range=tuple(options.scale * factor for factor in options.scale_range),
+        scale_range=(smallest, largest),
         rotation=options.rotation,
         brightness=options.brightness,
         contrast=options.contrast,
@@ -130,8 +132,10 @@ def train(
     loader = crop_loader(crops, options.batch, seed, options.workers, accelerator, collate)
     # Channels last, the layout that convolutions and normalisations are quickest in, on CPUs and with tensor cores.
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
-    groups = parameter_groups(detector, detector.backbone.body, options.weight_decay, options.layer_decay)
-    steps = options.epochs * loader.batch_sampler.batches()
+    groups = parameter_groups(
+        detector, detector.get_submodule("backbone.body"), options.weight_decay, options.layer_decay
+    )
+    steps = options.epochs * epoch_sampler(loader).batches()
 
     def validated(shown: Iterable[int]) -> float:
         thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS

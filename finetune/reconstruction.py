@@ -23,6 +23,7 @@ from torch.utils.data import default_collate
 
 from sempre.config import check_choices, read_options
 from sempre.data.feeding.datasets import CropDataset, normalise_batch
+from sempre.data.feeding.samplers import epoch_sampler
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.errors import InputError, run_command
 from sempre.images import to_uint8
@@ -87,7 +88,7 @@ def main() -> int | None:
 
     # Optimisation: AdamW on what learns, the rate warms up and falls as a cosine.
     optimizer = torch.optim.AdamW(param_groups_weight_decay(model, options.weight_decay), lr=options.rate)
-    batches = loader.batch_sampler.batches()
+    batches = epoch_sampler(loader).batches()
     run.announce(options.rate, batches)
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from sempre.config import check_choices, check_counts, read_options
 from sempre.data.feeding.mask_crops import MaskCrops
-from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.feeding.samplers import EpochSampler, epoch_sampler
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.folds import Fold, FoldOptions, make_folds
 from sempre.data.labels.groups import read_groups
@@ -206,7 +206,7 @@ def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, sto
             losses.append(model(as_batch(image, accelerator.device), mask[None, None]))
         return {name: float(torch.stack([part[name] for part in losses]).mean()) for name in losses[0]}
 
-    steps = options.epochs * loader.batch_sampler.batches()
+    steps = options.epochs * epoch_sampler(loader).batches()
     finished = fit(
         model,
         torch.optim.Adam(model.parameters(), lr=options.rate),

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ from sempre.data.feeding.sources import open_source
 from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, input_shape
 from sempre.errors import run_command
+from sempre.images import find_micrographs
 from sempre.images.synthetic import render_field
+from sempre.models.timm_networks import TimmNetwork
 from sempre.processes import without_interrupts
 
 
@@ -50,7 +53,7 @@ def main() -> None:
             options.images = f"{scratch}/images"
             render(Path(options.images), options.count)
         options.embeddings = f"{scratch}/embeddings"
-        shapes = Counter(shape_of(file, options) for file in open_source(options.images).files)
+        shapes = Counter(shape_of(file, options) for file in find_micrographs(options.images))
         seconds = {
             name: [in_own_process(work, options) for _ in range(options.repeats)]
             for name, work in (("plain", plain_loop), ("sempre", with_sempre))
@@ -97,8 +100,8 @@ def with_sempre(options: Options) -> float:
 def plain_loop(options: Options) -> float:
     """What one would write: timm's network, one image after the other."""
     encoder = open_encoder(options.backbone, layer=options.layer)
-    network = encoder.network.to(memory_format=torch.contiguous_format)
-    files = open_source(options.images).files
+    network = cast(TimmNetwork, encoder.network).to(memory_format=torch.contiguous_format)
+    files = find_micrographs(options.images)
     start = time.perf_counter()
     mode = "RGB" if len(encoder.mean) == 3 else "L"
     features = []

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -98,7 +99,8 @@ def main() -> None:
         write_csv(Path("runs/bench_instances.csv"), rows)
     for name in METHODS:
         values = [row[name] for row in rows]
-        spread = with_spread({"mean": np.mean(values), "std": np.std(values, ddof=1) if len(rows) > 1 else 0})
+        deviation = float(np.std(values, ddof=1)) if len(rows) > 1 else 0
+        spread = with_spread({"mean": float(np.mean(values)), "std": deviation})
         print(f"{name:10} AJI+ {spread}")
 
 
@@ -138,7 +140,7 @@ def train(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray
         average.update_parameters(network)
     images = torch.stack([crops[1, sample]["image"] for sample in range(min(320, len(crops)))])
     estimate_statistics(average.module, images.split(options.batch))
-    return average.module
+    return cast(DenseSegmenter, average.module)
 
 
 def losses_of_all(maps: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -125,7 +125,7 @@ def make_images(folder: Path, images: int) -> Store:
             pixels = generator(number).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
             file = folder / "tiff" / "all" / f"{number}.tif"
             tifffile.imwrite(file, pixels)
-            writer.append(StoredImage(file.name, hashlib.sha256(pixels).hexdigest(), 1, 1, pixels))
+            writer.append(StoredImage(file.name, hashlib.sha256(pixels.tobytes()).hexdigest(), 1, 1, pixels))
         writer.finish()
     return Store(folder / "store.h5")
 
@@ -186,7 +186,7 @@ def start_epoch(folder: Path) -> tuple[dict[str, float], float, float, float]:
 def peak_memory() -> float:
     """Largest resident size so far in GB. (ru_maxrss would begin with that of the process which started this one.)"""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024 / 1e9
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python tools/bench_metrics.py
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ def discs(options: Options, seed: int, shift: float = 0.0) -> np.ndarray:
     return labels
 
 
-def median_seconds(run: object, repeats: int) -> float:
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
+from timm.models.convnext import ConvNeXt
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
@@ -71,7 +73,7 @@ def print_row(label: str, values: dict[str, float], unit: str, digits: int) -> N
 
 def make_steps(options: Options, device: str) -> dict[str, Callable[[bool], None]]:
     torch.manual_seed(0)
-    network = timm.create_model(options.architecture, in_chans=1, num_classes=0).to(device)
+    network = cast(ConvNeXt, timm.create_model(options.architecture, in_chans=1, num_classes=0)).to(device)
     encoder = PackedEncoder(network)
     images = torch.randn(options.batch, 1, options.size, options.size, device=device)
     patches = (options.size // PATCH) ** 2

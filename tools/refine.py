@@ -67,7 +67,7 @@ def main() -> None:
         for index, stem in enumerate(tqdm(stems, desc="segmenting", unit="image")):
             pixels, pixel_size_nm = source.read(index)
             shape = input_shape(source.names[index], pixels.shape[:2], pixel_size_nm, extraction)
-            embedding = embeddings[source.sha256s[index]] if refiner.encoder else None
+            embedding = embeddings[source.sha256s[index]] if embeddings is not None else None
             labels = refiner.mask(pixels, shape, embedding).astype(np.int32)
             write_micrograph(out / f"images/{stem}.tif", pixels, pixel_size_nm)
             write_labels(out / f"labels/{stem}.tif", labels)

@@ -70,8 +70,9 @@ def main() -> None:
     check(options)
     out = Path(options.out)
     preview = read_preview(options.preview, options.pixel_size_nm, options.denoise, options.clahe)
+    x_um, y_um = options.centre_um
     calibration = Calibration(
-        preview.pixels.shape, preview.pixel_size_nm, tuple(options.centre_um), options.rotation_deg, options.mirrored
+        preview.pixels.shape, preview.pixel_size_nm, (x_um, y_um), options.rotation_deg, options.mirrored
     )
 
     # See.

@@ -23,6 +23,8 @@ from sempre.models.segmenters.mask_rcnn import detect
 from sempre.models.segmenters.segmentation import paint
 from sempre.models.weights.model_files import DETAILS, read_details
 
+LookInto = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
 
 @dataclass(frozen=True)
 class OpenedArm:
@@ -35,7 +37,7 @@ class OpenedArm:
     name: str
     encoder: Encoder
     scale: float = 1.0
-    look: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] | None = None
+    look: LookInto | None = None
 
     @property
     def percentiles(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from sempre.errors import InputError
 
 @dataclass(kw_only=True)
 class TaskOptions(ExtractionOptions):
-    backbones: list[str] = MISSING  # backbone/ folders, .pth files, timm's names, random:<timm's name>, intensity
+    backbones: list[str] = MISSING  # backbone/ folders, official .pth files, timm's names, random:<timm's>, intensity
     data: str = ""  # labelled micrographs, to tell cells of particles from background
     images: str = ""  # store or folder whose images have labels, to tell those apart
     labels_from: str = "auto"  # of images: none, prefix, folder or csv; auto: a store's own, a folder's subfolders

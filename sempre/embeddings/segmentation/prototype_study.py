@@ -1,6 +1,6 @@
 """How well prototypes segment: by threshold, by the number of points, and from one micrograph to another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -178,6 +178,6 @@ def transfer(micrographs: Micrographs, options: PrototypeOptions, count: int) ->
     }
 
 
-def means(rows: Sequence[dict]) -> dict[str, float]:
+def means(rows: Sequence[Mapping]) -> dict[str, float]:
     """Means of the rows' numbers."""
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("name", "rule")}

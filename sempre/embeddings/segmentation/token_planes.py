@@ -24,7 +24,7 @@ class Tokens:
 
 
 def token_planes(
-    micrographs: Micrographs, indices: Sequence[int], model: Prototypes, method: str, seed: int = 0
+    micrographs: Micrographs, indices: Sequence[int] | np.ndarray, model: Prototypes, method: str, seed: int = 0
 ) -> list[Tokens]:
     """Cells drawn from the micrographs at `indices`, with the prototypes: by PCA, and by `method` of `maps.METHODS`."""
     random = np.random.default_rng(seed)

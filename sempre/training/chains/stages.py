@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.training.runs.logging import read_log
 from sempre.training.runs.run_folder import open_run, set_aside_if_changed
+
+Result = TypeVar("Result")
 
 
 class Stages:
@@ -59,7 +62,7 @@ class Stages:
         self.seconds[stage] = time.monotonic() - start
         self._save()
 
-    def once(self, stage: str, compute: Callable[[], object]) -> object:
+    def once(self, stage: str, compute: Callable[[], Result]) -> Result:
         """The result (JSON) of `compute`, remembered."""
         if stage not in self.results:
             self.results[stage] = compute()
