@@ -6,6 +6,7 @@ Every figure has its numbers as rows beside it, which `save_figure` writes as CS
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sempre.data.labels.groups import UNKNOWN
 from sempre.files import whole_or_absent, write_csv
 from sempre.report.palette import arm_styles
 from sempre.study.saturation import Saturation
@@ -36,6 +38,7 @@ STACKED = (
     ("missed", "missed", "0.85", "////"),
     ("false_positives", "false", "1", ".."),
 )
+APART = 0.7  # of two numbers of images on the axis, powers of two: nearer ones would be written into each other
 SMALLEST, LARGEST = 18.0, 130.0  # area of a marker, points squared
 
 
@@ -83,12 +86,17 @@ def size_figure(rows: Sequence[Mapping], baseline: Mapping[str, float], paramete
                 _sizes_of_arm(each, own, sizes, shift, styles()[arm], parameters, largest)
             each.axhline(baseline[group], color="0.5", linewidth=0.8, linestyle=(0, (1, 1)))
             each.set_xticks(range(len(sizes)), [f"{size}\n{parameters[size]:g} M" for size in sizes])
-            each.set(xlim=(-0.5, len(sizes) - 0.5), title=group, xlabel="backbone, parameters")
+            each.set(xlim=(-0.5, len(sizes) - 0.5), title=_title(group, axes), xlabel="backbone, parameters")
         axes[0].set_ylabel("AJI+")
         axes[0].margins(y=0.12)  # for large markers
         columns = 3 if len(groups) == 1 else 5
         figure.legend(handles=_handles(arms), loc="outside upper center", ncols=columns, frameon=False)
     return figure
+
+
+def _title(group: str, panels: Sequence[Axes]) -> str:
+    """Of a group's panel: none where a single one holds what nothing tells apart."""
+    return "" if group == UNKNOWN and len(panels) == 1 else group
 
 
 def _sizes_of_arm(
@@ -168,7 +176,7 @@ def count_figure(rows: Sequence[Mapping], groups: Sequence[str]) -> Figure:
                 left += values
             each.set_yticks(range(len(own)), [row["arm"] for row in own])
             each.invert_yaxis()
-            each.set(title=group, xlabel="instances")
+            each.set(title=_title(group, axes), xlabel="instances")
         figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -189,7 +197,7 @@ def image_curve_figure(
         figure, axes = panels(len(points), 2.6)
         for each, (group, of_group) in zip(axes, points.items(), strict=True):
             _image_curve(each, of_group, fits.get(group), levels[group])
-            each.set(title=group, xlabel="pretraining images")
+            each.set(title=_title(group, axes), xlabel="pretraining images")
         axes[0].set_ylabel("AJI+")
         shown = [v for of_group in points.values() for values in of_group.values() for v in values]
         shown += [level for of_group in levels.values() for level in of_group.values()]
@@ -223,6 +231,7 @@ def _image_curve(
         axes.plot(np.log2(n), curve, color="k", linewidth=0.8, linestyle="--")
         axes.fill_between(np.log2(n), curve - half, curve + half, color="k", alpha=0.10, linewidth=0)
         ticks.append(far)
+    ticks = [a for a, b in pairwise(ticks) if count_position(b) - count_position(a) >= APART] + ticks[-1:]
     shown = ticks if len(ticks) <= 8 else [*ticks[:-2:2], *ticks[-2:]]
     axes.set_xticks([count_position(count) for count in shown], [str(count) for count in shown], rotation=45)
 
@@ -257,7 +266,7 @@ def label_curve_figure(
             each.set_xscale("log", base=2)
             each.set_xticks(every, [str(count) for count in every])
             each.minorticks_off()
-            each.set(title=group, xlabel="labelled micrographs")
+            each.set(title=_title(group, axes), xlabel="labelled micrographs")
         axes[0].set_ylabel("AJI+")
         figure.legend(handles=_handles(arms), loc="outside upper center", ncols=3, frameon=False)
     return figure
