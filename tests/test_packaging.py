@@ -10,16 +10,18 @@ ROOT = Path(__file__).parents[1]
 SUFFIXES = {".py", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml"}  # of what is meant to be in a package
 
 
-def test_a_package_holds_the_released_models_whole_and_the_schemas_and_nothing_stray(tmp_path):
+def test_a_package_holds_every_module_the_released_models_and_the_schemas_and_nothing_stray(tmp_path):
     build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     wanted = {
         file.relative_to(ROOT)
-        for file in [*(ROOT / "sempre/released").rglob("*.*"), *(ROOT / "sempre").rglob("*.schema.json")]
+        for pattern in ("**/*.py", "released/**/*.*", "**/*.schema.json")
+        for file in (ROOT / "sempre").glob(pattern)
         if file.suffix != ".pyc"
     }
     assert any(file.suffix == ".safetensors" for file in wanted)
-    assert not {file for file in wanted if not (tmp_path / file).exists()}
+    lacking = {file for file in wanted if not (tmp_path / file).exists()}
+    assert not lacking, f"a package should hold {lacking}"
     built = [file.relative_to(tmp_path) for file in (tmp_path / "sempre").rglob("*") if file.is_file()]
     extra = {file for file in built if not (ROOT / file).is_file() or file.suffix not in SUFFIXES}
     assert not extra, f"a package should not hold {extra}"

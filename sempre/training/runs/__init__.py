@@ -1,0 +1,1 @@
+"""What keeps a run safe: its folder, checkpoints, log and signals."""
