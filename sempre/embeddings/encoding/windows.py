@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
 
 from sempre.embeddings.encoding.embedding_file import Embedding
 from sempre.embeddings.encoding.grid import Grid
@@ -17,22 +17,28 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int, i
         side: of the windows, px; they hold a whole number of cells, at least one.
         inset: px that windows keep from the micrograph's border; those of patches nearer to it lie beside them.
     """
-    cells = torch.from_numpy(embedding.cells).permute(2, 0, 1)[None]
+    cells = torch.from_numpy(embedding.cells)
     cell = embedding.grid.cell
-    count = max(1, min(round(side / cell), *cells.shape[2:]))
-    mean = _means(cells, count)
-    deviation = (_means(cells**2, count) - mean**2).clamp(min=0).sqrt()
-    windows = torch.cat([mean, deviation], dim=1)[0].numpy()
+    count = max(1, min(round(side / cell), *cells.shape[:2]))
     rows, columns = (
         _first_cells(patches, grid.cell, length, cell, count, margin, inset)
         for patches, length in ((grid.rows, grid.height), (grid.columns, grid.width))
     )
-    return windows[:, rows][:, :, columns].reshape(len(windows), -1).T
+    mean = _means(cells, rows, columns, count)
+    deviation = (_means(cells**2, rows, columns, count) - mean**2).clamp(min=0).sqrt()
+    return torch.cat([mean, deviation], dim=-1).flatten(0, 1).numpy()
 
 
-def _means(cells: torch.Tensor, count: int) -> torch.Tensor:
-    """Means of `count` x `count` cells: by columns, then by rows, which is quicker than all at once."""
-    return functional.avg_pool2d(functional.avg_pool2d(cells, (count, 1), stride=1), (1, count), stride=1)
+def _means(cells: Tensor, rows: np.ndarray, columns: np.ndarray, count: int) -> Tensor:
+    """Of cells `[h, w, C]` the means of the `count` x `count` that begin at each of `rows` and `columns`,
+    `[rows, columns, C]`: down first, then across, and only where a window is."""
+    down = torch.zeros(len(rows), *cells.shape[1:])
+    across = torch.zeros(len(rows), len(columns), cells.shape[2])
+    for k in range(count):
+        down += cells[rows + k]
+    for k in range(count):
+        across += down[:, columns + k]
+    return across / count**2
 
 
 def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int, inset: int) -> np.ndarray:
