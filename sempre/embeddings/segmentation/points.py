@@ -12,6 +12,7 @@ from sempre.errors import InputError
 from sempre.files import read_json
 
 SIDES = ("positive", "negative")
+FARTHEST = 1e9  # px; no micrograph is as wide
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def _points(points: object, where: str) -> np.ndarray:
         raise InputError(f"{where} is {json.dumps(points)}: give a list of [y, x]")
     for point in points:
         numbers = isinstance(point, list) and len(point) == 2 and all(type(value) in (int, float) for value in point)
-        if not numbers or not np.isfinite(point).all():
+        # Compared, not converted, for a whole number may be too large for any float; NaN is not below anything.
+        if not numbers or not all(abs(value) <= FARTHEST for value in point):
             raise InputError(f"{where} is {json.dumps(point)}: give [y, x] in px")
     return np.array(points, np.float64).reshape(-1, 2)

@@ -46,6 +46,7 @@ def test_clicks_that_are_all_positive(write):
         ({}, "no positive clicks"),
         ({"a.tif": {"postive": [[1, 2]]}}, "'postive' clicks on a.tif"),
         ({"a.tif": {"positive": [1, 2]}}, r"a positive click on a.tif is 1: give \[y, x\]"),
+        ({"a.tif": {"positive": [[3, 10**30]]}}, r"a positive click on a.tif is \[3, 1000"),
         ({"a.tif": {"positive": [["1", 2]]}}, "give"),
         ({"a.tif": {"positive": [[1, 2, 3]]}}, "give"),
         ({"a.tif": {"positive": [[True, 2]]}}, "give"),
