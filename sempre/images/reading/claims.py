@@ -13,12 +13,8 @@ from sempre.errors import InputError
 PACKED, SMALL = 1 << 14, 1 << 24
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
-SER_WIDE, SER_SPECTRA, SER_DIMENSION, SER_BYTES = (
-    528,
-    0x4120,
-    28,
-    {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16},
-)
+SER_WIDE, SER_SPECTRA, SER_BYTES = 528, 0x4120, {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16}
+SER_DIMENSION = 28  # bytes that a dimension takes at least
 
 
 def check_packing(path: Path, claimed: int) -> None:
