@@ -18,6 +18,18 @@ def resize_to(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
 
 
+def resize_rows(pixels: np.ndarray, shape: tuple[int, int], rows: slice) -> np.ndarray:
+    """The rows `rows` of what `resize_to` makes of float32 `[H, W]`, `[stop - start, shape[1]]`."""
+    down = pixels.shape[0] / shape[0]
+    margin = 2 + int(2 * down)  # source rows beyond those asked for that weigh on them
+    first = max(int(rows.start * down) - margin, 0)
+    part = pixels[first : int(rows.stop * down) + 1 + margin]
+    box = 0, rows.start * down - first, pixels.shape[1], rows.stop * down - first
+    size = shape[1], rows.stop - rows.start
+    image = Image.fromarray(np.ascontiguousarray(part))
+    return np.array(image.resize(size, Image.Resampling.BILINEAR, box=box))
+
+
 def pick_at_centres(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Each px of an image of `shape` with the value `[h, w]` at its centre: for labels, which have no mean."""
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(values.shape, shape, strict=True))

@@ -9,6 +9,7 @@ from skimage.segmentation import watershed
 
 SMOOTHING = 1.0  # deviation of the Gaussian that the depth is smoothed by, px of the maps
 BLOCK, HALO = 2048, 512  # px of the maps that one watershed sees, and what it sees around them
+ROWS = 512  # that are worked on at once where more would take more memory than the rest
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,35 @@ def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np
 
 def believed(labels: np.ndarray, probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np.ndarray:
     """The instances of maps, all `[h, w]`, that are probable and deep enough; ids 1 to N without gaps."""
-    numbers = np.arange(labels.max(initial=0) + 1)
-    kept = (ndimage.mean(probability, labels, numbers) >= decoding.least_score) & (
-        ndimage.maximum(depth, labels, numbers) >= decoding.least_depth
-    )
+    count = int(labels.max(initial=0)) + 1
+    areas, sums = areas_and_sums(labels, probability, count)
+    scores = sums / np.maximum(areas, 1)
+    kept = (scores >= decoding.least_score) & (deepest(labels, depth, count) >= decoding.least_depth)
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+
+
+def deepest(labels: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
+    """The largest depth, float32 `[count]`, in each of the labels 0 to `count` - 1 of `[h, w]`.
+
+    `scipy.ndimage.maximum` would sort all px for it.
+    """
+    largest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(largest, labels.ravel(), depth.ravel())
+    return largest
+
+
+def areas_and_sums(labels: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the labels 0 to `count` - 1 of `[H, W]` the px, int64 `[count]`, and the sum of their values, float64.
+
+    A few rows at a time, for counting takes copies of 16 bytes a px.
+    """
+    areas, sums = np.zeros(count, np.int64), np.zeros(count)
+    for start in range(0, len(labels), ROWS):
+        part = labels[start : start + ROWS].ravel()
+        areas += np.bincount(part, minlength=count)
+        sums += np.bincount(part, weights=values[start : start + ROWS].ravel(), minlength=count)
+    return areas, sums
 
 
 def blocks(shape: tuple[int, int], side: int, halo: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:

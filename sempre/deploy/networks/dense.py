@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from sempre.deploy.detections.instance import Box
 from sempre.deploy.detections.tiling import starts
-from sempre.deploy.networks.decode import Decoding, believed, decode
+from sempre.deploy.networks.decode import ROWS, Decoding, areas_and_sums, believed, decode, deepest
 from sempre.deploy.results.particles import solidity
 from sempre.errors import InputError
-from sempre.images.resize import resize, resize_to
+from sempre.images.resize import resize, resize_rows
 
 # Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground
 # and the depth, float32 `[2, h / 2, w / 2]`.
@@ -22,7 +22,6 @@ MULTIPLE = 32  # px, the network's total stride
 
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0)  # a particle from 6 px to half of the field is 20 to 160 px wide at one of them
 LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales that are tried
-ROWS = 512  # of a micrograph that are decoded at once where more would take more memory than the rest
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 # A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
 MOST_PIXELS, WIDE = 4 << 20, 60
@@ -110,14 +109,14 @@ def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
         return 0.0, 0.0
     dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
     labels = decode(probability, depth, decoding)
-    areas = np.bincount(labels.ravel())[1:]
-    deepest = np.minimum(ndimage.maximum(depth, labels, np.arange(1, len(areas) + 1)), 1)
+    areas = areas_and_sums(labels, probability, int(labels.max()) + 1)[0][1:]
+    depths = np.minimum(deepest(labels, depth, len(areas) + 1)[1:], 1)
     boxes = ndimage.find_objects(labels)
     largest = np.argsort(-areas, kind="stable")[:MEASURED]
     solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
     solid = np.average(solidities, weights=areas[largest])
     width = STRIDE * np.average(np.sqrt(4 / np.pi * areas), weights=areas)
-    return float(dice * np.average(deepest, weights=areas) * solid), float(width)
+    return float(dice * np.average(depths, weights=areas) * solid), float(width)
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
@@ -133,21 +132,31 @@ def predict_maps(image: np.ndarray, network: Network, settings: DenseSettings) -
     Tiles overlap, and where they do their maps are averaged with weights that fall to nothing at a tile's border: so
     no seam is left that the decoding could take for an outline.
     """
-    height, width = image.shape
-    image = np.pad(image, [(0, -side % MULTIPLE) for side in image.shape], mode="symmetric")
-    boxes = list(tile_boxes_on_grid(image.shape, settings.tile, settings.overlap))
-    used = -(-height // STRIDE), -(-width // STRIDE)
+    shape = tuple(side + -side % MULTIPLE for side in image.shape)
+    boxes = list(tile_boxes_on_grid(shape, settings.tile, settings.overlap))
+    used = tuple(-(-side // STRIDE) for side in image.shape)
     if len(boxes) == 1:
-        return network(image)[:, : used[0], : used[1]]
-    maps = np.zeros((2, *(side // STRIDE for side in image.shape)), np.float32)
-    total = np.zeros(maps.shape[1:], np.float32)
-    for x0, y0, x1, y1 in boxes:
-        window = slice(None), slice(y0 // STRIDE, y1 // STRIDE), slice(x0 // STRIDE, x1 // STRIDE)
-        weight = np.outer(*(ramp(side // STRIDE, settings.overlap // STRIDE) for side in (y1 - y0, x1 - x0)))
-        maps[window] += weight * network(np.ascontiguousarray(image[y0:y1, x0:x1]))
-        total[window[1:]] += weight
-    maps /= total
+        return network(cut(image, boxes[0]))[:, : used[0], : used[1]]
+    maps = np.zeros((2, *(side // STRIDE for side in shape)), np.float32)
+    for box in boxes:
+        x0, y0, x1, y1 = (side // STRIDE for side in box)
+        weight = np.outer(*(ramp(length, settings.overlap // STRIDE) for length in (y1 - y0, x1 - x0)))
+        maps[:, y0:y1, x0:x1] += weight * network(cut(image, box))
+    # The weights' sum is that of the rows' times that of the columns', as the boxes are rows times columns.
+    for axis, spans in ((1, {box[1::2] for box in boxes}), (2, {box[::2] for box in boxes})):
+        total = np.zeros(maps.shape[axis], np.float32)
+        for start, end in spans:
+            total[start // STRIDE : end // STRIDE] += ramp((end - start) // STRIDE, settings.overlap // STRIDE)
+        maps /= np.expand_dims(total, 0 if axis == 2 else 1)
     return maps[:, : used[0], : used[1]]
+
+
+def cut(image: np.ndarray, box: Box) -> np.ndarray:
+    """The px of a box, continued by their mirror image where it reaches beyond `[H, W]` on the right or below."""
+    x0, y0, x1, y1 = box
+    part = image[y0:y1, x0:x1]
+    beyond = [(0, length - there) for length, there in zip((y1 - y0, x1 - x0), part.shape, strict=True)]
+    return np.ascontiguousarray(np.pad(part, beyond, mode="symmetric") if any(map(max, beyond)) else part)
 
 
 def tile_boxes_on_grid(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]:
@@ -181,50 +190,46 @@ def enlarge(
     Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels.
     """
     grown = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
-    fine = resize_to(probability.astype(np.float32), shape)
-    large = vote(grown, shape)
-    large[fine <= decoding.foreground] = 0
-    areas, sums = areas_and_sums(large, fine, int(labels.max(initial=0)) + 1)
-    del fine
+    count = int(labels.max(initial=0)) + 1
+    large, areas, sums = np.empty(shape, np.int32), np.zeros(count, np.int64), np.zeros(count)
+    for start in range(0, shape[0], ROWS):  # a few rows at a time: all between maps and labels is gone again
+        rows = slice(start, min(start + ROWS, shape[0]))
+        fine = resize_rows(probability, shape, rows)
+        large[rows] = np.where(fine > decoding.foreground, vote(grown, shape, rows), 0)
+        seen, summed = areas_and_sums(large[rows], fine, count)
+        areas += seen
+        sums += summed
     kept = areas >= decoding.smallest
     kept[0] = False
-    scores = (sums[kept] / areas[kept]).astype(np.float32)
-    numbers = np.zeros(len(areas), np.int32)
-    numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
-    return numbers[large], scores
+    renumber(large, np.where(kept, np.cumsum(kept), 0))
+    return large, (sums[kept] / areas[kept]).astype(np.float32)
 
 
-def areas_and_sums(labels: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the labels 0 to `count` - 1 of `[H, W]` the px, int64 `[count]`, and the sum of their values, float64.
-
-    A few rows at a time, for counting takes copies of 16 bytes a px.
-    """
-    areas, sums = np.zeros(count, np.int64), np.zeros(count)
+def renumber(labels: np.ndarray, numbers: np.ndarray) -> None:
+    """Give the px of each label of `[H, W]` its number of `[N]`, in place."""
     for start in range(0, len(labels), ROWS):
-        part = labels[start : start + ROWS].ravel()
-        areas += np.bincount(part, minlength=count)
-        sums += np.bincount(part, weights=values[start : start + ROWS].ravel(), minlength=count)
-    return areas, sums
+        labels[start : start + ROWS] = numbers[labels[start : start + ROWS]]
 
 
-def vote(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Labels `[h, w]` at `shape`, each pixel that of the largest bilinear weight: borders without the coarse steps."""
+def vote(labels: np.ndarray, shape: tuple[int, int], rows: slice) -> np.ndarray:
+    """Rows of labels `[h, w]` at `shape`, each pixel that of the largest bilinear weight: borders without the coarse
+    steps."""
     (top, bottom, down), (left, right, across) = (
         _neighbours(small, side) for small, side in zip(labels.shape, shape, strict=True)
     )
+    top, bottom, down = top[rows], bottom[rows], down[rows]
     large = labels[top[:, None], left[None]]
     # Most pixels lie amid four of one label, which the coarse labels tell.
-    last = np.pad(labels, [(0, 1), (0, 1)], mode="edge")
+    around = labels[top[0] : bottom[-1] + 2]
+    last = np.pad(around, [(0, 1), (0, 1)], mode="edge")
     mixed = (last[:-1, :-1] != last[1:, :-1]) | (last[:-1, :-1] != last[:-1, 1:]) | (last[:-1, :-1] != last[1:, 1:])
-    for start in range(0, len(large), ROWS):  # a few rows at a time, for a mixed pixel takes some 150 bytes
-        y, x = np.nonzero(mixed[top[start : start + ROWS, None], left[None]])
-        y += start
-        names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
-        below, beside = down[y], across[x]
-        weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
-        weights[names == 0] = 0  # where the ground begins is the probability's to say
-        votes = [(weights * (names == name)).sum(0) for name in names]
-        large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
+    y, x = np.nonzero(mixed[top[:, None] - top[0], left[None]])
+    names = np.stack([labels[rows[y], columns[x]] for rows in (top, bottom) for columns in (left, right)])
+    below, beside = down[y], across[x]
+    weights = np.stack([(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside])
+    weights[names == 0] = 0  # where the ground begins is the probability's to say
+    votes = [(weights * (names == name)).sum(0) for name in names]
+    large[y, x] = np.take_along_axis(names, np.argmax(votes, 0)[None], 0)[0]
     return large
 
 

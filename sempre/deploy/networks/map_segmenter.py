@@ -8,7 +8,7 @@ import onnxruntime
 
 from sempre.deploy.detections.instance import Box
 from sempre.deploy.networks.bundle import DenseBundle
-from sempre.deploy.networks.dense import DenseSettings, count_tiles, segment_dense
+from sempre.deploy.networks.dense import DenseSettings, count_tiles, renumber, segment_dense
 from sempre.errors import InputError
 
 
@@ -55,7 +55,8 @@ class MapSegmenter:
         order = order[scores[order] > (score_threshold or 0.0)]
         numbers = np.zeros(len(scores) + 1, np.int32)
         numbers[order + 1] = np.arange(1, len(order) + 1)
-        return numbers[labels], scores[order], []
+        renumber(labels, numbers)
+        return labels, scores[order], []
 
     def _maps(self, view: np.ndarray) -> np.ndarray:
         try:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import sempre.deploy.networks.dense as module
-from sempre.deploy.networks.decode import Decoding
+from sempre.deploy.networks.decode import Decoding, areas_and_sums, deepest
 from sempre.deploy.networks.dense import (
     MULTIPLE,
     DenseSettings,
@@ -214,10 +214,35 @@ def test_what_is_improbable_or_shallow_is_no_particle():
 def test_decoding_a_few_rows_at_a_time_changes_nothing(monkeypatch):
     random = np.random.default_rng(0)
     labels = np.kron(random.integers(0, 5, (9, 12)), np.ones((4, 4), int)).astype(np.int32)
-    values = random.random((70, 95), dtype=np.float32)
-    large = module.vote(labels, values.shape)
-    whole = np.bincount(large.ravel(), minlength=7), np.bincount(large.ravel(), weights=values.ravel(), minlength=7)
-    monkeypatch.setattr(module, "ROWS", 8)
-    np.testing.assert_array_equal(module.vote(labels, values.shape), large)
-    for parts, expected in zip(module.areas_and_sums(large, values, 7), whole, strict=True):
-        np.testing.assert_array_equal(parts, expected)
+    probability = random.random(labels.shape, dtype=np.float32)
+    for shape in ((72, 96), (70, 95), (301, 60)):
+        whole, scores = module.enlarge(labels, probability, shape, Decoding())
+        monkeypatch.setattr(module, "ROWS", 8)
+        parts, same_scores = module.enlarge(labels, probability, shape, Decoding())
+        monkeypatch.undo()
+        # Pillow keeps the borders of a part in float32, so that a px on an outline may fall to the other side.
+        assert (parts != whole).mean() < 1e-3
+        np.testing.assert_allclose(same_scores, scores, rtol=1e-3)
+
+
+def test_areas_sums_and_depths_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    labels, values = random.integers(0, 6, (1100, 30)).astype(np.int32), random.random((1100, 30), dtype=np.float32)
+    areas, sums = areas_and_sums(labels, values, 7)
+    np.testing.assert_array_equal(areas, np.bincount(labels.ravel(), minlength=7))
+    np.testing.assert_allclose(sums[:6], ndimage.sum(values.astype(float), labels, np.arange(6)))
+    np.testing.assert_array_equal(deepest(labels, values, 7)[:6], ndimage.maximum(values, labels, np.arange(6)))
+    assert areas[6] == sums[6] == 0
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (97, 130), (70, 64), (33, 200)])
+def test_maps_of_tiles_are_those_of_the_whole_with_its_border_continued(shape):
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+
+    def network(view):
+        return np.stack([view[::2, ::2], 1 - view[1::2, 1::2]])
+
+    whole = predict_maps(image, network, DenseSettings(tile=256))
+    tiled = predict_maps(image, network, DenseSettings(tile=64, overlap=32))
+    assert tiled.shape == (2, -(-shape[0] // 2), -(-shape[1] // 2))
+    np.testing.assert_allclose(tiled, whole, rtol=1e-5)
