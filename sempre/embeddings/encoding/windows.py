@@ -24,21 +24,27 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int, i
         _first_cells(patches, grid.cell, length, cell, count, margin, inset)
         for patches, length in ((grid.rows, grid.height), (grid.columns, grid.width))
     )
-    mean = _means(cells, rows, columns, count)
-    deviation = (_means(cells**2, rows, columns, count) - mean**2).clamp(min=0).sqrt()
+    down, across = (
+        _averages(first, count, length) for first, length in ((rows, cells.shape[0]), (columns, cells.shape[1]))
+    )
+    mean = _means(cells, down, across)
+    deviation = (_means(cells**2, down, across) - mean**2).clamp(min=0).sqrt()
     return torch.cat([mean, deviation], dim=-1).flatten(0, 1).numpy()
 
 
-def _means(cells: Tensor, rows: np.ndarray, columns: np.ndarray, count: int) -> Tensor:
-    """Of cells `[h, w, C]` the means of the `count` x `count` that begin at each of `rows` and `columns`,
-    `[rows, columns, C]`: down first, then across, and only where a window is."""
-    down = torch.zeros(len(rows), *cells.shape[1:])
-    across = torch.zeros(len(rows), len(columns), cells.shape[2])
-    for k in range(count):
-        down += cells[rows + k]
-    for k in range(count):
-        across += down[:, columns + k]
-    return across / count**2
+def _means(cells: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Cells `[h, w, C]` averaged by `down` `[rows, h]` and `across` `[columns, w]`: `[rows, columns, C]`.
+
+    Most of the products are with 0, and yet sooner done than windows are summed.
+    """
+    part = (down @ cells.flatten(1)).unflatten(1, cells.shape[1:])
+    return across @ part
+
+
+def _averages(first: np.ndarray, count: int, length: int) -> Tensor:
+    """A matrix `[windows, length]` whose rows average the `count` cells from each of `first` on."""
+    cells = torch.arange(length)[None] - torch.from_numpy(first)[:, None]
+    return ((cells >= 0) & (cells < count)) / count
 
 
 def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int, inset: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.ensemble import IsolationForest
-from sklearn.metrics import pairwise_distances
+from threadpoolctl import threadpool_limits
 
 from sempre.embeddings.scores.anomaly import bulk_distance
 from sempre.errors import InputError
@@ -12,7 +12,6 @@ METHODS = ("isolation_forest", "bulk", "neighbours")
 TREES = 100
 BANK = 2000  # patches that others are compared with, at most
 NEAREST = 3  # of them are averaged
-PART = 4096  # patches at a time
 
 
 def strangeness(patches: Patches, method: str = "neighbours", seed: int = 0, overlap: int = 64) -> np.ndarray:
@@ -41,15 +40,25 @@ def strangeness(patches: Patches, method: str = "neighbours", seed: int = 0, ove
 
 
 def _distance_elsewhere(patches: Patches, seed: int, overlap: int) -> np.ndarray:
-    count = len(patches.vectors)
-    bank = np.sort(np.random.default_rng(seed).permutation(count)[:BANK])
-    nearest = np.zeros(count)
-    for start in range(0, count, PART):
-        part = slice(start, start + PART)
-        distances = pairwise_distances(patches.vectors[part], patches.vectors[bank])
-        apart = np.abs(patches.centres[part, None] - patches.centres[bank]).max(axis=-1) >= overlap
-        distances[~apart] = np.inf
-        kept = np.partition(distances, min(NEAREST, len(bank)) - 1, axis=1)[:, :NEAREST]
-        seen = np.isfinite(kept)
-        nearest[part] = np.where(seen, kept, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    """Row by row of the grid, for what shares px with a row's patches is a band of the bank and near in few columns."""
+    vectors = patches.vectors.astype(np.float32)
+    rows, columns = patches.shape
+    bank = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:BANK])
+    bank_rows, bank_columns = np.divmod(bank, columns)
+    # One product gives |b|^2 - 2ab, the squared distance less a patch's own square, which no order depends on.
+    others = np.concatenate([vectors[bank].T, (vectors[bank] ** 2).sum(axis=1)[None]])
+    own = np.concatenate([-2 * vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
+    squares, reach = (vectors**2).sum(axis=1), overlap / patches.grid.cell
+    nearest = np.zeros(len(vectors))
+    with threadpool_limits(1):
+        for row in range(rows):
+            part = slice(row * columns, (row + 1) * columns)
+            distances = own[part] @ others
+            band = np.flatnonzero(np.abs(bank_rows - row) < reach)
+            shared = np.abs(np.arange(columns)[:, None] - bank_columns[band]) < reach
+            distances[:, band] = np.where(shared, np.inf, distances[:, band])
+            kept = np.partition(distances, min(NEAREST, len(bank)) - 1, axis=1)[:, :NEAREST]
+            kept = np.sqrt(np.maximum(kept + squares[part, None], 0))
+            seen = np.isfinite(kept)
+            nearest[part] = np.where(seen, kept, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     return nearest

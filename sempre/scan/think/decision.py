@@ -26,7 +26,7 @@ class ThinkOptions(PatchOptions):
     anomaly_weight: float = 1.0  # of strangeness in the priority
     clicks_weight: float = 1.0  # of likeness to what was clicked, where something was
     text_weight: float = 1.0  # of likeness to text, where there is some
-    background: int = 20  # patches that are drawn as what is not sought, beside negative clicks
+    background: int = 100  # patches that are drawn as what is not sought, beside negative clicks
     seed: int = 0  # of trees, banks and background
 
 

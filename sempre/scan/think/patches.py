@@ -40,8 +40,8 @@ class Patches:
 
 @dataclass(kw_only=True)
 class PatchOptions:
-    scales: list[int] = field(default_factory=lambda: [32, 64])  # sides of the patches that are seen together, px
-    stride: int = 16  # px from patch to patch
+    scales: list[int] = field(default_factory=lambda: [24, 48])  # sides of the patches that are seen together, px
+    stride: int = 8  # px from patch to patch
     surround: int = 64  # px; what a patch shares with its surroundings is taken off its features; 0 keeps it
     components: int = 50  # principal components that are kept of a patch's features
     whiten: bool = False  # whether every component counts the same
