@@ -135,6 +135,7 @@ def main() -> int | None:
             step, steps, round(options.warmup_epochs * batches), peak, min(FINAL_RATE, peak)
         ),
         before_step=follow_schedules,
+        watch=DINO.watch,
         after_backward=rest_last_layer,
         validate=validate,
         export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),

@@ -65,7 +65,7 @@ def saturated_channels(features: Tensor, share: float = 0.05) -> Tensor:
 def teacher_entropy(logits: Tensor) -> Tensor:
     """Mean entropy of softmax over logits `[N, K]` as a share of log K: 1 = uniform, 0 = one answer for each image.
 
-    A float32 scalar that stays on the device, for it is computed each step. DINO collapses towards either end (Caron
+    A scalar in float32, whatever the logits are in, that stays on the device. DINO collapses towards either end (Caron
     et al., "Emerging properties", ICCV 2021, section 5.3).
     """
     log_share = torch.log_softmax(logits.float(), dim=-1)

@@ -23,8 +23,9 @@ class DINO(nn.Module):
     """Student and teacher; `forward(global_views [B, 2, C, S, S], local_views [B, L, C, s, s])` gives a dict.
 
     Of it, `loss` is the mean cross-entropy from the teacher's softmax of a global view to the student's of every other
-    view, in float32; `teacher_entropy`, without gradient, is 1 when the teacher's answers are uniform, 0 when each is
-    certain. Collapse ends at either.
+    view; `teacher_entropy`, without gradient, is 1 when the teacher's answers are uniform, 0 when each is certain.
+    Collapse ends at either. Both are in float32. The entropy is for the log alone: after `watch(False)` it is left out,
+    but in validation (`eval()`).
 
     A training step is: set `momentum` and `teacher_temperature`, forward and backward (of one batch or of several parts
     of it), the optimiser's step, then `follow()`. So the teacher is up to date whenever it is validated or saved.
@@ -46,6 +47,11 @@ class DINO(nn.Module):
         self.teacher.requires_grad_(False)
         self.criterion = CentredLoss(outputs)
         self.momentum, self.teacher_temperature = 0.996, 0.04
+        self.watched = True
+
+    def watch(self, watched: bool) -> None:
+        """Whether `teacher_entropy` is wanted of the steps to come."""
+        self.watched = watched
 
     def forward(self, global_views: Tensor, local_views: Tensor | None = None) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -54,10 +60,13 @@ class DINO(nn.Module):
         answers = self.student(*groups)
         with torch.autocast(targets.device.type, enabled=False):
             targets, answers = targets.float(), answers.float()
-            sharpened = (targets - self.criterion.center) / self.teacher_temperature
-            loss = self.criterion(list(targets.unbind(1)), list(answers.unbind(1)), self.teacher_temperature)
-            entropy = teacher_entropy(sharpened.flatten(0, 1))
-        return {"loss": loss, "teacher_entropy": entropy.to(loss.dtype)}
+            losses = {
+                "loss": self.criterion(list(targets.unbind(1)), list(answers.unbind(1)), self.teacher_temperature)
+            }
+            if self.watched or not self.training:
+                sharpened = (targets - self.criterion.center) / self.teacher_temperature
+                losses["teacher_entropy"] = teacher_entropy(sharpened.flatten(0, 1))
+        return losses
 
     @torch.no_grad()
     def follow(self) -> None:

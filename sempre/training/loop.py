@@ -39,6 +39,7 @@ def fit(
     seed: int,
     accumulation: int = 1,
     before_step: Callable[[Any, int], None] | None = None,
+    watch: Callable[[Any, bool], None] | None = None,
     after_backward: Callable[[Any, int], None] | None = None,
     validate: Callable[[Any, RunLog, int], dict[str, float]] | None = None,
     validate_every: int = 1,
@@ -62,7 +63,10 @@ def fit(
         accumulation: parts that a rank's share of a batch is put through the model in, to save memory.
         before_step: called with the model and the number of the step, for what else follows a schedule. A step may be
             begun twice, so what moves with the weights belongs behind the optimiser's step, as its hook.
-        after_backward: called with them once the step's gradients are there, before they are clipped.
+        watch: called with the model before each step, and whether the step ends with a line of the log. What the log
+            alone needs the model gives only then, beside its losses.
+        after_backward: called with the model and the number of the step once its gradients are there, before they are
+            clipped.
         validate: gives the validation `loss` and whatever else is to be logged; called every `validate_every` epochs
             and after the last. It may raise `Stopped`, and is then done again when the run goes on.
         patience: validations in a row without a new lowest loss that end the training early; 0 never does.
@@ -92,7 +96,7 @@ def fit(
     log = RunLog(folder, progress.step, steps, accelerator.is_main_process, validated=progress.batch == 0)
     stop = StopSignal() if stop is None else stop
     lookout = Lookout(accelerator, stop, progress.step)
-    recent: list[dict[str, Tensor]] = []  # the losses of the steps since the log's last line, on the device
+    recent: list[dict[str, Tensor]] = []  # what the model gave in the steps since the log's last line, on the device
     log_time, save_time = time.monotonic(), time.monotonic()
 
     def save() -> None:
@@ -112,13 +116,11 @@ def fit(
         nonlocal recent, log_time
         if not recent:
             return
-        values = torch.stack([torch.stack(list(step.values())) for step in recent])  # [steps, losses]
-        values = accelerator.reduce(values.detach().float(), "mean").cpu()
-        steps = dict(zip(recent[0], values.unbind(1), strict=True))
+        steps, newest = _over_ranks(recent, accelerator)
         seconds = time.monotonic() - log_time
         progress.seconds += seconds
         refuse_bad_steps(steps, progress, loader, folder, accelerator.is_main_process)
-        means = {name: float(value.mean()) for name, value in steps.items()}
+        means = {name: float(value.mean()) for name, value in (steps | newest).items()}
         means["skipped"] = int(steps["skipped"].sum())
         if means["skipped"]:
             log.say(f"up to step {progress.step}, {means['skipped']} left out: their gradients were not finite")
@@ -144,6 +146,9 @@ def fit(
                 set_rate(optimizer, rate(progress.step))
                 if before_step is not None:
                     before_step(state.model, progress.step)
+                logged = (progress.step + 1) % log_every == 0 or progress.batch + 1 == sampler.batches()
+                if watch is not None:
+                    watch(state.model, logged)
                 guard.begin()
                 losses = _gradients(model, batch, accumulation, accelerator, stop)
                 if losses is None:
@@ -158,7 +163,7 @@ def fit(
                 progress.step += 1
                 progress.batch += 1
                 log.advance()
-                if progress.step % log_every == 0 or progress.batch == sampler.batches():
+                if logged:
                     write_line()
                     if save_is_due():
                         save()
@@ -196,6 +201,18 @@ def any_rank(accelerator: Accelerator, flag: bool) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item() > 0)
+
+
+def _over_ranks(
+    recent: list[dict[str, Tensor]], accelerator: Accelerator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Means over all ranks, on the CPU: of what every step gave, `[steps]` a name, and of what only the last did."""
+    always = list(recent[0])
+    once = [name for name in recent[-1] if name not in recent[0]]
+    values = [step[name] for name in always for step in recent] + [recent[-1][name] for name in once]
+    values = accelerator.reduce(torch.stack(values).detach().float(), "mean").cpu()
+    steps = values[: len(always) * len(recent)].view(len(always), len(recent))
+    return dict(zip(always, steps, strict=True)), dict(zip(once, values[steps.numel() :], strict=True))
 
 
 def _gradients(

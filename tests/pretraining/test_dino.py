@@ -11,9 +11,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from sempre.data.feeding.views import View
+from sempre.pretraining import dino
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
+from sempre.training.runs.logging import read_log
 from sempre.training.steps.schedule import set_rate
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
+from tests.training.tiny_methods import tiny
 
 BATCH, LOCAL, OUTPUTS = 4, 3, 24
 
@@ -169,8 +172,50 @@ def test_softmax_and_centre_stay_in_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model(*images)
     model.follow()
-    assert losses["loss"].dtype == model.criterion.center.dtype == torch.float32
+    assert losses["loss"].dtype == losses["teacher_entropy"].dtype == model.criterion.center.dtype == torch.float32
     assert losses["loss"].item() == pytest.approx(small_dino()(*images)["loss"].item(), rel=0.02)
+
+
+@pytest.fixture
+def entropies(monkeypatch) -> list[float]:
+    """The teacher's entropies, as they are computed."""
+    computed, compute = [], dino.teacher_entropy
+
+    def note(logits: Tensor) -> Tensor:
+        value = compute(logits)
+        computed.append(value.item())
+        return value
+
+    monkeypatch.setattr(dino, "teacher_entropy", note)
+    return computed
+
+
+def test_an_entropy_that_is_not_wanted_is_not_computed(entropies):
+    model, images = small_dino(), views()
+    watched = model(*images)
+    model.watch(False)
+    unwatched = model(*images)
+    assert len(entropies) == 1
+    assert unwatched.keys() == {"loss"}
+    assert torch.equal(unwatched["loss"], watched["loss"])
+    assert "teacher_entropy" in model.eval()(*images), "validation is always logged"
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_entropies_of_logged_steps_alone_are_computed(entropies, tmp_path, accumulation):
+    always, sometimes = tiny("dino"), tiny("dino")
+    always.fit(tmp_path / "always", log_every=3, accumulation=accumulation)
+    of_each_step = np.reshape(entropies, (8, accumulation)).mean(1)
+    entropies.clear()
+    sometimes.fit(tmp_path / "sometimes", log_every=3, accumulation=accumulation, watch=DINO.watch)
+    logged = [2, 3, 5, 7]  # every third step, and each epoch's fourth
+    np.testing.assert_array_equal(np.reshape(entropies, (4, accumulation)).mean(1), of_each_step[logged])
+    lines = [line for line in read_log(tmp_path / "sometimes/log.jsonl") if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == [step + 1 for step in logged]
+    assert [line["teacher_entropy"] for line in lines] == pytest.approx(of_each_step[logged])
+    whole = [line["loss"] for line in read_log(tmp_path / "always/log.jsonl") if line["kind"] == "train"]
+    assert [line["loss"] for line in lines] == whole
+    assert all(torch.equal(value, sometimes.state()[name]) for name, value in always.state().items())
 
 
 def test_global_views_alone_are_enough():
