@@ -34,6 +34,8 @@ class PackedEncoder(nn.Module):
         if not isinstance(network, ConvNeXt) or network.feature_info[-1]["reduction"] != PATCH:
             raise InputError(f"{type(network).__name__} cannot be packed: give a timm ConvNeXt of stride {PATCH}")
         self.network = network
+        for stage in stages_of(network):
+            stage.blocks = nn.Sequential(*map(PackedBlock, blocks_of(stage)))
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         batch, _, height, width = images.shape
@@ -49,17 +51,30 @@ class PackedEncoder(nn.Module):
             rows = cell_rows(visible, grid, tile)
             x = x.permute(0, 2, 3, 1)
             for block in blocks_of(stage):
-                y = self._depthwise(block.conv_dw, x, rows, (batch, grid[0] * tile, grid[1] * tile))
-                x = x + block.drop_path(branch(block, y))
+                x = block(x, rows, (batch, grid[0] * tile, grid[1] * tile))
             x = x.permute(0, 3, 1, 2)
         return scatter_rows(x.permute(0, 2, 3, 1), rows, (batch, *grid)).permute(0, 3, 1, 2)
 
-    @staticmethod
-    def _depthwise(convolution: nn.Module, x: Tensor, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """The convolution on the whole map, zero where masked, and its output at the visible cells."""
+
+class PackedBlock(ConvNeXtBlock):
+    """A timm ConvNeXt block in the place of `source`, sharing (not copying) its parameters; it takes packed tiles, too.
+
+    `forward(x)` is timm's. `forward(x [B, K * t, t, C], rows, size)` gives the packed tiles' next features; `rows` are
+    from `cell_rows`, `size` is the map's `(B, H', W')`. It is one call for each block, since weights that are sharded
+    over processes are gathered by module, as it is called.
+    """
+
+    def __init__(self, source: ConvNeXtBlock):
+        nn.Module.__init__(self)
+        self.__dict__.update(source.__dict__)
+
+    def forward(self, x: Tensor, rows: Tensor | None = None, size: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
+        if rows is None:
+            return super().forward(x)
+        # The convolution sees the whole map, zero where masked; what it gives is wanted at the visible cells.
         dense = scatter_rows(x, rows, size).permute(0, 3, 1, 2)
-        y = convolution(dense).permute(0, 2, 3, 1).reshape(-1, x.shape[-1])
-        return GatherRows.apply(y, rows).view(x.shape)
+        y = self.conv_dw(dense).permute(0, 2, 3, 1).reshape(-1, x.shape[-1])
+        return x + self.drop_path(branch(self, GatherRows.apply(y, rows).view(x.shape)))
 
 
 class GatherRows(torch.autograd.Function):
