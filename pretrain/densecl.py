@@ -24,7 +24,7 @@ from sempre.models.backbones import arguments_for, check_view_size
 from sempre.models.parameter_groups import pretraining_groups
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
-from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import EXIT_PREEMPTED
 from sempre.training.steps.schedule import steps_with_warmup
@@ -117,6 +117,7 @@ def main() -> int | None:
 
 
 def check(options: Options) -> None:
+    refuse_sharding(options, "PyTorch's fused SGD takes no shares of weights")
     check_view_size("crop", options.crop, options.architecture)
     if not 0 < options.smallest_share <= 1:
         raise InputError(f"smallest_share={options.smallest_share} is no share of the field: choose 0.2, for example")

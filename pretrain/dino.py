@@ -28,7 +28,7 @@ from sempre.models.weights.checkpoints import load_backbone_weights
 from sempre.models.weights.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
-from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import EXIT_PREEMPTED
 from sempre.training.steps.schedule import cosine_with_warmup
@@ -149,6 +149,7 @@ def main() -> int | None:
 
 
 def check(options: Options) -> None:
+    refuse_sharding(options, "the weight norm of DINO's heads cannot be copied")
     for name in ("global_size", "local_size"):
         check_view_size(name, getattr(options, name), options.architecture)
     if not 0 < options.smallest_scale < options.scale_split < 1:

@@ -29,7 +29,7 @@ from sempre.models.weights.original_fcmae import load_original_weights
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import mask_and_collate
 from sempre.report.figures.reconstructions import validate_reconstruction
-from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
+from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.preemption import EXIT_PREEMPTED
 from sempre.training.steps.schedule import cosine_with_warmup
 
@@ -121,6 +121,8 @@ def check(options: Options) -> None:
     if not 0 < options.layer_decay <= 1:
         raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
     check_choices(options, encoder=ENCODERS, grn_scope=("image", "batch"))
+    if options.encoder == "minkowski":
+        refuse_sharding(options, "MinkowskiEngine's layers take a block's weights without calling the block")
     if options.encoder == "minkowski" and options.compile:
         raise InputError("compile=true takes encoder=packed: MinkowskiEngine's layers cannot be compiled")
 

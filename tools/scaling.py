@@ -1,4 +1,4 @@
-"""Predict how long pretraining takes, from 1 to 1,024 GPUs and from 25 thousand to 100 million images.
+"""Predict what pretraining takes of time and memory, from 1 to 1,024 GPUs and from 25 thousand to 100 million images.
 
     python tools/scaling.py architecture=convnextv2_huge images_a_second=110
     python tools/scaling.py check=true        # fit the model to this machine and test it with two processes
@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 import timm
 import torch
 from accelerate import Accelerator
+from timm.models.convnext import ConvNeXtBlock
+from torch import nn
 
 from sempre.config import read_options
 from sempre.errors import run_command
 from sempre.models.masked.packed import PATCH
 from sempre.pretraining.fcmae import FCMAE
 from sempre.training.accelerator import make_accelerator
-from sempre.training.chains.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, step_time
+from sempre.training.chains.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, state_bytes, step_time
 
 REPEATS = 5
 FITTED_BATCHES, PREDICTED_BATCH = (2, 8), 4  # crops a process
@@ -67,10 +69,13 @@ def predict(options: Options) -> None:
         options.storage_gigabytes * 1e9,
         options.loader_crops,
     )
-    parameters = count_parameters(options.architecture)
-    print(f"{options.architecture}, {parameters / 1e6:.1f} M parameters; hours an epoch of so many images")
+    parameters, gathered = count_parameters(options.architecture)
     print(
-        f"{'GPUs':>5} {'images/s':>10} {'efficiency':>10} {'bound by':>9} "
+        f"{options.architecture}, {parameters / 1e6:.1f} M parameters: weights, gradients and moments are "
+        f"{state_bytes(parameters) / 1e6:,.0f} MB a GPU, sharded as shown; hours an epoch of so many images"
+    )
+    print(
+        f"{'GPUs':>5} {'sharded MB':>10} {'images/s':>10} {'efficiency':>10} {'bound by':>9} "
         + "".join(f"{n:>14,}" for n in options.images)
     )
     for gpus in options.gpus:
@@ -80,7 +85,8 @@ def predict(options: Options) -> None:
         hours = [epoch_seconds(machine, parameters, gpus, batch, images) / 3600 for images in options.images]
         shown = "".join(f"{hour:14.4g}" if hour else f"{'(set < batch)':>14}" for hour in hours)
         efficiency = speed / (gpus * options.images_a_second)
-        print(f"{gpus:>5} {speed:>10,.0f} {efficiency:>10.0%} {step.bound:>9} {shown}")
+        sharded = state_bytes(parameters, gathered if gpus > 1 else 0, gpus) / 1e6
+        print(f"{gpus:>5} {sharded:>10,.0f} {speed:>10,.0f} {efficiency:>10.0%} {step.bound:>9} {shown}")
 
 
 def check(options: Options) -> None:
@@ -103,7 +109,7 @@ def check(options: Options) -> None:
         f"fitted: {machine.images_a_second:.1f} images/s a process, {1e3 * machine.step_overhead:.1f} ms a step, "
         f"all-reduce {machine.network_bytes_a_second / 1e9:.2f} GB/s, {1e6 * machine.network_latency:.0f} us"
     )
-    parameters = count_parameters(options.architecture)
+    parameters, _ = count_parameters(options.architecture)
     predicted = step_time(machine, parameters, 2, 2 * PREDICTED_BATCH).total
     measured = in_processes(2, options, "steps")[str(PREDICTED_BATCH)]
     print(
@@ -167,11 +173,16 @@ def median_seconds(act: Callable[[], object]) -> float:
     return statistics.median(durations)
 
 
-def count_parameters(architecture: str) -> int:
-    """Parameters of FCMAE with this encoder."""
+def count_parameters(architecture: str) -> tuple[int, int]:
+    """Parameters of FCMAE with this encoder, and how many of them are whole at once where they are sharded."""
+
+    def count(module: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
     with torch.device("meta"):
         model = FCMAE(timm.create_model(architecture, in_chans=1, num_classes=0))
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    blocks = [count(module) for module in model.modules() if isinstance(module, ConvNeXtBlock)]
+    return count(model), count(model) - sum(blocks) + max(blocks)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DDPCommunicationHookType
+from accelerate import (
+    Accelerator,
+    DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+)
+from accelerate.utils import DDPCommunicationHookType, DistributedType
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from sempre.errors import InputError
 from sempre.training.allocator import keep_freed_memory
@@ -17,14 +23,15 @@ from sempre.training.allocator import keep_freed_memory
 class Speed:
     """What may make a GPU or an exchange of gradients faster; docs/scaling.md says when each does.
 
-    `tf32` and `bf16_gradients` round more, the others compute the same, `autotune` in another order.
+    `tf32` and `bf16_gradients` round more, the others compute the same, `autotune` and `sharding` in another order.
     """
 
     tf32: bool = False  # float32 matrix products in TF32, as PyTorch has convolutions anyway
     autotune: bool = False  # cuDNN times its convolutions for each shape and takes the quickest
     static_graph: bool = False  # DDP relies on each step using the same parameters
     bucket_view: bool = False  # gradients lie in DDP's buckets, not in copies beside them
-    bf16_gradients: bool = False  # DDP sums gradients in bf16: half the bytes
+    bf16_gradients: bool = False  # gradients are summed in bf16: half the bytes
+    sharding: str = "none"  # or "full": each process holds a share of weights, gradients and moments, by FSDP2, not DDP
 
 
 def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed | None = None) -> Accelerator:
@@ -58,9 +65,26 @@ def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed
             comm_hook=DDPCommunicationHookType.BF16 if speed.bf16_gradients else DDPCommunicationHookType.NO,
         ),
     ]
+    plugin = sharding_plugin(speed) if speed.sharding == "full" else None
     if cpu:
         atexit.register(end_process_group)
-    return Accelerator(cpu=cpu, mixed_precision="bf16" if half else "no", kwargs_handlers=handlers)
+    mixed_precision = "bf16" if half else "no"
+    accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=handlers, fsdp_plugin=plugin)
+    if cpu and plugin is not None and accelerator.num_processes > 1:
+        # On CPUs Accelerate passes over the plugin without a word, and wraps in DDP.
+        accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
+    return accelerator
+
+
+def sharding_plugin(speed: Speed) -> FullyShardedDataParallelPlugin:
+    """Sharding whose sums are those of DDP: weights are gathered in float32, and what is called is autocast.
+
+    Accelerate's own choice under bf16 rounds the losses to it.
+    """
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if speed.bf16_gradients else None)
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", mixed_precision_policy=policy
+    )
 
 
 def end_process_group() -> None:

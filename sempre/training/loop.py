@@ -21,6 +21,7 @@ from sempre.training.runs.checkpointing import Progress, TrainingState, load_che
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.lookout import Lookout
 from sempre.training.runs.preemption import Stopped, StopSignal
+from sempre.training.runs.sharding import Weights
 from sempre.training.steps.bad_steps import refuse_bad_steps
 from sempre.training.steps.guarded_step import GuardedStep
 from sempre.training.steps.parts import enough_memory, split_batch
@@ -88,7 +89,7 @@ def fit(
     state = TrainingState(model, optimizer, progress)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = folder / "checkpoints"
-    model = accelerator.prepare(model)
+    weights = Weights(model, optimizer, accelerator)
     load_checkpoint(state, checkpoints, accelerator)
     guard = GuardedStep(state.model, optimizer)
     sampler = epoch_sampler(loader)
@@ -101,8 +102,8 @@ def fit(
 
     def save() -> None:
         nonlocal save_time
-        if accelerator.is_main_process:
-            save_checkpoint(state, checkpoints)
+        if accelerator.is_main_process or weights.sharded:
+            save_checkpoint(state, checkpoints, main=accelerator.is_main_process)
         accelerator.wait_for_everyone()
         save_time = time.monotonic()
 
@@ -138,7 +139,7 @@ def fit(
 
     with closing(log), stop.held():
         while not is_finished():
-            model.train()
+            weights.trained.train()
             sampler.set_epoch(progress.epoch, progress.batch)
             for batch in batches_of(loader):
                 # Model noise (drop path, proposal sampling) depends on the step alone, so a resumed run repeats it.
@@ -150,14 +151,14 @@ def fit(
                 if watch is not None:
                     watch(state.model, logged)
                 guard.begin()
-                losses = _gradients(model, batch, accumulation, accelerator, stop)
+                losses = _gradients(weights, batch, accumulation, stop)
                 if losses is None:
                     guard.undo()
                     save_and_leave()
                     return None
                 if after_backward is not None:
                     after_backward(state.model, progress.step)
-                norm = accelerator.clip_grad_norm_(model.parameters(), clip_gradient or math.inf)
+                norm = weights.clip_gradient(clip_gradient or math.inf)
                 recent.append(losses | {"skipped": guard.step(norm).float()})
                 optimizer.zero_grad()
                 progress.step += 1
@@ -172,17 +173,17 @@ def fit(
                     return None
 
             if validate is not None and ((progress.epoch + 1) % validate_every == 0 or progress.epoch + 1 == epochs):
-                model.eval()
-                values = _unless_stopped(validate, state.model, log, progress.step)
-                if any_rank(accelerator, values is None) or values is None:
-                    save_and_leave()
-                    return None
-                log.write(progress.step, "validation", **values, epoch=progress.epoch + 1)
-                lowest = values["loss"] < progress.best
-                progress.best = min(progress.best, values["loss"])
-                progress.stale = 0 if lowest else progress.stale + 1
-                if export is not None and accelerator.is_main_process and (lowest or not export_best):
-                    export(state.model, values["loss"])
+                with weights.whole() as whole:
+                    values = _unless_stopped(validate, whole.eval(), log, progress.step)
+                    if any_rank(accelerator, values is None) or values is None:
+                        save_and_leave()
+                        return None
+                    log.write(progress.step, "validation", **values, epoch=progress.epoch + 1)
+                    lowest = values["loss"] < progress.best
+                    progress.best = min(progress.best, values["loss"])
+                    progress.stale = 0 if lowest else progress.stale + 1
+                    if export is not None and accelerator.is_main_process and (lowest or not export_best):
+                        export(whole, values["loss"])
                 log_time = time.monotonic()
             progress.epoch += 1
             progress.batch = 0
@@ -215,22 +216,19 @@ def _over_ranks(
     return dict(zip(always, steps, strict=True)), dict(zip(once, values[steps.numel() :], strict=True))
 
 
-def _gradients(
-    model: nn.Module, batch: dict, accumulation: int, accelerator: Accelerator, stop: StopSignal
-) -> dict[str, Tensor] | None:
+def _gradients(weights: Weights, batch: dict, accumulation: int, stop: StopSignal) -> dict[str, Tensor] | None:
     """Add the batch's gradients to the model's parameters; the losses, averaged over the batch's parts.
 
     None when a signal has come to the only process between two parts; several would have to agree, for each part.
     """
-    totals = {}
+    totals, accelerator = {}, weights.accelerator
     parts = list(split_batch(batch, accumulation))
     with enough_memory(accumulation):
         for number, (part, share) in enumerate(parts, start=1):
             if stop and accelerator.num_processes == 1:
                 return None
-            # The ranks' gradients are summed once a step.
-            with nullcontext() if number == len(parts) else accelerator.no_sync(model):
-                losses = model(**send_to_device(part, accelerator.device, non_blocking=True))
+            with nullcontext() if number == len(parts) else weights.unsummed():
+                losses = weights.trained(**send_to_device(part, accelerator.device, non_blocking=True))
                 accelerator.backward(losses["loss"] * share)
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value.detach() * share

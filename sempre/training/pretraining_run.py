@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from sempre.config import check_choices
 from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.feeding.views import ViewDataset
@@ -35,6 +36,7 @@ MAY_CHANGE = (
     "autotune",
     "static_graph",
     "bucket_view",
+    "sharding",
     "stage_to",
     "log_every",
     "checkpoint_minutes",
@@ -64,6 +66,7 @@ class PretrainingOptions:
     static_graph: bool = False  # with several processes: rely on each step using the same parameters
     bucket_view: bool = False  # with several processes: save a copy of the gradients
     bf16_gradients: bool = False  # with several processes: sum gradients in bf16, half the bytes and coarser
+    sharding: str = "none"  # "full", with several processes: each holds a share of weights, gradients and moments
     workers: int = 4  # loader processes of each process
     log_every: int = 10  # steps between two lines of the log
     checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
@@ -193,16 +196,32 @@ def start_pretraining(
 
 
 def check_exchange(options: PretrainingOptions) -> None:
-    """Refuse a static graph where gradients are summed only after several parts: DDP fails on it with a riddle.
+    """Refuse ways to exchange weights and gradients that exclude each other.
 
     Raises:
-        InputError: for both at once.
+        InputError: for a static graph where gradients are summed only after several parts, on which DDP fails with a
+            riddle; for sharded weights with what is DDP's, or with compiling, for gathering a block breaks the graph.
     """
+    check_choices(options, sharding=("none", "full"))
+    if options.sharding == "full":
+        for name in ("static_graph", "bucket_view", "compile"):
+            if getattr(options, name):
+                raise InputError(f"sharding=full does without {name}=true: leave out one of them")
     if options.static_graph and options.accumulation > 1:
         raise InputError(
             f"static_graph=true takes a process's share in one part, not in accumulation={options.accumulation}: "
             "leave out one of them"
         )
+
+
+def refuse_sharding(options: PretrainingOptions, reason: str) -> None:
+    """For methods and networks that do not train with sharded weights; `reason` says why.
+
+    Raises:
+        InputError: when they are asked for.
+    """
+    if options.sharding != "none":
+        raise InputError(f"sharding={options.sharding} cannot be had here, for {reason}: leave it out")
 
 
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:

@@ -43,6 +43,11 @@ def test_an_unknown_key_names_the_nearest(fails):
     assert "unknown option 'epoch' in epoch=3: did you mean 'epochs'?" in fails("pretrain/fcmae.py", "epoch=3")
 
 
+def test_methods_that_take_no_shares_of_weights_say_so(fails):
+    for recipe, *more in (["pretrain/dino.py"], ["pretrain/densecl.py"], ["pretrain/fcmae.py", "encoder=minkowski"]):
+        assert "sharding=full cannot be had here, for " in fails(recipe, "store=a.h5", "sharding=full", *more)
+
+
 def test_a_micrograph_smaller_than_the_crop(fails, store):
     message = fails("pretrain/fcmae.py", f"store={store}", "crop=640")
     assert "smaller than the 640 px crop" in message

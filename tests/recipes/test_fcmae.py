@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -39,10 +40,11 @@ def test_a_killed_run_ends_with_the_same_backbone(pretrained, store, tmp_path):
     assert all((whole[key] == resumed[key]).all() for key in whole)
 
 
-def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path, sharding):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "pretrain/fcmae.py")]
     finished = subprocess.run(
-        [sys.executable, *command, f"store={store}", *SHORT_PRETRAINING, "name=two"],
+        [sys.executable, *command, f"store={store}", *SHORT_PRETRAINING, f"sharding={sharding}", "name=two"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -53,6 +55,13 @@ def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path):
     for folder in (pretrained, tmp_path / "runs/two"):
         losses.append([line["loss"] for line in read_log(folder / "log.jsonl") if line["kind"] == "validation"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    one, two = (load_file(folder / "backbone/backbone.safetensors") for folder in (pretrained, tmp_path / "runs/two"))
+    assert {name: (value.shape, value.dtype) for name, value in one.items()} == {
+        name: (value.shape, value.dtype) for name, value in two.items()
+    }
+    assert all(torch.allclose(one[name], two[name], atol=1e-2) for name in one)
+    _, details = load_backbone(tmp_path / "runs/two/backbone")
+    assert details.validation_loss == min(losses[1])
 
 
 def test_normalisation_over_the_batch_refuses_a_batch_in_parts(store, run, tmp_path):

@@ -83,17 +83,22 @@ def convnext() -> nn.Module:
     return timm.create_model("convnextv2_atto", in_chans=1, num_classes=0, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
 
 
-def tiny(name: str, speed: Speed | None = None) -> Method:
-    """The method of this name, the same at each call."""
+def tiny(name: str, speed: Speed | None = None, precision: str = "float32") -> Method:
+    """The method of this name, the same at each call; "atto" is FCMAE with a network of the real depth and width."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = make_accelerator("float32", speed=speed)
+    accelerator = make_accelerator(precision, speed=speed)
     torch.manual_seed(0)
-    parts = {"fcmae": fcmae, "spark": spark, "densecl": densecl, "dino": dino}[name]()
+    parts = {"fcmae": fcmae, "atto": atto, "spark": spark, "densecl": densecl, "dino": dino}[name]()
     return Method(*parts, accelerator)
 
 
 def fcmae() -> Parts:
     model = FCMAE(convnext(), decoder_width=16)
+    return model, torch.optim.AdamW(model.parameters(), lr=RATE), Noise()
+
+
+def atto() -> Parts:
+    model = FCMAE(timm.create_model("convnextv2_atto", in_chans=1, num_classes=0), decoder_width=64)
     return model, torch.optim.AdamW(model.parameters(), lr=RATE), Noise()
 
 

@@ -1,10 +1,12 @@
-"""How long an epoch of pretraining takes on how many GPUs: compute, gradients over the network, crops from storage."""
+"""What pretraining takes on how many GPUs: time (computing, gradients over the network, crops from storage), memory."""
 
 from dataclasses import dataclass
 from math import ceil, log2
 
 CROP_BYTES = 25 * 160 * 160  # a 640 px crop touches 5 x 5 of a store's chunks on average
 GRADIENT_BYTES = 4
+STATE_BYTES = 4 * 4  # of a parameter's weight, gradient and AdamW's two moments, all in float32
+GATHERED_BYTES = 2 * 4  # of a parameter's weight and gradient
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,17 @@ def step_time(machine: Machine, parameters: int, gpus: int, batch: int) -> StepT
     communication = all_reduce_seconds(machine, parameters, gpus)
     feeding = max(batch * CROP_BYTES / machine.storage_bytes_a_second, share / machine.loader_crops_a_second)
     return StepTime(compute, max(0.0, communication - machine.overlap * compute), feeding)
+
+
+def state_bytes(parameters: int, gathered: int = 0, gpus: int = 1) -> float:
+    """What one GPU holds of weights, gradients and AdamW's moments; neither activations nor DDP's buckets.
+
+    Args:
+        gathered: with sharding, the parameters that are whole at once: those outside of blocks and the largest block's.
+            While a block is computed the next one may be gathered, too, which is not counted.
+        gpus: with sharding, how many share the state; else 1, for each holds all of it.
+    """
+    return parameters * STATE_BYTES / gpus + gathered * GATHERED_BYTES
 
 
 def epoch_seconds(machine: Machine, parameters: int, gpus: int, batch: int, images: int) -> float:

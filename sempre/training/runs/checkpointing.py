@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from sempre.errors import InputError, one_input_error
 from sempre.files import file_sha256, write_json
+from sempre.training.runs.sharding import gathered, share_of
 
 WEIGHTS, OPTIMIZER, PROGRESS, MANIFEST = "model.safetensors", "optimizer.pt", "progress.json", "manifest.json"
 MOST = 1 << 60  # steps, epochs and batches: more were never counted
@@ -51,8 +52,11 @@ class TrainingState:
     progress: Progress
 
 
-def save_checkpoint(state: TrainingState, folder: Path) -> None:
-    """Make `state` the checkpoint `folder/last`, and what was there `folder/previous`; for the main process alone.
+def save_checkpoint(state: TrainingState, folder: Path, main: bool = True) -> None:
+    """Make `state` the checkpoint `folder/last`, and what was there `folder/previous`.
+
+    For the main process alone, unless weights are sharded: then for all processes, of which the `main` one writes. A
+    checkpoint is the same whole one either way.
 
     A kill at any byte leaves a valid checkpoint, at most one older than the newest.
 
@@ -60,7 +64,12 @@ def save_checkpoint(state: TrainingState, folder: Path) -> None:
         InputError: when it cannot be written (full disk, no permission), or is not finite; the checkpoints before it
             stay.
     """
-    if bad := not_finite(state.model.state_dict()) or not_finite(_moments(state.optimizer.state_dict())):
+    weights = gathered(state.model.state_dict(), keep=main)
+    optimizer = state.optimizer.state_dict()
+    optimizer["state"] = {number: gathered(values, keep=main) for number, values in optimizer["state"].items()}
+    if not main:
+        return
+    if bad := not_finite(weights) or not_finite(_moments(optimizer)):
         raise InputError(
             f"{bad} is not finite at step {state.progress.step} and is not saved, the checkpoint before it stays: "
             "start again with a lower rate, under another name"
@@ -69,9 +78,8 @@ def save_checkpoint(state: TrainingState, folder: Path) -> None:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.model.state_dict().items()}
-        save_file(weights, partial / WEIGHTS)
-        torch.save(state.optimizer.state_dict(), partial / OPTIMIZER)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
+        torch.save(optimizer, partial / OPTIMIZER)
         write_json(partial / PROGRESS, asdict(state.progress))
         for path in partial.iterdir():
             _flush(path)
@@ -109,8 +117,14 @@ def load_checkpoint(state: TrainingState, folder: Path, accelerator: Accelerator
     if path is None:
         return False
     with one_input_error(lambda reason: f"{path} is another network's ({reason[:SHOWN]}): give this run another name="):
-        state.model.load_state_dict(load_file(path / WEIGHTS))
-        state.optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
+        own = state.model.state_dict()
+        weights = {name: share_of(value, own.get(name)) for name, value in load_file(path / WEIGHTS).items()}
+        state.model.load_state_dict(weights)
+        optimizer = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+        for number, values in optimizer["state"].items():
+            values.update({name: share_of(value, parameters[number]) for name, value in values.items()})
+        state.optimizer.load_state_dict(optimizer)
     vars(state.progress).update(vars(_read_progress(path)))
     return True
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.training.chains.cost_model import CROP_BYTES, Machine, all_reduce_seconds, epoch_seconds, step_time
+from sempre.training.chains.cost_model import (
+    CROP_BYTES,
+    Machine,
+    all_reduce_seconds,
+    epoch_seconds,
+    state_bytes,
+    step_time,
+)
 
 MACHINE = Machine(
     images_a_second=100.0,
@@ -32,6 +39,11 @@ def test_slow_storage_bounds_a_large_run():
     slow = replace(MACHINE, storage_bytes_a_second=100 * CROP_BYTES)
     step = step_time(slow, 10**6, gpus=64, batch=6400)
     assert (step.total, step.bound) == (64.0, "storage")
+
+
+def test_a_share_of_the_state_and_what_is_gathered_make_the_memory():
+    assert state_bytes(10**6) == 16e6
+    assert state_bytes(10**6, gathered=10**5, gpus=8) == 2e6 + 8e5
 
 
 @given(st.integers(0, 10), st.integers(1, 10**9))
