@@ -8,6 +8,7 @@ network's heads, losses and sampling are detectron2's. `runs/<name>/` has the sa
 `tools/report.py` compare both. `repeat-0/model.safetensors` holds the weights under detectron2's names.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import nn
 from sempre.config import part_of, read_options
 from sempre.data.feeding.detection_crops import DetectionCrops, collate
 from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.labels.folds import fitted_and_choosing
+from sempre.data.labels.folds import NOBODY, fitted_and_choosing
 from sempre.data.labels.labelled import LabelledSet
 from sempre.detectron2.library import import_detectron2
 from sempre.errors import run_command
@@ -26,12 +27,12 @@ from sempre.files import write_json
 from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmenters.detector_files import describe_detector
 from sempre.models.segmenters.mask_rcnn import DetectorOptions
-from sempre.models.segmenters.segmentation import best_score_threshold, score_detector
+from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
 from sempre.models.weights.model_files import save_model
 from sempre.training.accelerator import make_accelerator
+from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
-from sempre.training.loop import fit
 from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.steps.schedule import cosine_with_warmup
 
@@ -45,7 +46,7 @@ class Options:
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is scored then; the validation share chooses the threshold
+    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: int = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
@@ -53,6 +54,7 @@ class Options:
     repeats: int = 1  # trainings with seeds seed, seed + 1, …
     seed: int = 0  # of weights, crops and order
     epochs: int = 400  # passes over the labelled images, each giving one crop a pass
+    validate_every: int = 10  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
     batch: int = 8  # crops a step, over all processes
     accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
     crop: int = 512  # side of the training crops, px
@@ -88,7 +90,7 @@ def main() -> int | None:
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
         fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
-        detector = train(options, seed, labelled, fitted, folder, run.stop)
+        detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing)
         if detector is None:
             return EXIT_PREEMPTED
         if run.accelerator.is_main_process:
@@ -112,8 +114,12 @@ def train(
     fitted: np.ndarray,
     folder: Path,
     stop: StopSignal | None = None,
+    validating: np.ndarray = NOBODY,
 ) -> nn.Module | None:
-    """Train one detector, that of the last epoch; None when a signal stopped it early."""
+    """Train one detector; None when a signal stopped it early.
+
+    It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
+    """
     accelerator = make_accelerator(options.precision)
     smallest, largest = (options.scale * factor for factor in options.scale_range)
     crops = DetectionCrops(
@@ -132,10 +138,19 @@ def train(
     detector = build_detector(options, seed).to(memory_format=torch.channels_last)
     groups = parameter_groups(detector, detector.get_submodule("body"), options.weight_decay, options.layer_decay)
     steps = options.epochs * epoch_sampler(loader).batches()
-    finished = fit(
+
+    def validated(shown: Iterable[int]) -> float:
+        thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
+        return float(threshold_scores(detector, options.scale, labelled, shown, thresholds).max())
+
+    finished = fit_to_best(
         detector,
         torch.optim.AdamW(groups, lr=options.rate),
         loader,
+        kept=detector,
+        aji_plus=validated,
+        validating=validating,
+        validate_every=options.validate_every,
         accelerator=accelerator,
         folder=folder,
         epochs=options.epochs,
