@@ -82,7 +82,7 @@ def gathered(values: Mapping[str, Any], keep: bool = True) -> dict[str, Any]:
     return kept
 
 
-def share_of(value: Any, like: Tensor | None) -> Any:
+def share_of(value: Any, like: Any) -> Any:
     """This process's share of the tensor `value`, which all processes have, if `like`, of its shape, is sharded."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
