@@ -9,6 +9,7 @@ from sempre.images import read_micrograph
 from sempre.images.scale_bar import Reader, read_scale_bar
 from sempre.images.scale_bar.choose import find_bar
 from sempre.images.scale_bar.geometry import Box
+from sempre.images.scale_bar.line import without_lines
 from sempre.images.scale_bar.text import length_nm
 from tests.images.databars import LAYOUTS, font
 from tests.images.emps import FOLDER, needs_emps
@@ -70,6 +71,8 @@ def published(seed: int, text: str, ink: int, paper: int | None = None, ticks: i
         ("200 nml", 200),
         ("2,5 μm", 2500),
         ("0.5um", 500),
+        ("50.Dum", 50000),
+        ("1O0 nm", 100),
     ],
 )
 def test_lengths_are_read(text, nm):
@@ -162,17 +165,60 @@ def test_writing_too_small_for_the_whole_picture_is_read_in_its_lower_corners(re
 
 def test_writing_that_the_edge_of_a_corner_may_cut_is_not_taken_from_it(reader, monkeypatch):
     """Of 250 nm a corner may show 50 nm; where the writing ends inside, its place is the whole picture's."""
-    tall, wide = 100, 220  # of the corners of 400x400 px, the left one above the right one
+    tall, wide, apart = 100, 220, 110  # of the corners of 400x400 px, the left one above the right one
     seen = {
         "10 nm": Box(40, 30, 90, 50),
         "20 nm": Box(wide - 55, 30, wide - 5, 50),  # goes on to the right
-        "30 nm": Box(4, tall + 30, 54, tall + 50),  # may have begun to the left
-        "40 nm": Box(100, tall + 30, 150, tall + 50),
-        "50 nm": Box(100, tall - 10, 150, tall + 10),  # of both
+        "30 nm": Box(4, apart + 30, 54, apart + 50),  # may have begun to the left
+        "40 nm": Box(100, apart + 30, 150, apart + 50),
+        "50 nm": Box(100, apart - 10, 150, apart + 10),  # of both
+        "60 nm": Box(60, tall - 20, 110, tall + 4),  # with the room below it
     }
     monkeypatch.setattr(reader, "_writing", lambda corners: [(box, text) for text, box in seen.items()])
     found = reader._small_writing(np.zeros((400, 400), np.uint8))
-    assert found == [(Box(40, 330, 90, 350), "10 nm"), (Box(280, 330, 330, 350), "40 nm")]
+    assert found == [
+        (Box(40, 330, 90, 350), "10 nm"),
+        (Box(280, 330, 330, 350), "40 nm"),
+        (Box(60, 380, 110, 400), "60 nm"),
+    ]
+
+
+def test_a_box_around_text_and_bar_is_read_without_the_bar(reader, monkeypatch):
+    image = Image.fromarray(field(1))
+    draw = ImageDraw.Draw(image)
+    draw.text((200, 258), "5 µm", fill=255, font=font(30), anchor="ls")
+    draw.rectangle((190, 264, 309, 273), fill=255)
+    both = Box(185, 222, 315, 290)
+    monkeypatch.setattr(reader, "_writing", lambda picture: [(both, "5m")] if picture.shape == (300, 480) else [])
+    assert without_lines(np.asarray(image), both) == Box(185, 222, 315, 263)
+    found = read_scale_bar(np.asarray(image), reader)
+    assert found is not None and found.length_nm == 5000
+    assert found.length_px == pytest.approx(120, abs=0.5)
+
+
+def test_a_number_that_was_not_seen_before_its_unit_is_looked_for_there(reader, monkeypatch):
+    image = Image.fromarray(field(1))
+    draw = ImageDraw.Draw(image)
+    draw.text((200, 258), "3 µm", fill=255, font=font(30), anchor="ls")
+    draw.rectangle((190, 268, 309, 273), fill=255)
+    unit = Box(222, 230, 282, 266)
+    monkeypatch.setattr(reader, "_writing", lambda picture: [(unit, "µm")] if picture.shape == (300, 480) else [])
+    found = read_scale_bar(np.asarray(image), reader)
+    assert found is not None and found.length_nm == 3000
+    assert found.length_px == pytest.approx(120, abs=0.5)
+
+
+def test_most_readings_must_name_one_length_and_none_another(reader, monkeypatch):
+    """Of a zero with a stroke through it an OCR makes an 8 at times."""
+    picture, box = field(1), Box(200, 240, 280, 264)
+    for readings, lengths in (
+        (("108 nm", "100 nm", "100 nm", "100 nm"), [100]),
+        (("108 nm", "108 nm", "100 nm", "100 nm"), []),
+        (("200 nm", "100 nm", "100 nm", "100 nm"), []),
+    ):
+        left = iter(readings)
+        monkeypatch.setattr(reader, "_read", lambda line, left=left: next(left))
+        assert [nm for _, nm in reader._elected(picture, [(box, "108 nm")])] == lengths
 
 
 def drawn(*shapes: tuple[int, int, int, int]) -> np.ndarray:

@@ -16,6 +16,8 @@ BLUR = 2  # rows or columns that an edge takes
 MARGIN = 1  # columns between a line and the image's border, or it may be cut off there
 CLEAR = 0.25  # of a line's contrast that the last column before the border may keep of it
 TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
+WIDE = 0.35  # of a text's width: shorter lines in its box are of letters
+EDGE = 0.4  # of a text's height, in which a line is no stroke through the letters
 FAR = 0.8  # heights of the text between it and its line, at most
 
 
@@ -69,6 +71,26 @@ def find_lines(grey: np.ndarray, text: Box) -> list[Line]:
                 elif lines[twins[0]].contrast < line.contrast:
                     lines[twins[0]] = line
     return sorted(lines, key=lambda line: -line.contrast)
+
+
+def without_lines(grey: np.ndarray, text: Box) -> Box:
+    """A text's box without the lines that run through its upper or lower part, for an OCR may take a bar for writing.
+
+    Args:
+        grey: `[H, W]`, 0 to 255.
+        text: where the text stands, or text and bar.
+    """
+    top, bottom = text.y0, text.y1
+    for line in find_lines(grey, text):
+        beside = gap(line.left, line.right, text.x0, text.x1) > -WIDE * text.width
+        if beside or line.bottom <= text.y0 or line.top >= text.y1:
+            continue
+        middle = ((line.top + line.bottom) / 2 - text.y0) / text.height
+        if middle < EDGE:
+            top = max(top, line.bottom + 1)
+        elif middle > 1 - EDGE:
+            bottom = min(bottom, line.top - 1)
+    return Box(text.x0, top, text.x1, bottom) if bottom - top > text.height / 3 else text
 
 
 def _same_stroke(line: Line, other: Line) -> bool:

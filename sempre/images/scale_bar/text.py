@@ -4,13 +4,16 @@ import re
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from sempre.images.normalise import percentile_normalise_to_uint8
 from sempre.images.scale_bar.geometry import Box, gap
+from sempre.images.scale_bar.line import without_lines
 
 # A length as it stands beside a bar, and what an OCR may see of the bar or of a frame around it.
-LENGTH = re.compile(r"[\W_|]*?(?P<number>\d+(?:[.,]\d+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*[l1]?", re.IGNORECASE)
+LENGTH = re.compile(
+    r"[\W_|]*?(?P<number>\d[\dOD]*(?:[.,][\dOD]+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*[l1]?", re.IGNORECASE
+)
 NUMBER, UNIT = re.compile(r"\d+(?:[.,]\d+)?|[lI]"), re.compile(r"nm|[uµμ]m|mm", re.IGNORECASE)
 NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 DIGITS = {1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9}  # leading digits of the numbers that people choose
@@ -19,7 +22,12 @@ SPACE = 2.0  # heights of the text between a number and its unit, at most
 LONGEST = 14  # characters: longer lines are those of a databar, whose lengths are working distances
 MARGINS = (0.1, 0.0), (0.4, 0.2)  # heights of the text that are read around it, beside and above
 ENLARGED = 64  # px
+VIEWS = *MARGINS, (0.2, 0.1, 48), (0.2, 0.1, 48, 0.7)  # and how tall in px, and the blur in px
+MAJORITY = 3  # of the first reading and the views
+LIKELY = re.compile(r"[\dlI].*\D|^(nm|[uµμ]m)$", re.IGNORECASE)  # what may be a length, or the end of one
+BEFORE = 3.0  # heights of the text in front of a unit that a number may take
 CORNER = 0.25, 0.55  # of a picture's height and width that are looked at again where no length is found
+SEAM = 0.1  # of a corner's height between the two
 RANGE = {"nm": (1, 2000), "um": (0.05, 2000), "mm": (0.1, 10)}
 
 
@@ -31,7 +39,7 @@ def length_nm(text: str) -> float | None:
     found = LENGTH.fullmatch(text.strip())
     if not found:
         return None
-    spelt = "1" if found["number"] in "lI" else found["number"]  # alike in many typefaces
+    spelt = "1" if found["number"] in "lI" else re.sub("[OD]", "0", found["number"].upper())  # alike in many typefaces
     thousands = re.fullmatch(r"[1-9],000", spelt)
     number = float(spelt.replace(",", "" if thousands else "."))
     if re.match(r"0\d", spelt) or number == 0:
@@ -71,7 +79,12 @@ class Reader:
 
         Each is read again by itself, enlarged; it counts if these readings confirm the first and none contradicts it.
         """
-        return self._confirmed(grey, self._writing(grey)) or self._confirmed(grey, self._small_writing(grey))
+        writing = self._writing(grey)
+        lengths = self._confirmed(grey, writing)
+        if not lengths:
+            small = self._small_writing(grey)
+            lengths = self._confirmed(grey, small) or self._elected(grey, small) or self._elected(grey, writing)
+        return lengths
 
     def _confirmed(self, grey: np.ndarray, writing: list[tuple[Box, str]]) -> list[tuple[Box, float]]:
         lengths = []
@@ -84,6 +97,20 @@ class Reader:
             enough = {first} if first is not None else set(again)
             if {nm for nm in again if nm is not None} == enough and None not in enough:
                 lengths.append((box, enough.pop()))
+        return lengths
+
+    def _elected(self, grey: np.ndarray, writing: list[tuple[Box, str]]) -> list[tuple[Box, float]]:
+        """Lengths that most of several readings of the writing alone, without a bar that touches it, agree on."""
+        lengths = []
+        for box, text in [*writing, *_joined(writing), *_begun(writing)]:
+            if not LIKELY.search(text) or len(text) > LONGEST:
+                continue
+            alone = without_lines(grey, box)
+            views = [_enlarged(grey, alone, *view) for view in VIEWS]
+            votes = [length_nm(spelt) for spelt in (text, *map(self._read, views))]
+            valid = {nm for nm in votes if nm is not None}
+            if len(valid) == 1 and len(votes) - votes.count(None) >= MAJORITY:
+                lengths.append((alone, valid.pop()))
         return lengths
 
     def _writing(self, grey: np.ndarray) -> list[tuple[Box, str]]:
@@ -100,15 +127,18 @@ class Reader:
         """
         tall, wide = (round(share * side) for share, side in zip(CORNER, grey.shape, strict=True))
         top, starts = grey.shape[0] - tall, (0, grey.shape[1] - wide)
-        corners = np.concatenate([grey[top:, start : start + wide] for start in starts])
+        # Each goes on below as it ends, for the network wants room below a line of writing.
+        apart = tall + round(SEAM * tall)
+        padded = [np.pad(grey[top:, start : start + wide], ((0, apart - tall), (0, 0)), "edge") for start in starts]
         writing = []
-        for box, text in self._writing(corners):
-            corner = box.y0 // tall
+        for box, text in self._writing(np.concatenate(padded)):
+            corner = box.y0 // apart
+            low, high = box.y0 - corner * apart, min(box.y1 - corner * apart, tall)
             cut = box.x1 + box.height / 2 > wide if corner == 0 else box.x0 - box.height / 2 < 0
-            if cut or box.y1 > (corner + 1) * tall:
+            if cut or low >= tall or box.y1 > (corner + 1) * apart:
                 continue  # the number's beginning may stand in the other corner
-            dx, dy = starts[corner], top - corner * tall
-            writing.append((Box(box.x0 + dx, box.y0 + dy, box.x1 + dx, box.y1 + dy), text))
+            dx = starts[corner]
+            writing.append((Box(box.x0 + dx, low + top, box.x1 + dx, high + top), text))
         return writing
 
     def _read(self, line: np.ndarray) -> str:
@@ -133,6 +163,15 @@ def _joined(writing: list[tuple[Box, str]]) -> list[tuple[Box, str]]:
     return joined
 
 
+def _begun(writing: list[tuple[Box, str]]) -> list[tuple[Box, str]]:
+    """Units without a number, with the place in front of them where it may stand unseen."""
+    return [
+        (Box(max(int(box.x0 - BEFORE * box.height), 0), box.y0, box.x1, box.y1), text)
+        for box, text in writing
+        if UNIT.fullmatch(text)
+    ]
+
+
 def _as_rgb(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
@@ -144,10 +183,12 @@ def _around(corners: np.ndarray, shape: tuple[int, ...]) -> Box:
     return Box(x0, y0, x1, y1)
 
 
-def _enlarged(grey: np.ndarray, box: Box, beside: float, above: float) -> np.ndarray:
+def _enlarged(
+    grey: np.ndarray, box: Box, beside: float, above: float, tall: int = ENLARGED, blur: float = 0
+) -> np.ndarray:
     """A box with margins in heights of the text, its contrast stretched, as tall as the network sees it and more."""
     dx, dy = int(beside * box.height), int(above * box.height)
     crop = grey[max(box.y0 - dy, 0) : box.y1 + dy, max(box.x0 - dx, 0) : box.x1 + dx]
-    size = max(round(ENLARGED * crop.shape[1] / crop.shape[0]), 8), ENLARGED
-    image = Image.fromarray(percentile_normalise_to_uint8(crop, 0, 100))
+    size = max(round(tall * crop.shape[1] / crop.shape[0]), 8), tall
+    image = Image.fromarray(percentile_normalise_to_uint8(crop, 0, 100)).filter(ImageFilter.GaussianBlur(blur))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
