@@ -73,6 +73,8 @@ def published(seed: int, text: str, ink: int, paper: int | None = None, ticks: i
         ("0.5um", 500),
         ("50.Dum", 50000),
         ("1O0 nm", 100),
+        ("5.00ur", 5000),
+        ("200. nm", 200),
     ],
 )
 def test_lengths_are_read(text, nm):
@@ -236,6 +238,50 @@ def test_a_line_at_the_border_a_second_line_and_half_a_line_are_in_doubt():
     halves = drawn((60, 51, 112, 52), (187, 51, 239, 52))
     assert find_bar(halves, text).length == pytest.approx(180, abs=0.5)
     assert find_bar(drawn((60, 51, 112, 52), (187, 51, 210, 52)), text) is None
+
+
+def test_a_faint_bar_stands_out_as_its_text_does_unless_it_is_thin():
+    image = Image.new("L", (300, 120), 140)
+    draw = ImageDraw.Draw(image)
+    draw.text((150, 52), "100 nm", fill=164, font=font(24), anchor="mm")
+    for thick, answered in ((5, True), (2, False)):
+        draw.rectangle((100, 76, 199, 80), fill=140)
+        draw.rectangle((100, 76, 199, 75 + thick), fill=164)
+        found = find_bar(np.asarray(image), Box(105, 40, 195, 64))
+        assert (found is not None) == answered
+        assert found is None or found.length == pytest.approx(100, abs=0.5)
+
+
+def test_a_bar_whose_outline_reaches_far_beyond_its_core_is_in_doubt():
+    image = np.full((120, 300), 120, np.uint8)
+    image[74:80, 100:160] = 255
+    image[76:78, 103:157] = 20
+    assert find_bar(image, Box(110, 40, 170, 66)) is None
+
+
+def test_a_bar_beside_its_text_may_stand_on_the_same_line():
+    assert find_bar(drawn((40, 57, 99, 66)), Box(120, 40, 180, 66)).length == pytest.approx(60, abs=0.5)
+
+
+def test_what_shows_in_a_few_rows_beyond_the_text_is_no_other_half_of_a_thick_bar():
+    image = drawn((30, 52, 99, 79), (188, 60, 200, 64))
+    assert find_bar(image, Box(120, 40, 180, 80)).length == pytest.approx(70, abs=0.5)
+
+
+def test_a_pale_band_leaves_nothing_open():
+    text, image = Box(120, 40, 180, 64), drawn((100, 76, 199, 80)).copy()
+    image[24:32, 20:280] = 110
+    assert find_bar(image, text).length == pytest.approx(100, abs=0.5)
+    image[24:32, 20:280] = 190
+    assert find_bar(image, text) is None
+
+
+@pytest.mark.parametrize(("hidden", "answered"), [((), True), ((4,), True), ((4, 5), False), ((0,), False)])
+def test_a_particle_may_hide_one_of_eleven_ticks(hidden, answered):
+    ticks = [(40 + 20 * k, 20, 41 + 20 * k, 32) for k in range(11) if k not in hidden]
+    found = find_bar(drawn(*ticks), Box(180, 40, 240, 64))
+    assert (found is not None) == answered
+    assert found is None or found.length == pytest.approx(200, abs=0.5)
 
 
 def test_a_line_that_ends_before_the_border_is_whole_unless_the_border_is_a_frame():

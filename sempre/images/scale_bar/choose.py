@@ -9,14 +9,21 @@ from sempre.images.scale_bar.geometry import Box, gap
 from sempre.images.scale_bar.line import FAR, SHORT, Line, find_lines
 from sempre.images.scale_bar.ticks import find_ticks
 
+FAINTEST = 0.5, 99.5  # percentiles of the grey in a text between which its contrast lies
+FAINT = 64  # grey levels of a text's contrast, at most, if its bar is looked for as a faint one
+NOISE = 16  # grey levels of a text's contrast that are stretched, at least
+BODY = 3  # px that a faint line is thick, at least: a thinner one may be the shadow of another
+HOLLOW = 6  # px between the two sides of an outline, at most
 SHORTEST = 0.7  # heights of the text: strokes of letters are shorter
 LETTERS = 0.6  # of the text's width: shorter lines within it may be the tops of letters
 STEMS = 0.25  # of a line's columns from which strokes go on towards the middle of the text, at most
 BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
+PALE = 0.4  # of its contrast: paler lines leave nothing open, as the paper between a text and its frame
 UNEQUAL = 0.25  # of their length that the halves of a line around its text may differ
 BROKEN = 0.5  # heights of the text between the parts of one line, at most
 REACH = 0.03  # of a line's length that its outline reaches beyond an end, at most
+THICK = 8  # px; the other half of so thick a line shows in most of its rows
 OUTLINE = 0.25  # of a line's contrast that its outline has, at least
 SHADED = 0.04  # of a line's length that shades at its ends may take: their middle is wrong by half of it at most
 OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
@@ -29,6 +36,25 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         grey: `[H, W]`, 0 to 255.
         text: where the text stands.
     """
+    lines = _candidates(grey, text)
+    ticks = find_ticks(grey, text)
+    if ticks is not None:
+        return ticks if all(line.length < ticks.length / 4 for line in lines) else None
+    if not lines:
+        grey = _stretched(grey, text)
+        lines = [line for line in _candidates(grey, text) if line.thick >= BODY]
+        if not lines:
+            return None
+    best = lines[0]
+    if best.vague or _is_hollow(best, lines) or any(_rivals(line, best) and _differs(line, best) for line in lines[1:]):
+        return None
+    if not _overlaps(best, text) and _goes_on(grey, best, text):
+        return None
+    return _with_outline(_with_shades(best, lines), lines)
+
+
+def _candidates(grey: np.ndarray, text: Box) -> list[Line]:
+    """The lines that may be a text's bar, the strongest first."""
     found = find_lines(grey, text)
     lines = [_joined(left, right) for left, right in combinations(found, 2) if _are_halves(left, right, text)]
     lines += [
@@ -39,18 +65,23 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         and not _is_of_letters(grey, line, text)
         and not any(_is_broken_off(line, other, text) for other in found)
     ]
-    lines.sort(key=_strength, reverse=True)
-    ticks = find_ticks(grey, text)
-    if ticks is not None:
-        return ticks if all(line.length < ticks.length / 4 for line in lines) else None
-    if not lines:
-        return None
-    best = lines[0]
-    if best.vague or any(_strength(line) > RIVAL * _strength(best) and _differs(line, best) for line in lines[1:]):
-        return None
-    if not _overlaps(best, text) and _goes_on(grey, best, text):
-        return None
-    return _with_outline(_with_shades(best, lines), lines)
+    return sorted(lines, key=_strength, reverse=True)
+
+
+def _stretched(grey: np.ndarray, text: Box) -> np.ndarray:
+    """A picture of the contrast that a faint text has, where a grey bar on grey stands out as black on white would."""
+    low, high = np.percentile(grey[text.y0 : text.y1, text.x0 : text.x1], FAINTEST)
+    if high - low > FAINT:
+        return grey
+    # As much again is kept around it, so that a frame does not become the ground.
+    span = max(high - low, NOISE)
+    darkest = (low + high) / 2 - span
+    return np.clip((grey - darkest) * (127.5 / span), 0, 255).astype(np.uint8)
+
+
+def _rivals(line: Line, best: Line) -> bool:
+    """Whether a line stands out nearly as much as the best one does."""
+    return _strength(line) > RIVAL * _strength(best) and line.contrast > PALE * best.contrast
 
 
 def _differs(line: Line, best: Line) -> bool:
@@ -93,14 +124,34 @@ def _is_outline(line: Line, best: Line) -> bool:
     )
 
 
+def _is_hollow(best: Line, lines: list[Line]) -> bool:
+    """Whether a line is a side of the outline of another that is much shorter: either may be meant."""
+    cores = [
+        line
+        for line in lines
+        if line.bright != best.bright
+        and _within(line, best)
+        and OUTLINED * best.length < best.length - line.length < best.length / 2
+        and gap(line.top, line.bottom, best.top, best.bottom) <= 2
+    ]
+    return any(
+        line.bright == best.bright
+        and line is not best
+        and line.agrees(best)
+        and any((core.top - best.top) * (line.top - core.top) > 0 for core in cores)
+        and gap(line.top, line.bottom, best.top, best.bottom) <= HOLLOW
+        for line in lines
+    )
+
+
 def _strength(line: Line) -> float:
     """Contrast weighted with what shows of a line."""
-    return line.contrast * np.sqrt(line.length * (line.bottom - line.top))
+    return line.contrast * np.sqrt(line.length * line.thick)
 
 
 def _stands_beside(line: Line, text: Box) -> bool:
     middle = (line.top + line.bottom) / 2
-    return text.y0 + 0.2 * text.height <= middle <= text.y1 - 0.2 * text.height
+    return text.y0 + 0.1 * text.height <= middle <= text.y1 - 0.1 * text.height
 
 
 def _is_near(line: Line, text: Box) -> bool:
@@ -177,10 +228,11 @@ def _goes_on(grey: np.ndarray, line: Line, text: Box) -> bool:
     if signal.shape[1] < 6:
         return False
     profile = np.median(signal, axis=1)
+    rows = slice(max(line.top - 1, 0), line.bottom + 1)
     around = [row for row in (line.top - 4, line.bottom + 3) if 0 <= row < len(profile)]
     if not around:
         return True
-    inside = profile[max(line.top - 1, 0) : line.bottom + 1].max()
+    inside = np.median(profile[line.top : line.bottom]) if line.thick >= THICK else profile[rows].max()
     return bool(inside - max(profile[row] for row in around) > 0.3 * line.contrast)
 
 

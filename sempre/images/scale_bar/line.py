@@ -24,7 +24,8 @@ FAR = 0.8  # heights of the text between it and its line, at most
 @dataclass(frozen=True)
 class Line:
     """A stroke over the rows `top` to `bottom` (exclusive), from `left` to `right` in fractions of px; brighter or
-    darker than its surroundings by `contrast` grey levels. Of a `vague` one it is not clear where it ends."""
+    darker than its surroundings by `contrast` grey levels. Of a `vague` one it is not clear where it ends. `thick` px
+    are its rows up to where the grey is halfway, which may be more."""
 
     left: float
     right: float
@@ -33,6 +34,7 @@ class Line:
     bright: bool
     contrast: float
     vague: bool = False
+    thick: int = 1
 
     @property
     def length(self) -> float:
@@ -136,8 +138,11 @@ def _measure(
         return None
     ends = min(length // 6, 6)  # which ticks may cross
     core = signal[first:last, left + ends : right - ends]
+    highest = core.max(axis=0)
+    if highest.std() > UNEVEN:
+        return None
     ink = float(np.median(core))
-    if np.median(np.abs(core.max(axis=0) - ink)) > UNEVEN or core.max(axis=0).std() > UNEVEN:
+    if np.median(np.abs(highest - ink)) > UNEVEN:
         return None
     outside = []
     for row in (first - BLUR, last - 1 + BLUR):
@@ -165,8 +170,19 @@ def _measure(
         crossings.append(_crossing(profile, inner, step, (ink + ground) / 2))
     if None in crossings:
         return None
-    line = Line(crossings[0], crossings[1], first, last, bright, ink - max(outside))
+    thick = _thickness(signal[:, left + ends : right - ends], first, last, (ink + max(outside)) / 2)
+    line = Line(crossings[0], crossings[1], first, last, bright, ink - max(outside), thick=thick)
     return _to_ticks(signal, line)
+
+
+def _thickness(signal: np.ndarray, first: int, last: int, level: float) -> int:
+    """Rows in one piece around `first` to `last` (exclusive) whose median is above the level."""
+    top, bottom = first, last
+    while top > 0 and np.median(signal[top - 1]) > level:
+        top -= 1
+    while bottom < len(signal) and np.median(signal[bottom]) > level:
+        bottom += 1
+    return bottom - top
 
 
 def _is_clear(signal: np.ndarray, border: int, first: int, last: int, ink: float) -> bool:

@@ -12,7 +12,7 @@ from sempre.images.scale_bar.line import without_lines
 
 # A length as it stands beside a bar, and what an OCR may see of the bar or of a frame around it.
 LENGTH = re.compile(
-    r"[\W_|]*?(?P<number>\d[\dOD]*(?:[.,][\dOD]+)?|[lI])\s?(?P<unit>nm|[uµμ]m|mm)[\W_|]*[l1]?", re.IGNORECASE
+    r"[\W_|]*?(?P<number>\d[\dOD]*(?:[.,][\dOD]+)?|[lI])[\s.]{0,2}(?P<unit>nm|[uµμ][mr]|mm)[\W_|]*[l1]?", re.IGNORECASE
 )
 NUMBER, UNIT = re.compile(r"\d+(?:[.,]\d+)?|[lI]"), re.compile(r"nm|[uµμ]m|mm", re.IGNORECASE)
 NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
@@ -44,7 +44,7 @@ def length_nm(text: str) -> float | None:
     number = float(spelt.replace(",", "" if thousands else "."))
     if re.match(r"0\d", spelt) or number == 0:
         return None  # its first digits are lost
-    unit = re.sub("[µμ]", "u", found["unit"].lower())
+    unit = re.sub("[µμ]", "u", found["unit"].lower()).replace("r", "m")  # an m that the picture's border cuts
     low, high = RANGE[unit]
     leading = float(f"{number:e}".split("e")[0])
     if not low <= number <= high or leading not in DIGITS:
@@ -127,11 +127,14 @@ class Reader:
         """
         tall, wide = (round(share * side) for share, side in zip(CORNER, grey.shape, strict=True))
         top, starts = grey.shape[0] - tall, (0, grey.shape[1] - wide)
-        # Each goes on below as it ends, for the network wants room below a line of writing.
+        # The network wants room below a line of writing.
         apart = tall + round(SEAM * tall)
-        padded = [np.pad(grey[top:, start : start + wide], ((0, apart - tall), (0, 0)), "edge") for start in starts]
+        corners = np.empty((2, apart, wide), grey.dtype)
+        for corner, start in zip(corners, starts, strict=True):
+            corner[:tall] = grey[top:, start : start + wide]
+            corner[tall:] = np.median(corner[tall - 1])
         writing = []
-        for box, text in self._writing(np.concatenate(padded)):
+        for box, text in self._writing(corners.reshape(2 * apart, wide)):
             corner = box.y0 // apart
             low, high = box.y0 - corner * apart, min(box.y1 - corner * apart, tall)
             cut = box.x1 + box.height / 2 > wide if corner == 0 else box.x0 - box.height / 2 < 0
