@@ -1,7 +1,6 @@
 """The information bar (databar) that microscopes burn in below a micrograph: detector, voltage, scale bar."""
 
 import numpy as np
-from scipy import ndimage
 
 TALLEST = 0.25  # share of the image's height that a bar may take
 SMALLEST = 8  # px
@@ -26,6 +25,8 @@ def find_information_bar(pixels: np.ndarray) -> int:
     Args:
         pixels: `[H, W]`, any real type.
     """
+    from scipy import ndimage  # slow to import, and only this needs it
+
     height, width = pixels.shape
     tallest = int(TALLEST * height)
     if tallest < SMALLEST or width < SMALLEST:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from sempre.errors import InputError
 
 
 def instance_boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids `[N]` and boxes `[N, 4]` (x0, y0, x1, y1 in px, exclusive ends) of a label image `[H, W]`, by rising id."""
+    from scipy import ndimage  # slow to import, and only this needs it
+
     present, relabelled = np.unique(labels, return_inverse=True)
     first = int(np.searchsorted(present, 1))
     found = ndimage.find_objects(np.maximum(relabelled.reshape(labels.shape) - first + 1, 0))

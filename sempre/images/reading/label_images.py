@@ -6,7 +6,6 @@ import numpy as np
 import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from skimage import measure
 
 from sempre.errors import InputError
 from sempre.files import ORIGIN, whole_or_absent
@@ -61,6 +60,8 @@ def read_labels(path: str | Path) -> np.ndarray:
 
 def _refuse_shades(path: Path, labels: np.ndarray) -> None:
     """Raise for labels `[H, W]` that are a grey picture's levels; ids as large as they like are none."""
+    from skimage import measure  # slow to import, and only this needs it
+
     if labels.max(initial=0) <= MOST_CLASSES:
         return
     neighbours = [(labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])]
