@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,6 +24,7 @@ from sempre.images.reading.claims import (
     check_within,
     plane_bytes,
 )
+from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
 from sempre.images.reading.sidecar import sidecar_pixel_size_nm
 
@@ -42,6 +44,7 @@ IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
 LABEL_FOLDERS = ("labels", "segmaps")
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
+IMS_DATA = f"{IMS_CHANNELS}/Channel {{}}/Data"
 IMS_INFORMATION = "DataSetInfo/Image"
 Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -59,6 +62,16 @@ class Micrograph:
     pixel_size_nm: float | None = None
     metadata: dict = field(default_factory=dict)
     pixel_size_source: str = ""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A picture in a file that is open: `array[at]` is its pixels, which are not read yet."""
+
+    array: Any  # h5py's dataset or dask's array
+    at: tuple[int | slice, ...]
+    pixel_size_nm: float | None
+    metadata: dict
 
 
 def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool = False) -> Micrograph:
@@ -137,12 +150,8 @@ def _reader(suffix: str, path: Path) -> Callable[[Path, int, Levels], Micrograph
         return _read_tiff
     if suffix in PICTURE_SUFFIXES:
         return _read_picture
-    if suffix in HDF5_SUFFIXES:
-        return _read_hdf5
-    if suffix == ".ims":
-        return _read_ims
-    if suffix in ROSETTASCIIO_PLUGINS:
-        return _read_rosettasciio
+    if suffix in HDF5_SUFFIXES or suffix == ".ims" or suffix in ROSETTASCIIO_PLUGINS:
+        return _read_plane
     raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
 
 
@@ -222,7 +231,23 @@ def _behind_the_picture(path: Path) -> float | None:
         return phenom_pixel_size_nm(file.read().decode("latin-1"))
 
 
-def _read_hdf5(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+def _read_plane(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+    if h5py.is_hdf5(path):
+        look_through(path)
+    with open_plane(path, max_pixels) as plane:
+        return Micrograph(levels(np.asarray(plane.array[plane.at])), plane.pixel_size_nm, plane.metadata)
+
+
+def open_plane(path: Path, max_pixels: int) -> AbstractContextManager[Plane]:
+    """The picture of an HDF5 or Imaris file, or of one that RosettaSciIO reads."""
+    suffix = path.suffix.lower()
+    if suffix in HDF5_SUFFIXES:
+        return _open_hdf5(path, max_pixels)
+    return _open_ims(path, max_pixels) if suffix == ".ims" else _open_rosettasciio(path, max_pixels)
+
+
+@contextmanager
+def _open_hdf5(path: Path, max_pixels: int) -> Iterator[Plane]:
     with h5py.File(path) as file:
         names = []
         file.visititems(
@@ -240,18 +265,19 @@ def _read_hdf5(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
         check_size(path, dataset.shape[planes:], max_pixels)
         check_packing(path, plane_bytes(dataset, axes=dataset.ndim - planes))
         check_inside(dataset)
-        return Micrograph(levels(dataset[(0,) * planes]), None, {"format": "HDF5", "dataset": names[0]})
+        yield Plane(dataset, (0,) * planes, None, {"format": "HDF5", "dataset": names[0]})
 
 
-def _read_ims(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+@contextmanager
+def _open_ims(path: Path, max_pixels: int) -> Iterator[Plane]:
     with h5py.File(path) as file:
         depth, height, width = ims_shape(file)
         check_size(path, (height, width), max_pixels)
         dataset = ims_channel(file, 0)
         check_packing(path, plane_bytes(dataset))
-        pixels = dataset[depth // 2, :height, :width]
         size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
-        return Micrograph(levels(pixels), size, {"format": "Imaris", "slices": depth})
+        at = (depth // 2, slice(height), slice(width))
+        yield Plane(dataset, at, size, {"format": "Imaris", "slices": depth})
 
 
 def ims_shape(file: h5py.File) -> tuple[int, int, int]:
@@ -259,8 +285,10 @@ def ims_shape(file: h5py.File) -> tuple[int, int, int]:
 
     Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
     """
-    check_within(file, IMS_INFORMATION)
-    padded, information = ims_channel(file, 0).shape, file[IMS_INFORMATION].attrs
+    name = IMS_DATA.format(0)
+    for place in (IMS_INFORMATION, name):
+        check_within(file, place)
+    padded, information = file[name].shape, file[IMS_INFORMATION].attrs
     slices, height, width = (_ims_number(information, axis, size) for axis, size in zip("ZYX", padded, strict=True))
     return slices, height, width
 
@@ -271,7 +299,7 @@ def ims_channel(file: h5py.File, channel: int) -> h5py.Dataset:
     Raises:
         InputError: when they lie in another file.
     """
-    name = f"{IMS_CHANNELS}/Channel {channel}/Data"
+    name = IMS_DATA.format(channel)
     check_within(file, name)
     check_inside(file[name])
     return file[name]
@@ -283,7 +311,8 @@ def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
     return min(size, int(b"".join(np.asarray(attributes[axis]).ravel().tolist())))
 
 
-def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+@contextmanager
+def _open_rosettasciio(path: Path, max_pixels: int) -> Iterator[Plane]:
     plugin = ROSETTASCIIO_PLUGINS[path.suffix.lower()]
     try:
         reader = import_module(f"rsciio.{plugin}")
@@ -303,8 +332,7 @@ def _read_rosettasciio(path: Path, max_pixels: int, levels: Levels) -> Micrograp
     data = signal["data"]
     check_size(path, data.shape[-2:], max_pixels)
     check_packing(path, plane_bytes(data))
-    pixels = np.asarray(data[(0,) * (data.ndim - 2)])
-    return Micrograph(levels(pixels), _axis_nm(signal["axes"][-1]), {"format": plugin})
+    yield Plane(data, (0,) * (data.ndim - 2), _axis_nm(signal["axes"][-1]), {"format": plugin})
 
 
 def _axis_nm(axis: dict) -> float | None:

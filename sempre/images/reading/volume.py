@@ -1,5 +1,7 @@
 """Volumes, read slice by slice: one slice at a time is in memory, however many there are."""
 
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import tifffile
 
 from sempre.errors import InputError
 from sempre.images.reading.claims import check_packing, plane_bytes
+from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import (
     ims_pixel_size_nm,
     ims_slice_distance_nm,
@@ -24,6 +27,7 @@ from sempre.images.reading.read import (
     ims_channel,
     ims_shape,
     one_error,
+    open_plane,
     read_micrograph,
     stored_levels,
     to_grey,
@@ -100,12 +104,9 @@ def open_volume(path: str | Path) -> Volume:
     suffix = path.suffix.lower()
     with one_error(path):
         if suffix == ".ims":
-            with h5py.File(path) as file:
-                slices, height, width = ims_shape(file)
-                channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
-                size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
-                distance = ims_slice_distance_nm(file[IMS_INFORMATION].attrs, slices)
-        elif suffix in TIFF_SUFFIXES:
+            look_through(path)
+            return _open_ims_volume(path)
+        if suffix in TIFF_SUFFIXES:
             with tifffile.TiffFile(path) as file:
                 series = _first_series(file)
                 lengths = _stack_axes(series)
@@ -119,6 +120,31 @@ def open_volume(path: str | Path) -> Volume:
             height, width = micrograph.pixels.shape
         check_size(path, (height, width))
     return Volume(path, slices, channels, (height, width), size, distance)
+
+
+def _open_ims_volume(path: Path) -> Volume:
+    with h5py.File(path) as file:
+        slices, height, width = ims_shape(file)
+        channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
+        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        distance = ims_slice_distance_nm(file[IMS_INFORMATION].attrs, slices)
+        check_size(path, (height, width))
+        return Volume(path, slices, channels, (height, width), size, distance)
+
+
+def look_at(path: Path) -> None:
+    """Do with an HDF5 file all that reading it or its volume does but for the pixels; whatever goes wrong is passed
+    over, for it will go wrong again."""
+    with suppress(Exception), open_plane(path, sys.maxsize):
+        pass
+    if path.suffix.lower() != ".ims":
+        return
+    with suppress(Exception):
+        channels = _open_ims_volume(path).channels
+        with h5py.File(path) as file:
+            for channel in range(1, channels):  # the first is the plane's
+                with suppress(Exception):
+                    ims_channel(file, channel)
 
 
 def evenly_spaced(slices: int, count: int) -> list[int]:
