@@ -26,6 +26,7 @@ from sempre.data.stores.journal import journal_path
 from sempre.data.stores.split import split
 from sempre.errors import InputError, one_input_error
 from sempre.images.reading.claims import check_no_way_out, check_packing, plane_bytes
+from sempre.images.reading.guard import look_through
 
 FORMAT = 1
 PART = 1 << 16  # rows hashed at a time
@@ -85,6 +86,7 @@ class Store:
         self._file = None
         self._process = None
         try:
+            look_through(self.path, own=True)
             self._open()
         except OSError as error:
             raise InputError(f"{path} cannot be opened as an HDF5 file: {error}") from error

@@ -22,6 +22,7 @@ from sempre.embeddings.encoding.grid import Grid
 from sempre.errors import InputError, one_input_error
 from sempre.files import parse_json
 from sempre.images.reading.claims import check_no_way_out, check_packing, plane_bytes
+from sempre.images.reading.guard import look_through
 from sempre.processes import interrupts_wait
 
 FORMAT = 1
@@ -52,6 +53,7 @@ class Embeddings:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         with self._undamaged():
+            look_through(self.path, own=True)
             self._file = h5py.File(path, "r", locking="best-effort")
             check_no_way_out(self._file)
             self.settings = parse_json(self._file.attrs["settings"])

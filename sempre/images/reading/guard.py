@@ -15,7 +15,8 @@ from pathlib import Path
 from sempre.errors import InputError
 
 COMPUTING = 8.0  # s that HDF5 may compute over a file but for its pixels
-PART, LONGEST = 100e6, 60.0  # bytes of a file for which it has a second more, for long tables of chunks; s in all
+PART = 1e9  # bytes of a file for which it has a second more: a table of 1,000,000 chunks takes it 3
+WAITING = 6.0  # times as long that it may take on Windows, which limits no computing
 KNOWN = 1 << 14  # files that are not looked through again
 # As the main process finds its modules, from whichever folder it was started.
 PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sempre.images.reading.guard import answer; answer()"
@@ -24,8 +25,10 @@ IMPORTED = {".emd": ("rsciio.emd", "dask.array")}  # late, by the readers of fil
 _turn = threading.Lock()
 
 
-def look_through(path: Path) -> None:
+def look_through(path: Path, own: bool = False) -> None:
     """Go through all of an HDF5 file that reading it will look at but its pixels, in a process that may be lost.
+
+    The file is a micrograph or a volume, or one of sempre's `own` formats.
 
     That process is started for the first such file, and waits for more until this one ends.
 
@@ -33,11 +36,11 @@ def look_through(path: Path) -> None:
         InputError: when HDF5 computes for longer than it may, or ends the process.
     """
     state = path.stat()
-    _look_through(path.absolute(), state.st_size, state.st_mtime_ns)
+    _look_through(path.absolute(), own, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(KNOWN)
-def _look_through(path: Path, size: int, changed: int) -> None:
+def _look_through(path: Path, own: bool, size: int, changed: int) -> None:
     """`size` and `changed` tell a file from what it was before."""
     with _turn:
         process = _process()
@@ -46,8 +49,7 @@ def _look_through(path: Path, size: int, changed: int) -> None:
             process = _process()
         assert process.stdin and process.stdout  # pipes
         try:
-            seconds = min(COMPUTING + size / PART, LONGEST)
-            process.stdin.write(json.dumps([str(path), seconds]).encode() + b"\n")
+            process.stdin.write(json.dumps([str(path), own, COMPUTING + size / PART]).encode() + b"\n")
             answered = process.stdout.read(1)
         except BaseException:  # an interrupt, for one: the answer would be taken for the next file's
             _end()
@@ -96,19 +98,20 @@ def answer() -> None:
 
     Its time ends it: nothing else can while HDF5 computes, and the main process may be gone. So does the end of that.
     """
+    from sempre.images.reading.claims import look_at_own
     from sempre.images.reading.volume import look_at
 
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no answer
     os.write(answers, b"\n")
     for line in sys.stdin:
-        name, seconds = json.loads(line)
+        name, own, seconds = json.loads(line)
         path = Path(name)
         with suppress(ImportError):
             for module in IMPORTED.get(path.suffix.lower(), ()):
                 import_module(module)
         _limit(seconds)
-        look_at(path)
+        (look_at_own if own else look_at)(path)
         _limit(0)
         os.write(answers, b"\n")
 
@@ -116,13 +119,13 @@ def answer() -> None:
 def _limit(seconds: float) -> None:
     """End this process once it has computed for so many seconds; 0 lifts that.
 
-    Time that a slow disk takes is not counted, but on Windows, which limits no computing: there it has `LONGEST`.
+    Time that a slow disk takes is not counted, but on Windows: there it has `WAITING` times as long.
     """
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)
     elif seconds:
-        faulthandler.dump_traceback_later(LONGEST, exit=True, file=2)
+        faulthandler.dump_traceback_later(WAITING * seconds, exit=True, file=2)
     else:
         faulthandler.cancel_dump_traceback_later()
 

@@ -311,3 +311,13 @@ def test_a_damaged_store_is_refused_in_one_sentence(tmp_path, name, change):
             store.read(index)
             store.crop(index, 0, 0, 10, 10)
             _ = store.split(), [store.labels[label] for label in store.entries.label]
+
+
+def test_a_store_that_hdf5_does_not_survive_is_refused(tmp_path):
+    path = tmp_path / "store.h5"
+    make(path).close()
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x19\1\1") + 1] = 255  # an attribute's type: neither a text nor a list
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"store\.h5 is damaged: HDF5 finds no end in it or crashes"):
+        Store(path)
