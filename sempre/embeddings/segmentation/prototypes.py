@@ -138,9 +138,11 @@ def load_support(path: str | Path, settings: dict) -> Support:
         with safe_open(path, "numpy") as file:
             saved = dict(parse_json(file.metadata()["settings"]))
             support = Support(file.get_tensor("positive"), file.get_tensor("negative"))
-            widths = {cells.shape[1] for cells in (support.positive, support.negative)}
-            if len(widths) > 1 or not all(np.isfinite(cells).all() for cells in (support.positive, support.negative)):
-                raise ValueError("the cells of both sorts do not agree, or are not finite")
+            sides = (support.positive, support.negative)
+            if any(cells.ndim != 2 for cells in sides) or support.positive.shape[1] != support.negative.shape[1]:
+                raise ValueError("the cells of both sorts do not agree")
+            if not all(np.isfinite(cells).all() for cells in sides):
+                raise ValueError("its cells are not finite")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"{path} holds no prototypes ({error}): give clicks= to make them") from error
     if saved.get("encoder_checksum") != settings["encoder_checksum"]:

@@ -73,13 +73,18 @@ def check_no_way_out(file: h5py.File) -> None:
         InputError: for an external link, a virtual dataset, and one of external storage.
     """
 
-    def check(name: str, link: object) -> None:
+    def check(name: str, link: object) -> InputError | None:
         if isinstance(link, h5py.ExternalLink):
-            raise InputError(f"{file.filename} has a link to another file at {name}: copy the data into this one")
-        if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
-            check_inside(file[name])
+            return InputError(f"{file.filename} has a link to another file at {name}: copy the data into this one")
+        try:
+            if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
+                check_inside(file[name])
+        except InputError as error:  # h5py loses what is raised in here
+            return error
+        return None
 
-    file.visititems_links(check)
+    if error := file.visititems_links(check):
+        raise error
 
 
 def look_at_own(path: Path) -> None:
@@ -101,25 +106,41 @@ def _look_at_column(path: Path, item: h5py.Group | h5py.Dataset) -> None:
 
 
 def check_inside(dataset: h5py.Dataset) -> None:
-    """Refuse a dataset whose values lie in other files, or in chunks that cannot be: HDF5 crashes over empty ones.
+    """Refuse a dataset whose values lie in other files, or in chunks that cannot be: HDF5 crashes over empty ones,
+    and writes past its memory over unpacked ones that are too long.
 
     Raises:
         InputError: for a virtual dataset, for one of external storage, and for a chunk of no bytes, of bytes behind the
-            file's end or of filters that the dataset does not have.
+            file's end, of filters that the dataset does not have, or of another size than it has without any.
     """
     name = dataset.file.filename
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{name} keeps {dataset.name} in other files: copy the data into this one")
     if dataset.chunks and hasattr(dataset.id, "chunk_iter"):  # HDF5 before 1.12.3 cannot list them
         held, filters = Path(name).stat().st_size, dataset.id.get_create_plist().get_nfilters()
+        unpacked = math.prod(dataset.chunks) * _stored_bytes(dataset)
+        unfiltered = (1 << filters) - 1  # the mask of a chunk that no filter has been at
 
         def cannot_be(chunk: h5py.h5d.StoreInfo) -> bool | None:
             return (
-                chunk.size == 0 or chunk.byte_offset + chunk.size > held or bool(chunk.filter_mask >> filters) or None
+                chunk.size == 0
+                or chunk.byte_offset + chunk.size > held
+                or chunk.filter_mask > unfiltered
+                or (chunk.filter_mask == unfiltered and chunk.size != unpacked > 0)
+                or None
             )
 
         if dataset.id.chunk_iter(cannot_be):
             raise InputError(f"{name} is damaged: a part of {dataset.name} has no place in the file, copy it again")
+
+
+def _stored_bytes(dataset: h5py.Dataset) -> int:
+    """The bytes of a dataset's value as it lies in the file; 0 where that cannot be told."""
+    if not dataset.dtype.hasobject:
+        return dataset.id.get_type().get_size()
+    if h5py.check_string_dtype(dataset.dtype) or h5py.check_vlen_dtype(dataset.dtype):
+        return 4 + dataset.file.id.get_create_plist().get_sizes()[0] + 4  # a length, a heap's place, a number in it
+    return 0
 
 
 def plane_bytes(array: h5py.Dataset, axes: int = 2) -> int:

@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 
 import h5py
 import numpy as np
@@ -320,4 +321,19 @@ def test_a_store_that_hdf5_does_not_survive_is_refused(tmp_path):
     content[content.index(b"\x19\1\1") + 1] = 255  # an attribute's type: neither a text nor a list
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"store\.h5 is damaged: HDF5 finds no end in it or crashes"):
+        Store(path)
+
+
+def test_a_store_with_a_chunk_that_is_too_long_is_refused(tmp_path):
+    """HDF5 writes as many bytes as a chunk claims into the memory of one."""
+    path = tmp_path / "store.h5"
+    make(path).close()
+    with h5py.File(path) as file:
+        (name, stack), *_ = file["images"].items()
+        chunk = stack.id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<2I4Q", chunk.size, 0, 0, 0, 0, 0) + struct.pack("<Q", chunk.byte_offset))
+    struct.pack_into("<I", content, at, 2 * chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"store\.h5 is damaged: a part of /images/{name} has no place in the file"):
         Store(path)

@@ -143,7 +143,13 @@ def test_a_point_outside_the_micrograph(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cells", [np.ones((2, 3), np.float32), np.full((1, 4), np.nan, np.float32), np.ones(4, np.float32)]
+    "cells",
+    [
+        np.ones((2, 3), np.float32),
+        np.full((1, 4), np.nan, np.float32),
+        np.ones(4, np.float32),
+        np.ones((1, 4, 1), "f4"),
+    ],
 )
 def test_prototypes_that_do_not_agree_or_are_no_numbers_are_refused(tmp_path, cells):
     save_support(tmp_path / "a", Support(np.ones((2, 4), np.float32), cells), SETTINGS)

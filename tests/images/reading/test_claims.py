@@ -109,12 +109,15 @@ def test_values_in_other_files_are_not_read(tmp_path):
             read_micrograph(tmp_path / f"{name}.h5")
 
 
-@pytest.mark.parametrize(("claimed", "filters"), [(0, 0), (1 << 30, 0), (12, 512)])
-def test_an_hdf5_chunk_that_cannot_be_is_refused(tmp_path, claimed, filters):
-    """HDF5 ends the process over one of no bytes."""
+@pytest.mark.parametrize(
+    ("compression", "claimed", "filters"),
+    [("gzip", 0, 0), ("gzip", 1 << 30, 0), ("gzip", 12, 512), ("gzip", 65, 1), (None, 65, 0), (None, 63, 0)],
+)
+def test_an_hdf5_chunk_that_cannot_be_is_refused(tmp_path, compression, claimed, filters):
+    """HDF5 ends the process over one of no bytes, and over one that is longer than its pixels and not packed."""
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=np.zeros((16, 16), np.uint8), chunks=(8, 8), compression="gzip")
+        file.create_dataset("image", data=np.zeros((16, 16), np.uint8), chunks=(8, 8), compression=compression)
         size = file["image"].id.get_chunk_info(2).size
     content, place = bytearray(path.read_bytes()), struct.pack("<3Q", 8, 0, 0)
     at = content.index(struct.pack("<2I", size, 0) + place)
