@@ -73,18 +73,18 @@ def check_no_way_out(file: h5py.File) -> None:
         InputError: for an external link, a virtual dataset, and one of external storage.
     """
 
-    def check(name: str, link: object) -> InputError | None:
+    def check(name: str, link: object) -> str | None:
         if isinstance(link, h5py.ExternalLink):
-            return InputError(f"{file.filename} has a link to another file at {name}: copy the data into this one")
+            return f"{file.filename} has a link to another file at {name}: copy the data into this one"
         try:
             if isinstance(link, h5py.HardLink) and isinstance(file[name], h5py.Dataset):
                 check_inside(file[name])
         except InputError as error:  # h5py loses what is raised in here
-            return error
+            return str(error)  # not the error itself, whose frames would keep the file open
         return None
 
-    if error := file.visititems_links(check):
-        raise error
+    if sentence := file.visititems_links(check):
+        raise InputError(sentence)
 
 
 def look_at_own(path: Path) -> None:
