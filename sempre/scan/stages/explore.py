@@ -78,6 +78,7 @@ def explore(
     progress = read_log(log, preview, calibration)
     clicks = clicks or NO_CLICKS
     known = {name: part for name, part in decision.parts.items() if name != "clicks"}
+    side = options.side_px(calibration)
     with log.open("a", encoding="utf-8") as file:
 
         def note(event: str, **details) -> None:
@@ -86,7 +87,7 @@ def explore(
 
         if not log.stat().st_size:
             note("start", preview_sha256=preview.sha256s[0])
-        priority, waiting = _updated(preview, patches, decision, clicks, known, progress, options), None
+        priority, waiting = _updated(preview, patches, decision, clicks, known, progress, options, side), None
         while not options.most_fields or len(progress.visited) < options.most_fields:
             if waiting is None:
                 waiting = _rest(patches, priority, options, calibration, progress)
@@ -120,7 +121,7 @@ def explore(
             note("visited", **place, seconds=progress.seconds, judged=judged)
             if judged is not None:
                 (progress.positive if judged else progress.negative).append(tuple(centre))
-                priority, waiting = _updated(preview, patches, decision, clicks, known, progress, options), None
+                priority, waiting = _updated(preview, patches, decision, clicks, known, progress, options, side), None
         progress.ended = progress.ended or "finished"
         note(progress.ended, visited=len(progress.visited), skipped=len(progress.skipped), seconds=progress.seconds)
     return progress
@@ -170,17 +171,28 @@ def _attempt(stage, x, y, side, calibration, options, note, place) -> np.ndarray
     return None
 
 
-def _updated(preview, patches, decision, clicks, known, progress, options) -> np.ndarray:
-    """The priorities after what has been judged."""
+def _updated(preview, patches, decision, clicks, known, progress, options, side) -> np.ndarray:
+    """The priorities after what has been judged.
+
+    A field is judged as a whole; what it was laid for, its patch of the highest priority, is what counts as clicked.
+    """
     if not progress.positive and not progress.negative:
         return decision.priority
     both = Clicks(
         *(
-            np.concatenate([given, np.array(judged, np.float64).reshape(-1, 2)])
+            np.concatenate([given, *(_reason(patches, decision.priority, centre, side) for centre in judged)])
             for given, judged in ((clicks.positive, progress.positive), (clicks.negative, progress.negative))
         )
     )
     return decide(preview, patches, options, both, known).priority
+
+
+def _reason(patches, priority, centre, side) -> np.ndarray:
+    """The middle `[1, 2]` of the patch of the highest priority that a field shows."""
+    shown = np.flatnonzero(np.abs(patches.centres - centre).max(axis=1) <= max(side, patches.grid.cell) / 2)
+    middle = patches.centres[shown[priority[shown].argmax()]]
+    # The last patches' middles may lie beyond the preview's border.
+    return np.minimum(middle, np.array([patches.grid.height, patches.grid.width]) - 0.5)[None]
 
 
 def _rest(patches, priority, options, calibration, progress):

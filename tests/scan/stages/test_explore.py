@@ -121,6 +121,19 @@ def test_a_judgement_changes_the_map(preview, patches, tmp_path):
     assert (resumed.positive, resumed.negative) == (done.positive, done.negative)
 
 
+def test_the_strangest_patch_of_a_judged_field_counts_as_clicked(preview, patches, tmp_path):
+    first, second = np.array(STRANGE) * 16.0 + 8
+    log = tmp_path / "log.jsonl"
+    seen = {"event": "visited", "y_px": first[0] + 16, "x_px": first[1] - 16, "judged": True, "seconds": 1.0}
+    lines = {"event": "start", "preview_sha256": preview.sha256s[0]}, seen | {"stage_x_um": 0.0, "stage_y_um": 0.0}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    options = ExploreOptions(**{**vars(OPTIONS), "area_percent": 8, "anomaly_weight": 0.0, "field_um": 0.48})
+    decision = decide(preview, patches, OPTIONS)
+    stage = SimulatedStage(preview.pixels, CALIBRATION, options)
+    done = explore(stage, preview, patches, decision, None, CALIBRATION, options, log)
+    assert np.abs(np.array(done.visited[1]) - second).max() <= 24
+
+
 def test_no_move_leaves_the_limits_and_a_log_belongs_to_its_preview(preview, patches, tmp_path):
     options = ExploreOptions(**{**vars(OPTIONS), "limits_um": [-0.1, -0.1, 0.1, 0.1]})
     with pytest.raises(InputError, match="1 of 1 moves leave limits_um"):

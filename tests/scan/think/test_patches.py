@@ -44,8 +44,8 @@ def test_an_odd_place_is_seen_in_features_of_any_backbone_and_computed_once(back
     encoder = open_encoder(backbone, layer=0)
     options = PatchOptions(components=8)
     patches = see(preview, encoder, options, str(tmp_path))
-    assert patches.shape == (24, 32)
-    assert patches.vectors.shape == (768, 8)
+    assert patches.shape == (16, 22)
+    assert patches.vectors.shape == (352, 8)
     odd = np.linalg.norm(patches.vectors, axis=1).argmax()
     assert np.abs(patches.centres[odd] - (100, 160)).max() <= 24
     monkeypatch.setattr(torch.nn.Module, "__call__", lambda *_: pytest.fail("the network looked again"))
