@@ -22,7 +22,8 @@ SPACE = 2.0  # heights of the text between a number and its unit, at most
 LONGEST = 14  # characters: longer lines are those of a databar, whose lengths are working distances
 MARGINS = (0.1, 0.0), (0.4, 0.2)  # heights of the text that are read around it, beside and above
 ENLARGED = 64  # px
-VIEWS = *MARGINS, (0.2, 0.1, 48), (0.2, 0.1, 48, 0.7)  # and how tall in px, and the blur in px
+# And how tall in px, and the blur in px.
+VIEWS = *((*margins, ENLARGED, 0.0) for margins in MARGINS), (0.2, 0.1, 48, 0.0), (0.2, 0.1, 48, 0.7)
 MAJORITY = 3  # of the first reading and the views
 LIKELY = re.compile(r"[\dlI].*\D|^(nm|[uµμ]m)$", re.IGNORECASE)  # what may be a length, or the end of one
 BEFORE = 3.0  # heights of the text in front of a unit that a number may take
