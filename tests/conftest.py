@@ -1,4 +1,4 @@
-"""What files can and cannot do on Windows, on any system."""
+"""For all tests: what files can and cannot do on Windows, on any system; and examples may take as long as they do."""
 
 import builtins
 import errno
@@ -8,8 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 RESERVED = re.compile(r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
+
+# A busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 class Windows:
