@@ -126,7 +126,6 @@ def test_sixteen_bits_are_read_as_eight_are(reader):
 
 def test_no_bar_no_text_or_two_that_disagree_give_none(reader):
     assert read_scale_bar(field(0), reader) is None
-    assert read_scale_bar(np.zeros((8, 8), np.uint8), reader) is None
     pixels, _ = published(1, "", 255)
     assert read_scale_bar(pixels, reader) is None
     image = Image.fromarray(field(1))
@@ -134,6 +133,11 @@ def test_no_bar_no_text_or_two_that_disagree_give_none(reader):
     assert read_scale_bar(np.asarray(image), reader) is None
     one, other = published(1, "100 nm", 255)[0], published(1, "500 nm", 255)[0]
     assert read_scale_bar(np.concatenate([one, other]), reader) is None
+
+
+def test_a_picture_without_room_for_a_bar_is_not_read(monkeypatch, reader):
+    monkeypatch.setattr(reader, "lengths", lambda grey: pytest.fail("it was read"))
+    assert read_scale_bar(np.zeros((127, 900), np.uint8), reader) is None
 
 
 def test_a_number_and_its_unit_with_a_wide_space_between_them_are_one_length(reader):

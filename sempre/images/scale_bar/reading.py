@@ -8,6 +8,7 @@ from sempre.images.normalise import percentile_normalise_to_uint8
 from sempre.images.scale_bar.choose import find_bar
 from sempre.images.scale_bar.text import NM, Reader
 
+SMALLEST = 128  # px of a side: less has no room for a bar and its writing, and reading costs half a second at any size
 SAME = 0.02  # pixel sizes within this share of each other agree
 
 
@@ -25,13 +26,13 @@ class ScaleBar:
 
 
 def read_scale_bar(pixels: np.ndarray, reader: Reader) -> ScaleBar | None:
-    """The scale bar of a micrograph; None where there is none, or where anything about it is in doubt.
+    """The scale bar of a micrograph; None where it is small, has none, or where anything about it is in doubt.
 
     Args:
         pixels: `[H, W]`, any real type.
         reader: of the writing.
     """
-    if min(pixels.shape) < 32:
+    if min(pixels.shape) < SMALLEST:
         return None
     grey = pixels if pixels.dtype == np.uint8 else percentile_normalise_to_uint8(pixels, 0, 100)
     bars = []
