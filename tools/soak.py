@@ -50,7 +50,7 @@ def main() -> int:
     render_small(small, options)
     render_large(large, options)
     failures = []
-    for folder in (small, large) if options.large else (small,):
+    for folder in [folder for folder, many in ((small, options.micrographs), (large, options.large)) if many]:
         alone, killed = out / f"alone-{folder.name}", out / f"killed-{folder.name}"
         if alone.exists() or killed.exists():
             raise InputError(f"{out} holds results of an earlier soak: remove {alone} and {killed}")
