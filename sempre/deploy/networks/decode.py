@@ -10,6 +10,9 @@ from skimage.segmentation import watershed
 SMOOTHING = 1.0  # deviation of the Gaussian that the depth is smoothed by, px of the maps
 BLOCK, HALO = 2048, 512  # px of the maps that one watershed sees, and what it sees around them
 ROWS = 512  # that are worked on at once where more would take more memory than the rest
+OPENING = 0.25  # radius of the disc that opens a particle, in radii of the largest disc that it holds
+LEAST_OPENING = 2.0  # px of the maps
+NOBODY = -1  # the label of foreground that belongs to no particle
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class Decoding:
     """What counts as a particle.
 
     Foreground is where the probability passes `foreground`; a particle begins where the depth, 1 at its deepest,
-    passes `marker`. Dropped is one of fewer than `smallest` px of the micrograph, of a mean probability below
-    `least_score`, or nowhere as deep as `least_depth`.
+    passes `marker` and somewhere reaches `least_depth`. Dropped is one of fewer than `smallest` px of the micrograph,
+    of a mean probability below `least_score`, or nowhere as deep as `least_depth`.
     """
 
     foreground: float = 0.5
@@ -31,9 +34,10 @@ class Decoding:
 def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np.ndarray:
     """Instances of whole maps.
 
-    Each connected region above `decoding.marker` floods, by falling depth, the foreground around it; a region of
-    foreground without one is one particle. Markers have one number over the whole map and what is flooded depends on
-    what lies around alone, so that large maps are flooded block by block and none splits a particle.
+    Each connected region above `decoding.marker` floods, by falling depth, the foreground around it; one that never
+    reaches `decoding.least_depth` is flooded itself, and a region of foreground without any is one particle. Markers
+    have one number over the whole map and what is flooded depends on what lies around alone, so that large maps are
+    flooded block by block and none splits a particle.
 
     Args:
         probability: of foreground, `[h, w]`.
@@ -43,8 +47,12 @@ def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np
         A label image int32 `[h, w]`, 0 = background, ids 1 to N without gaps. Nothing is dropped for its size.
     """
     foreground = probability > decoding.foreground
-    depth = ndimage.gaussian_filter(depth, SMOOTHING, output=np.float32)
-    markers, marked = ndimage.label((depth > decoding.marker) & foreground)
+    smooth = ndimage.gaussian_filter(depth, SMOOTHING, output=np.float32)
+    markers, marked = ndimage.label((smooth > decoding.marker) & foreground)
+    deep = deepest(markers, depth, marked + 1) >= decoding.least_depth
+    deep[0] = False
+    renumber(markers, np.where(deep, np.cumsum(deep), 0))
+    marked = np.count_nonzero(deep)
     regions, count = ndimage.label(foreground)
     has_marker = np.zeros(count + 1, bool)
     has_marker[regions[markers > 0]] = True
@@ -56,7 +64,7 @@ def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np
     del regions
     labels = np.zeros(foreground.shape, np.int32)
     for inner, outer in blocks(foreground.shape, BLOCK, HALO):
-        flooded = watershed(-depth[outer], markers[outer], mask=foreground[outer])
+        flooded = watershed(-smooth[outer], markers[outer], mask=foreground[outer])
         rows, columns = (
             slice(core.start - around.start, core.stop - around.start)
             for core, around in zip(inner, outer, strict=True)
@@ -66,13 +74,50 @@ def decode(probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np
 
 
 def believed(labels: np.ndarray, probability: np.ndarray, depth: np.ndarray, decoding: Decoding) -> np.ndarray:
-    """The instances of maps, all `[h, w]`, that are probable and deep enough; ids 1 to N without gaps."""
+    """The instances of maps, all `[h, w]`, that are probable and deep enough; ids 1 to N without gaps.
+
+    The others, and what juts out of the particles (`open_instances`), are `NOBODY`'s.
+    """
     count = int(labels.max(initial=0)) + 1
     areas, sums = areas_and_sums(labels, probability, count)
     scores = sums / np.maximum(areas, 1)
     kept = (scores >= decoding.least_score) & (deepest(labels, depth, count) >= decoding.least_depth)
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    numbers = np.where(kept, np.cumsum(kept), NOBODY)
+    numbers[0] = 0
+    chosen = numbers.astype(np.int32)[labels]
+    open_instances(chosen)
+    return chosen
+
+
+def open_instances(labels: np.ndarray) -> None:
+    """Open each instance of `[h, w]` by a disc of `OPENING` of its own width, in place, and leave of it one piece.
+
+    What that takes away, tongues along faint edges and bits, becomes `NOBODY`'s. Beyond the border all goes on as at it.
+    What would be opened by less than `LEAST_OPENING` is left as it is.
+    """
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        instance = labels[around] == number
+        area = np.count_nonzero(instance)
+        if OPENING * np.sqrt(area / np.pi) < LEAST_OPENING or area == instance.size:
+            continue
+        distance = ndimage.distance_transform_edt(instance)
+        radius = OPENING * distance.max()
+        if radius < LEAST_OPENING:
+            continue
+        opened = instance & (ndimage.distance_transform_edt(distance <= radius) <= radius)
+        pieces, count = ndimage.label(opened)
+        if count > 1:
+            opened = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+        labels[around][instance & ~opened] = NOBODY
+
+
+def renumber(labels: np.ndarray, numbers: np.ndarray) -> None:
+    """Give the px of each label of `[H, W]` its number of `[N]`, in place."""
+    for start in range(0, len(labels), ROWS):
+        labels[start : start + ROWS] = numbers[labels[start : start + ROWS]]
 
 
 def deepest(labels: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from sempre.deploy.detections.instance import Box
 from sempre.deploy.detections.tiling import starts
-from sempre.deploy.networks.decode import ROWS, Decoding, areas_and_sums, believed, decode, deepest
+from sempre.deploy.networks.decode import NOBODY, ROWS, Decoding, areas_and_sums, believed, decode, deepest, renumber
 from sempre.deploy.results.particles import solidity
 from sempre.errors import InputError
 from sempre.images.resize import resize, resize_rows
@@ -187,15 +187,17 @@ def enlarge(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels `[h, w]` of the maps at the micrograph's resolution, and the particles' scores.
 
-    Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels.
+    Outlines lie where the interpolated probability passes the threshold, not on the maps' coarser pixels. What is
+    `NOBODY`'s has a say in where particles end, and is ground then.
     """
-    grown = np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
+    around = np.where(ndimage.minimum_filter(labels, 3) < 0, NOBODY, ndimage.maximum_filter(labels, 3))
+    grown = np.where(labels != 0, labels, around)
     count = int(labels.max(initial=0)) + 1
     large, areas, sums = np.empty(shape, np.int32), np.zeros(count, np.int64), np.zeros(count)
     for start in range(0, shape[0], ROWS):  # a few rows at a time: all between maps and labels is gone again
         rows = slice(start, min(start + ROWS, shape[0]))
         fine = resize_rows(probability, shape, rows)
-        large[rows] = np.where(fine > decoding.foreground, vote(grown, shape, rows), 0)
+        large[rows] = np.where(fine > decoding.foreground, np.maximum(vote(grown, shape, rows), 0), 0)
         seen, summed = areas_and_sums(large[rows], fine, count)
         areas += seen
         sums += summed
@@ -203,12 +205,6 @@ def enlarge(
     kept[0] = False
     renumber(large, np.where(kept, np.cumsum(kept), 0))
     return large, (sums[kept] / areas[kept]).astype(np.float32)
-
-
-def renumber(labels: np.ndarray, numbers: np.ndarray) -> None:
-    """Give the px of each label of `[H, W]` its number of `[N]`, in place."""
-    for start in range(0, len(labels), ROWS):
-        labels[start : start + ROWS] = numbers[labels[start : start + ROWS]]
 
 
 def vote(labels: np.ndarray, shape: tuple[int, int], rows: slice) -> np.ndarray:

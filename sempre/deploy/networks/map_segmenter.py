@@ -8,7 +8,8 @@ import onnxruntime
 
 from sempre.deploy.detections.instance import Box
 from sempre.deploy.networks.bundle import DenseBundle
-from sempre.deploy.networks.dense import DenseSettings, count_tiles, renumber, segment_dense
+from sempre.deploy.networks.decode import renumber
+from sempre.deploy.networks.dense import DenseSettings, count_tiles, segment_dense
 from sempre.errors import InputError
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sempre.deploy.networks.decode as module
-from sempre.deploy.networks.decode import Decoding, blocks, decode
+from sempre.deploy.networks.decode import NOBODY, Decoding, believed, blocks, decode, open_instances
 from sempre.metrics import aji_plus
 
 
@@ -59,3 +59,51 @@ def test_blocks_cover_everything_once():
             around.start <= core.start and core.stop <= around.stop for core, around in zip(inner, outer, strict=True)
         )
     assert (seen == 1).all()
+
+
+def test_what_is_nowhere_deep_is_a_part_of_the_particle_beside_it():
+    probability, depth, _ = cones((60, 90), [(30, 30, 20), (30, 58, 14)])
+    shallow = np.where(np.arange(90) > 47, 0.47 * depth, depth)
+    assert decode(probability, shallow, Decoding(marker=0.4)).max() == 1
+    assert decode(probability, shallow, Decoding(marker=0.4, least_depth=0.4)).max() == 2
+    alone = cones((60, 90), [(30, 20, 12), (30, 66, 12)])
+    assert decode(alone[0], 0.47 * alone[1], Decoding(marker=0.4)).max() == 2  # each is all of its region
+
+
+def particle_with(tongue: tuple[slice, slice]) -> np.ndarray:
+    """The label image `[80, 80]` of a disc of 20 px that something juts out of."""
+    labels = cones((80, 80), [(40, 40, 20)])[2]
+    labels[tongue] = 1
+    return labels
+
+
+def test_opening_takes_tongues_and_bits_away_and_nothing_else():
+    disc = cones((80, 80), [(40, 40, 20)])[2] > 0
+    for tongue in ((slice(38, 42), slice(50, 78)), (slice(2, 14), slice(2, 14))):
+        labels = particle_with(tongue)
+        open_instances(labels)
+        assert (labels[tongue] == NOBODY).any()
+        assert (labels == 1)[disc].mean() > 0.99
+        assert np.count_nonzero((labels == 1) & ~disc) < 10
+
+
+def test_opening_leaves_rods_small_ones_and_what_the_border_cuts():
+    labels = np.zeros((60, 100), np.int32)
+    labels[10:14, 2:98] = 1
+    labels[30:33, 20:23], labels[31, 23:26] = 2, 2
+    labels[40:60, 60:100] = 3
+    before = labels.copy()
+    open_instances(labels)
+    assert np.count_nonzero(labels != before) < 12  # of the third's free corner
+    np.testing.assert_array_equal((labels != before)[:35], False)
+    full = np.ones((20, 20), np.int32)
+    open_instances(full)
+    assert (full == 1).all()
+
+
+def test_what_is_improbable_or_shallow_is_nobodys():
+    probability, depth, true = cones((60, 120), [(30, 25, 12), (30, 60, 12), (30, 95, 12)])
+    probability[true == 2] = 0.6
+    depth[true == 3] *= 0.3
+    labels = believed(true, probability, depth, Decoding(least_score=0.7))
+    np.testing.assert_array_equal(labels, np.choose(true, [0, 1, NOBODY, NOBODY]))
