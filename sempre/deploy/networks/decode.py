@@ -92,8 +92,8 @@ def believed(labels: np.ndarray, probability: np.ndarray, depth: np.ndarray, dec
 def open_instances(labels: np.ndarray) -> None:
     """Open each instance of `[h, w]` by a disc of `OPENING` of its own width, in place, and leave of it one piece.
 
-    What that takes away, tongues along faint edges and bits, becomes `NOBODY`'s. Beyond the border all goes on as at it.
-    What would be opened by less than `LEAST_OPENING` is left as it is.
+    What that takes away, tongues along faint edges and bits, becomes `NOBODY`'s; what would be opened by less than
+    `LEAST_OPENING` is left as it is. Beyond the border all goes on as at it.
     """
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
