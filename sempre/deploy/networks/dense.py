@@ -1,7 +1,7 @@
 """From a micrograph to instances with a dense segmenter: maps of overlapping tiles, blended, decoded once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
@@ -108,7 +108,7 @@ def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     if not foreground.any():
         return 0.0, 0.0
     dice = 2 * probability[foreground].sum() / (probability.sum() + foreground.sum())
-    labels = decode(probability, depth, decoding)
+    labels = decode(probability, depth, replace(decoding, least_depth=0.0))  # shallow parts tell of a wrong scale
     areas = areas_and_sums(labels, probability, int(labels.max()) + 1)[0][1:]
     depths = np.minimum(deepest(labels, depth, len(areas) + 1)[1:], 1)
     boxes = ndimage.find_objects(labels)
