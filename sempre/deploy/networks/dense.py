@@ -25,6 +25,8 @@ LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales th
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 # A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
 MOST_PIXELS, WIDE = 4 << 20, 60
+AGREEMENT = 8  # power of the agreement of two scales' depths, by which the other one weighs
+LEAST_WEIGHT = 0.01  # that is worth a look
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,14 @@ def segment_dense(pixels: np.ndarray, network: Network, settings: DenseSettings)
 
 
 def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings) -> np.ndarray:
-    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best.
+    """Maps `[2, h, w]` of a normalised micrograph `[H, W]` at the scale that supports them best, and what the scales
+    next to it say.
 
     Raises:
         InputError: for a network whose maps are no numbers.
     """
     best, highest, chosen, width = np.zeros(0), -1.0, 1.0, 0.0  # the first scale takes its place
+    previous, beside = None, []
     for scale in scales_of(pixels.shape, settings.scales):
         if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
             continue
@@ -71,12 +75,41 @@ def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings
         supported, seen = support(maps, settings.decoding)
         if supported > highest:
             best, highest, chosen, width = maps, supported, scale, seen
+            beside = [] if previous is None else [previous]
+        elif previous is best:
+            beside.append(maps)
+        previous = maps
     if settings.flips:
         image = resize(pixels, chosen)
         for axes in ((-1,), (-2,), (-2, -1)):
             best = best + np.flip(predict_maps(np.flip(image, axes), network, settings), axes)
         best /= np.float32(4)
-    return best
+    return join_scales(best, beside)
+
+
+def join_scales(maps: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Maps `[2, h, w]` averaged with others of the same micrograph at any size, of which each weighs as it agrees.
+
+    An agreement is the Dice of both depths. What the network makes of a micrograph at twice or half the size is nearly
+    an independent look at it, and costs nothing, since it was taken to choose the scale.
+    """
+    shape = maps.shape[1:]
+    parts = [slice(start, min(start + ROWS, shape[0])) for start in range(0, shape[0], ROWS)]
+    joined, total = maps.copy(), np.float32(1)
+    for other in others:
+        shared = both = 0.0
+        for rows in parts:
+            depth = resize_rows(other[1], shape, rows)
+            shared += float(np.minimum(maps[1, rows], depth).sum())
+            both += float(maps[1, rows].sum() + depth.sum())
+        weight = np.float32(max(2 * shared / both, 0) ** AGREEMENT) if both > 0 else np.float32(0)
+        if weight < LEAST_WEIGHT:
+            continue
+        for rows in parts:
+            joined[:, rows] += weight * np.stack([resize_rows(channel, shape, rows) for channel in other])
+        total += weight
+    joined /= total
+    return joined
 
 
 def scales_of(shape: tuple[int, int], scales: Sequence[float]) -> list[float]:

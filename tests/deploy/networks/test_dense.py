@@ -9,6 +9,7 @@ from sempre.deploy.networks.decode import Decoding, areas_and_sums, deepest
 from sempre.deploy.networks.dense import (
     MULTIPLE,
     DenseSettings,
+    join_scales,
     predict_maps,
     scales_of,
     segment_dense,
@@ -209,6 +210,40 @@ def test_what_is_improbable_or_shallow_is_no_particle():
     assert found(least_score=0.63) == 1
     assert found(least_depth=0.7) == 1
     assert found(least_depth=1.0) == 0
+
+
+def test_scales_are_joined_as_they_agree():
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:120, :160]
+    height = np.maximum(1 - np.hypot(y - 60, x - 70) / 40, 0).astype(np.float32)
+    true = np.stack([(height > 0).astype(np.float32), height])
+    noisy = (true + random.normal(0, 0.1, true.shape).astype(np.float32)) * (height > 0)
+    half = np.stack([resize(channel, 0.5) for channel in true])
+    assert np.abs(join_scales(noisy, [half]) - true).mean() < 0.85 * np.abs(noisy - true).mean()
+    np.testing.assert_array_equal(join_scales(noisy, [np.roll(half, 35, -1)]), noisy)
+    np.testing.assert_array_equal(join_scales(noisy, []), noisy)
+    empty = np.zeros_like(true)
+    np.testing.assert_array_equal(join_scales(empty, [empty[:, ::2, ::2]]), empty)
+
+
+def test_the_scales_next_to_the_chosen_one_have_a_say():
+    seen = []
+
+    def network(image):
+        """Surest at 64 px of height; a spot that it sees there alone is false."""
+        seen.append(image.shape[0])
+        maps = np.zeros((2, image.shape[0] // 2, image.shape[1] // 2), np.float32)
+        height, width = maps.shape[1:]
+        maps[:, height // 4 : height // 2, width // 4 : width // 2] = 1.0 if image.shape[0] == 64 else 0.9
+        if image.shape[0] == 64:
+            maps[:, -2:, -2:] = 1.0
+        return maps
+
+    settings = DenseSettings(scales=(0.5, 1.0, 2.0))
+    maps = supported_maps(np.zeros((64, 64), np.float32), network, settings)
+    assert seen == [64, 128]  # half of it were too few px
+    assert maps.shape == (2, 32, 32)
+    assert maps[0, 10, 10] > 0.9 > 0.8 > maps[0, -1, -1]
 
 
 def test_decoding_a_few_rows_at_a_time_changes_nothing(monkeypatch):

@@ -50,7 +50,7 @@ def squares():
 def test_particles_are_found_and_numbered_by_falling_score(bundle, squares, tile):
     pixels, true = squares
     segmentation = Segmenter(bundle, tile=tile).segment(pixels, pixel_size_nm=2.0)
-    assert aji_plus(true, segmentation.labels) > 0.97
+    assert aji_plus(true, segmentation.labels) > 0.95
     scores = [particle.score for particle in segmentation.particles]
     assert len(scores) == 12 and scores == sorted(scores, reverse=True)
     assert not segmentation.overflowing
@@ -68,7 +68,7 @@ def test_a_threshold_leaves_out_what_scores_less(bundle, squares):
 
 def test_flips_are_for_maps(bundle, squares, bright_box_bundle):
     pixels, true = squares
-    assert aji_plus(true, Segmenter(bundle, flips=True).segment(pixels).labels) > 0.97
+    assert aji_plus(true, Segmenter(bundle, flips=True).segment(pixels).labels) > 0.95
     with pytest.raises(InputError, match="no maps to average"):
         Segmenter(bright_box_bundle, flips=True)
 
