@@ -10,7 +10,7 @@ stopped; `runs/<name>/report.html` and `summary.json` hold what was measured.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 PRETRAINING, FINE_TUNING = ROOT / "configs/spark/demo.yaml", ROOT / "configs/dense/demo.yaml"
 PRETRAINING_SHARE, FINE_TUNING_SHARE = 0.15, 0.75  # of the time left; validations and figures take the rest
 PROBE_EPOCHS = 2  # of pretraining, and of fine-tuning
+PROBE_CROPS = 100  # that such an epoch of fine-tuning has
 RESERVE = 60  # seconds for starting processes, the export and the report
 # On CPUs the arms are fine-tuned side by side, for a small network's layers cannot keep two cores busy.
 SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
@@ -42,6 +43,7 @@ class Options:
     data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
     name: str = "demo"  # everything goes to runs/<name>
     minutes: float = 12.0  # budget of the whole demo
+    synthetic: list[str] = field(default_factory=lambda: list(SYNTHETIC))  # the set, as options of data/synthesize.py
     seed: int = 0  # of the synthetic set, the weights and the crops
 
 
@@ -54,7 +56,7 @@ def main() -> None:
     micrographs = labelled / "images" if options.data else folder / "data/unlabelled"
     store = folder / "store.h5"
     if not options.data:
-        stages.run("render", "data/synthesize.py", f"out={folder / 'data'}", f"seed={options.seed}", *SYNTHETIC)
+        stages.run("render", "data/synthesize.py", f"out={folder / 'data'}", f"seed={options.seed}", *options.synthetic)
     stages.run("prepare", "data/prepare.py", f"images={micrographs}", f"store={store}")
 
     # The budget, in epochs: what the machine does in a minute is measured first.
@@ -64,10 +66,8 @@ def main() -> None:
     probe = f"name={options.name}/probe"
     stages.run("measure pretraining", *pretraining, f"{probe}/spark", f"epochs={PROBE_EPOCHS}")
     split = stages.once("small split", lambda: small_split(labelled, folder / "probe/split.json"))
-    probes = [
-        [*fine_tuning, f"split_file={split}", f"epochs={PROBE_EPOCHS}", f"{probe}/dense_{number}"]
-        for number in range(2 if SIDE_BY_SIDE else 1)
-    ]
+    measured = [f"split_file={split}", f"epochs={PROBE_EPOCHS}", f"crops_an_epoch={PROBE_CROPS}"]
+    probes = [[*fine_tuning, *measured, f"{probe}/dense_{number}"] for number in range(2 if SIDE_BY_SIDE else 1)]
     stages.run_together("measure fine-tuning", probes)
     epochs = stages.once("plan", lambda: plan(options.minutes, folder, labelled, stages.seconds))
 

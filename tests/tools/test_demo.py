@@ -13,7 +13,8 @@ SCRIPT = Path(__file__).parents[2] / "tools/demo.py"
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path):
-    command = [sys.executable, str(SCRIPT), "minutes=0.5"]
+    small = "synthetic=[labelled=15,unlabelled=24,size=256,'magnifications=[medium]','kinds=[sphere]']"
+    command = [sys.executable, str(SCRIPT), "minutes=0.5", small]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
     demo = tmp_path / "runs/demo"
