@@ -45,7 +45,7 @@ class Options(PretrainingOptions):
     encoder: str = "packed"  # or minkowski, the same on MinkowskiEngine (make minkowski)
     mask_ratio: float = 0.5  # share of the patches that is hidden
     decoder_width: int = 512  # channels of the decoder's one block
-    normalise_target: bool = False  # paint each patch in units of its own mean and deviation
+    normalise_target: bool = True  # paint each patch in units of its own mean and deviation
     grn_scope: str = "image"  # "batch", in one process, to continue from weights of the original sparse code
     crop: int = 640  # side of the random crops, px; a multiple of 32
     flip: float = 0.5  # probability of a horizontal flip

@@ -24,7 +24,7 @@ class FCMAE(MaskedAutoencoder):
         self,
         network: nn.Module,
         decoder_width: int = 512,
-        normalise_target: bool = False,
+        normalise_target: bool = True,
         grn_scope: str = "image",
         encoder: type[PackedEncoder] = PackedEncoder,
     ):
