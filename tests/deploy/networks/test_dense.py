@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import sempre.deploy.networks.dense as module
-from sempre.deploy.networks.decode import Decoding, areas_and_sums, deepest
+from sempre.deploy.networks.decode import NOBODY, Decoding, areas_and_sums, deepest
 from sempre.deploy.networks.dense import (
     MULTIPLE,
     DenseSettings,
@@ -226,24 +226,43 @@ def test_scales_are_joined_as_they_agree():
     np.testing.assert_array_equal(join_scales(empty, [empty[:, ::2, ::2]]), empty)
 
 
-def test_the_scales_next_to_the_chosen_one_have_a_say():
+@pytest.mark.parametrize("surest", [64, 128])
+def test_the_scales_next_to_the_chosen_one_have_a_say(surest):
     seen = []
 
     def network(image):
-        """Surest at 64 px of height; a spot that it sees there alone is false."""
+        """Surest at one height, px; a spot that it sees there alone is false."""
         seen.append(image.shape[0])
         maps = np.zeros((2, image.shape[0] // 2, image.shape[1] // 2), np.float32)
         height, width = maps.shape[1:]
-        maps[:, height // 4 : height // 2, width // 4 : width // 2] = 1.0 if image.shape[0] == 64 else 0.9
-        if image.shape[0] == 64:
+        maps[:, height // 4 : height // 2, width // 4 : width // 2] = 1.0 if image.shape[0] == surest else 0.9
+        if image.shape[0] == surest:
             maps[:, -2:, -2:] = 1.0
         return maps
 
     settings = DenseSettings(scales=(0.5, 1.0, 2.0))
     maps = supported_maps(np.zeros((64, 64), np.float32), network, settings)
     assert seen == [64, 128]  # half of it were too few px
-    assert maps.shape == (2, 32, 32)
-    assert maps[0, 10, 10] > 0.9 > 0.8 > maps[0, -1, -1]
+    assert maps.shape == (2, surest // 2, surest // 2)
+    height = surest // 2
+    assert maps[0, height // 3, height // 3] > 0.9 > 0.8 > maps[0, -1, -1]
+
+
+def test_shallow_parts_lower_a_scales_support_whether_they_are_particles_or_not():
+    y, x = np.mgrid[:60, :90]
+    deep, shallow = (np.maximum(1 - np.hypot(y - 30, x - centre) / 20, 0) for centre in (30, 62))
+    depth = np.maximum(deep, 0.47 * shallow).astype(np.float32)
+    maps = np.stack([(depth > 0).astype(np.float32), depth])
+    joined, apart = (support(maps, Decoding(marker=0.4, least_depth=least)) for least in (0.5, 0.0))
+    assert joined == apart
+    assert joined[0] < support(np.stack([deep > 0, deep]).astype(np.float32), Decoding(marker=0.4))[0]
+
+
+def test_what_is_nobodys_ends_its_neighbour_where_they_meet():
+    labels = np.ones((8, 16), np.int32)
+    labels[:, 8:] = NOBODY
+    large, _ = module.enlarge(labels, np.ones((8, 16), np.float32), (64, 128), Decoding())
+    np.testing.assert_array_equal(large, np.repeat([[1, 0]], 64, 1).repeat(64, 0))
 
 
 def test_decoding_a_few_rows_at_a_time_changes_nothing(monkeypatch):
