@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sempre.config import read_options
 from sempre.data.labels.labelled import LabelledMicrograph
 from sempre.deploy.networks.segmenter import Segmenter
-from sempre.errors import run_command
+from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus
@@ -56,6 +56,8 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
+    if options.tried < 2:
+        raise InputError(f"tried={options.tried}: scores have a spread from two fields on")
     folder, stages = begin_stages(options, options.name, ROOT)
     renders = folder / "renders"
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
@@ -155,8 +157,10 @@ def draw_failures(segmenter: Segmenter, scores: list[float], path: Path) -> None
         shown = rendered_field(number)
         micrograph = LabelledMicrograph(shown.pixels, shown.labels[None], np.bincount(shown.labels.ravel()))
         pictures.append(draw_judged_overlay(micrograph, segmenter.segment(shown.pixels).labels))
+    pictures += [np.full_like(pictures[0], 255)] * (len(pictures) % 2)
+    rows = [np.hstack(pictures[first : first + 2]) for first in range(0, len(pictures), 2)]
     with whole_or_absent(path) as partial:
-        picture = Image.fromarray(np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])]))
+        picture = Image.fromarray(np.vstack(rows))
         picture.reduce(2).save(partial, format="JPEG", quality=80)
 
 

@@ -10,7 +10,7 @@ from sempre.images.scale_bar import Reader, read_scale_bar
 from sempre.images.scale_bar.choose import find_bar
 from sempre.images.scale_bar.geometry import Box
 from sempre.images.scale_bar.line import without_lines
-from sempre.images.scale_bar.text import length_nm
+from sempre.images.scale_bar.text import _lengths_among, _votes, length_nm
 from tests.images.databars import LAYOUTS, font
 from tests.images.emps import FOLDER, needs_emps
 
@@ -227,6 +227,59 @@ def test_most_readings_must_name_one_length_and_none_another(reader, monkeypatch
         assert [nm for _, nm in reader._elected(picture, [(box, "108 nm")])] == lengths
 
 
+@pytest.mark.parametrize(
+    ("readings", "votes"),
+    [
+        (["50 rim", "so rm", "50 rm", "50 rm", "s0 nm"], {50: 3}),  # small nm, as no other unit is misread
+        (["0.5pm", "0.5p", "0.5 pm", "0.5 µm"], {500: 3}),
+        (["50 pm", "50 nm"], {5e4: 1, 50: 1}),
+        (["-2.0μm", "-20μm-", "2.0 μm"], {2000: 3}),  # of those who see a point fewer overlook it
+        (["-2.0μm", "-20μm-", "20 μm"], {2000: 1, 2e4: 2}),
+        (["2.0μm", "50μm", "2.0 μm"], {2000: 2, 5e4: 1}),
+    ],
+)
+def test_readings_vote_for_lengths(readings, votes):
+    assert _votes(readings) == votes
+
+
+@pytest.mark.parametrize(
+    ("line", "lengths"),
+    [
+        ("50x 200μm WD:28.0mm", ["200μm"]),
+        ("20kV X5,000 5 µm 0012", ["5 µm"]),
+        ("0.1 μm 100nm", ["0.1 μm"]),
+        ("HFW 7.48 μm", []),
+        ("d = 50 nm", []),
+        ("15kV 8.9 mm", []),
+    ],
+)
+def test_lengths_among_the_settings_of_a_line_are_those_that_no_word_names_as_another(line, lengths):
+    words = line.split()
+    found = _lengths_among([(Box(50 * k, 10, 50 * k + 40, 30), word) for k, word in enumerate(words)])
+    assert [text for _, text in found] == lengths
+    for box, text in found:
+        first = words.index(text.split()[0])
+        assert box == Box(50 * first, 10, 50 * (first + len(text.split()) - 1) + 40, 30)
+
+
+def test_an_information_bar_is_looked_at_enlarged_where_no_length_was_found(reader, monkeypatch):
+    bar = LAYOUTS["FEI"](960, 171, "2 µm")
+    micrograph = np.concatenate([field(3, 600, 960), bar.pixels])
+    shapes = []
+
+    def writing(picture):
+        shapes.append(picture.shape)
+        return [(Box(1000, 20, 1100, 60), "2 µm")] if picture.shape[1] == 2 * 960 else []
+
+    monkeypatch.setattr(reader, "_writing", writing)
+    monkeypatch.setattr(reader, "_read", lambda line: "2 µm")
+    (box, nm), *_ = reader.lengths(micrograph)
+    assert nm == 2000 and (box.x0, box.x1) == (500, 550) and 600 <= box.y0 < box.y1 <= len(micrograph)
+    assert shapes[-1][0] == pytest.approx(2 * (len(bar.pixels) + 4), abs=4)
+    reader.lengths(micrograph[:600])
+    assert all(shape[1] != 2 * 960 for shape in shapes[3:])
+
+
 def drawn(*shapes: tuple[int, int, int, int]) -> np.ndarray:
     image = Image.new("L", (300, 120), 40)
     for shape in shapes:
@@ -288,6 +341,14 @@ def test_a_particle_may_hide_one_of_eleven_ticks(hidden, answered):
     assert found is None or found.length == pytest.approx(200, abs=0.5)
 
 
+@pytest.mark.parametrize(("shift", "end", "answered"), [(64, 299, True), (64, 280, False), (84, 299, False)])
+def test_of_eleven_ticks_the_border_may_hide_the_last_if_it_cuts_the_text_too(shift, end, answered):
+    ticks = [(40 + 20 * k + shift, 20, 41 + 20 * k + shift, 32) for k in range(11)]
+    found = find_bar(drawn(*(tick for tick in ticks if tick[0] < 300)), Box(end - 50, 40, end, 64))
+    assert (found is not None) == answered
+    assert found is None or found.length == pytest.approx(200, abs=0.5)
+
+
 def test_a_line_that_ends_before_the_border_is_whole_unless_the_border_is_a_frame():
     text = Box(220, 40, 280, 64)
     assert find_bar(drawn((200, 76, 297, 80)), text).length == pytest.approx(98, abs=0.5)
@@ -317,6 +378,13 @@ def test_a_bar_is_measured_to_the_middle_of_its_outline_if_that_is_thin(length, 
     found = find_bar(np.asarray(image.filter(ImageFilter.GaussianBlur(0.7))), Box(120, 40, 180, 64))
     assert (found is not None) == answered
     assert found is None or found.length == pytest.approx(length - 2, rel=0.01)
+
+
+@pytest.mark.parametrize("core", [255, 190])
+def test_a_bar_that_is_paler_than_its_outline_is_measured_as_any(core):
+    image = Image.new("L", (300, 120), 150)
+    ImageDraw.Draw(image).rectangle((100, 74, 200, 82), fill=core, outline=0, width=1)
+    assert find_bar(np.asarray(image), Box(110, 40, 170, 66)).length == pytest.approx(100, abs=0.5)
 
 
 def test_the_tops_of_letters_are_no_bar_and_a_bar_in_the_box_of_its_text_is_one():
@@ -357,7 +425,18 @@ def test_fifty_micrographs_of_publications_are_read_as_by_eye(reader):
 @needs_emps
 @pytest.mark.parametrize(
     ("stem", "length_px", "nm"),
-    [("406975041a", 26, 20), ("b452204939", 192, 1e6), ("2242820128", 75.5, 1000), ("671b7c8831", 152, 2000)],
+    [
+        ("406975041a", 26, 20),
+        ("b452204939", 192, 1e6),
+        ("2242820128", 75.5, 1000),
+        ("671b7c8831", 152, 2000),
+        ("3a8af6d3f4", 88, 50),  # 50 rim
+        ("63df66fb4d", 78, 500),  # 0.5pm
+        ("d29d644539", 161, 2000),  # 20 µm, once
+        ("0a55e7c93f", 55.5, 2e5),  # between a magnification and a working distance
+        ("5c244a9ea8", 271, 5000),  # ten of eleven ticks
+        ("c984680063", 198, 5e5),  # seen in the enlarged databar alone
+    ],
 )
 def test_the_small_writing_of_publications_is_read_as_by_eye(reader, stem, length_px, nm):
     found = read_scale_bar(read_micrograph(FOLDER / "images" / f"{stem}.png").pixels, reader)

@@ -37,7 +37,7 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
         "boxes=boxed",
         "out=released",
         "renders=4",
-        "tried=4",
+        "tried=2",
     ]
     command.append(f"training=[{','.join(QUICK)}]")
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -50,7 +50,7 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
     assert "micrograph" not in details, "a path of this machine"
     assert next(model.parameters()).dtype.is_floating_point
     scores = json.loads((out / "scores.json").read_text())
-    assert scores["renders"]["micrographs"] == 4
+    assert scores["renders"]["micrographs"] == 2
     card = (out / "card.md").read_text()
     assert f"{scores['held out']['aji_plus']:.3f}" in card
     assert "ellipses in held-out boxes" in card

@@ -45,7 +45,7 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         lines = [line for line in _candidates(grey, text) if line.thick >= BODY]
         if not lines:
             return None
-    best = lines[0]
+    best = _core(lines)
     if best.vague or _is_hollow(best, lines) or any(_rivals(line, best) and _differs(line, best) for line in lines[1:]):
         return None
     if not _overlaps(best, text) and _goes_on(grey, best, text):
@@ -122,6 +122,13 @@ def _is_outline(line: Line, best: Line) -> bool:
         and -2 <= best.left - line.left <= slack
         and -2 <= line.right - best.right <= slack
     )
+
+
+def _core(lines: list[Line]) -> Line:
+    """The strongest line, or that within if it is one side of an outline."""
+    cores = [line for line in lines if _is_outline(lines[0], line)]
+    within = [core for core in cores if sum(_is_outline(line, core) for line in lines) > 1]
+    return within[0] if within else lines[0]
 
 
 def _is_hollow(best: Line, lines: list[Line]) -> bool:
@@ -205,7 +212,7 @@ def _are_halves(one: Line, other: Line, text: Box) -> bool:
         and abs(left.top - right.top) <= 1
         and abs(left.bottom - right.bottom) <= 1
         and _stands_beside(left, text)
-        and all(-0.5 <= space / text.height <= 1.2 for space in (text.x0 - left.right, right.left - text.x1))
+        and all(-0.7 <= space / text.height <= 1.2 for space in (text.x0 - left.right, right.left - text.x1))
         and abs(left.length - right.length) <= UNEQUAL * max(left.length, right.length)
     )
 

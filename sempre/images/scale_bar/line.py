@@ -18,7 +18,7 @@ CLEAR = 0.25  # of a line's contrast that the last column before the border may 
 TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
 WIDE = 0.35  # of a text's width: shorter lines in its box are of letters
 EDGE = 0.4  # of a text's height, in which a line is no stroke through the letters
-FAR = 0.8  # heights of the text between it and its line, at most
+FAR = 1.0  # heights of the text between it and its line, at most
 
 
 @dataclass(frozen=True)

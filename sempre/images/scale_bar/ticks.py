@@ -11,6 +11,7 @@ LEVELS = range(32, 250, 24)  # grey levels at which ticks are looked for
 UNEVEN = 0.06  # of their distance that ticks may be out of place, for resampling moves them
 MARGIN = 3  # columns between a tick and the image's border, or it may be no tick, and more may follow
 BEYOND = 1.5  # heights of the text between its end and the last tick
+CUT = 0.25  # heights of the text between its end and the border, at most, if that cuts it
 WIDEST = 0.4  # of the height of the text
 FAR = 1.0  # heights of the text between it and the ticks, at most
 MOST = 3 * TICKS  # marks in a row: more are texture
@@ -78,4 +79,19 @@ def _ends(centres: np.ndarray, text: Box, width: int) -> tuple[float, float, int
             few = TICKS - hidden <= len(ticks) <= TICKS + hidden
             if off[0] > slack and off[-1] > slack and hidden <= 1 and few:
                 return float(ticks[0]), float(ticks[-1]), int(hidden)
-    return None
+    return _ends_beyond(centres[inside], text, width)
+
+
+def _ends_beyond(centres: np.ndarray, text: Box, width: int) -> tuple[float, float, int] | None:
+    """The first of eleven even ticks and where the last one must be, which alone the border hides, as it cuts the text
+    below."""
+    ticks = centres[1 - TICKS :]
+    if len(ticks) < TICKS - 1 or text.x1 < width - CUT * text.height:
+        return None
+    first, step = ticks[0], (ticks[-1] - ticks[0]) / (TICKS - 2)
+    slack = max(UNEVEN * step, 0.8)
+    uneven = np.abs(ticks - first - step * np.arange(TICKS - 1)).max() > slack
+    more = np.abs(centres - (first - step)).min() <= slack or ticks[-1] + step < width - MARGIN
+    if step < 4 or uneven or more:
+        return None
+    return float(first), float(first + (TICKS - 1) * step), 1
