@@ -27,12 +27,13 @@ class LabelledMicrograph:
 
     `pixels` uint8 `[H, W]`, percentile-normalised; `layers` uint16 or int32 `[L, H, W]`, label images with 0 =
     background and ids 1 to N over all layers: one layer, and more where instances overlap; `areas` int64 `[N + 1]` in
-    px, by id.
+    px, by id; `pixel_size_nm` where the file or a sidecar states it.
     """
 
     pixels: np.ndarray
     layers: np.ndarray
     areas: np.ndarray
+    pixel_size_nm: float | None = None
 
     @property
     def foreground(self) -> np.ndarray:
@@ -109,7 +110,8 @@ class LabelledSet:
         """
         image = self.images[index]
         labels = self._labels[image]
-        pixels = read_micrograph(image).pixels
+        micrograph = read_micrograph(image)
+        pixels = micrograph.pixels
         if isinstance(labels, Path):
             layers = read_labels(labels)[None]
             _check_size(image, pixels.shape, labels, layers.shape[1:])
@@ -118,7 +120,7 @@ class LabelledSet:
             layers = coco_layers(labels, self._source)
         layers, areas = _contiguous(layers)
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
-        return LabelledMicrograph(grey, layers, areas)
+        return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
 
     def pixel_size_nm(self, index: int) -> float | None:
         """The pixel size of a micrograph, nm per px, or None where neither its file nor a sidecar states it."""

@@ -10,7 +10,7 @@ from skimage.measure import find_contours
 
 from sempre.data.labels.labelled import LabelledMicrograph
 from sempre.data.labels.predictions import true_overlap
-from sempre.deploy.results.overlay import text_font
+from sempre.deploy.results.overlay import draw_scale_bar, text_font
 from sempre.metrics import found_instances
 from sempre.report.palette import SKY_BLUE, VERMILLION, YELLOW
 
@@ -97,7 +97,8 @@ def _contours(layers: Iterable[np.ndarray], ids: np.ndarray) -> list[np.ndarray]
 def _draw_lines(
     micrograph: LabelledMicrograph, kinds: Iterable[tuple[tuple[int, int, int], list[np.ndarray]]]
 ) -> np.ndarray:
-    """A picture uint8 `[h, w, 3]` of a micrograph with lines of several colours, those of later ones on top."""
+    """A picture uint8 `[h, w, 3]` of a micrograph with lines of several colours, those of later ones on top, and a
+    scale bar where the micrograph's scale is known."""
     scale = SIDE / max(micrograph.pixels.shape)
     height, width = (SUPERSAMPLING * max(1, round(side * scale)) for side in micrograph.pixels.shape)
     image = Image.fromarray(micrograph.pixels).resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
@@ -110,7 +111,8 @@ def _draw_lines(
         for colour, lines in kinds:
             for line in lines:
                 draw.line([tuple(point) for point in line], fill=DARK if halo else colour, width=drawn, joint="curve")
-    return np.asarray(image.reduce(SUPERSAMPLING))
+    picture, size = np.asarray(image.reduce(SUPERSAMPLING)), micrograph.pixel_size_nm
+    return picture if size is None else draw_scale_bar(picture, size / scale)
 
 
 def _line_width(areas: np.ndarray, scale: float) -> float:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,11 @@ def test_labels_are_white_and_empty_ones_leave_the_micrograph_as_it_is():
         draw_judged_overlay(micrograph(nothing[None]), nothing),
     ):
         assert (picture[: round(SIDE * 60 / 90)] == 120).all()
+
+
+def test_a_scale_bar_is_as_long_as_the_pixel_size_says():
+    nothing = np.zeros((400, 500), np.int32)
+    of_known_scale = replace(micrograph(nothing[None]), pixel_size_nm=4.0)  # 2,000 nm wide
+    picture = draw_judged_overlay(of_known_scale, nothing)[: SIDE * 400 // 500]
+    white = np.flatnonzero((picture == 255).all(axis=2).sum(axis=1) == 100)  # 200 nm
+    assert len(white) >= 3 and white.min() > 700
