@@ -31,6 +31,7 @@ ENLARGED = 64  # px
 # And how tall in px, and the blur in px.
 VIEWS = *((*margins, ENLARGED, 0.0) for margins in MARGINS), (0.2, 0.1, 48, 0.0), (0.2, 0.1, 48, 0.7)
 MAJORITY = 3  # of the first reading and the views
+AMONG = re.compile(r"\d\s?(nm|[uµμ]m)", re.IGNORECASE)  # what a line with a length among other words has
 LIKELY = re.compile(r"[\dlI].*\D|^(nm|[uµμ]m)$", re.IGNORECASE)  # what may be a length, or the end of one
 BEFORE = 3.0  # heights of the text in front of a unit that a number may take
 CORNER = 0.25, 0.55  # of a picture's height and width that are looked at again where no length is found
@@ -124,15 +125,33 @@ class Reader:
 
     def _writing(self, grey: np.ndarray) -> list[tuple[Box, str]]:
         """All writing on a picture uint8 `[H, W]` and where it stands: lines, and lengths among other words."""
-        found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True, return_word_box=True)
+        found = self._ocr(_as_rgb(grey), use_det=True, use_cls=False, use_rec=True, return_word_box=False)
         if found.boxes is None:
             return []
-        writing = []
-        for corners, text, words in zip(found.boxes, found.txts, found.word_results, strict=True):
-            writing.append((_around(corners, grey.shape), text))
-            if length_nm(text) is None:
-                writing += _lengths_among([(_around(word[2], grey.shape), word[0]) for word in words])
-        return writing
+        lines = [(_around(corners, grey.shape), text) for corners, text in zip(found.boxes, found.txts, strict=True)]
+        among = [box for box, text in lines if AMONG.search(text) and length_nm(text) is None]
+        return lines + [length for box in among for length in _lengths_among(self._words(grey, box))]
+
+    def _words(self, grey: np.ndarray, line: Box) -> list[tuple[Box, str]]:
+        """The words of a line of writing and where they stand."""
+        crop = _as_rgb(grey[line.y0 : line.y1, line.x0 : line.x1])
+        read = self._ocr(crop, use_det=False, use_cls=False, use_rec=True, return_word_box=True)
+        if not read.txts:
+            return []
+        words = read.word_results[0]
+        column = line.width / max(words.line_txt_len, 1)  # the network reads a line column by column
+        return [
+            (
+                Box(
+                    max(line.x0 + int((columns[0] - 0.5) * column), line.x0),
+                    line.y0,
+                    min(line.x0 + int((columns[-1] + 1.5) * column), line.x1),
+                    line.y1,
+                ),
+                "".join(letters),
+            )
+            for letters, columns in zip(words.words, words.word_cols, strict=True)
+        ]
 
     def _writing_in_bar(self, grey: np.ndarray) -> list[tuple[Box, str]]:
         """The writing in the information bar and a little above it, seen at twice the size."""
@@ -170,7 +189,7 @@ class Reader:
 
     def _read(self, line: np.ndarray) -> str:
         """The writing on a picture uint8 `[H, W]` of one line."""
-        read = self._ocr(_as_rgb(line), use_det=False, use_cls=False, use_rec=True)
+        read = self._ocr(_as_rgb(line), use_det=False, use_cls=False, use_rec=True, return_word_box=False)
         return read.txts[0] if read.txts and read.scores[0] > UNSURE else ""
 
 
