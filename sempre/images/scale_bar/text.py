@@ -201,7 +201,7 @@ def _votes(readings: Sequence[str]) -> Counter[float]:
     votes = Counter(nm for nm in map(_length_of_misread, readings) if nm is not None)
     for spelt in readings:
         nm, pointless = _length_of_misread(spelt), _length_of_misread(re.sub("[.,]", "", spelt))
-        if nm != pointless and 0 < votes[pointless] < votes[nm]:
+        if nm is not None and pointless is not None and nm != pointless and 0 < votes[pointless] < votes[nm]:
             votes[nm] += votes.pop(pointless)
     return votes
 
