@@ -295,6 +295,14 @@ def test_a_line_at_the_border_a_second_line_and_half_a_line_are_in_doubt():
     halves = drawn((60, 51, 112, 52), (187, 51, 239, 52))
     assert find_bar(halves, text).length == pytest.approx(180, abs=0.5)
     assert find_bar(drawn((60, 51, 112, 52), (187, 51, 210, 52)), text) is None
+    loose = Box(97, 40, 203, 64)  # as an OCR may frame a text that lines touch
+    assert find_bar(halves, loose).length == pytest.approx(180, abs=0.5)
+
+
+def test_a_bar_stands_at_most_the_height_of_its_text_away():
+    for gap, answered in ((22, True), (28, False)):
+        found = find_bar(drawn((100, 64 + gap, 199, 68 + gap)), Box(120, 40, 180, 64))
+        assert (found is not None) == answered
 
 
 def test_a_faint_bar_stands_out_as_its_text_does_unless_it_is_thin():

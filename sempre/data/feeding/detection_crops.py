@@ -233,8 +233,7 @@ def _shrunk(micrograph: LabelledMicrograph, factor: int) -> LabelledMicrograph:
     means = channels.reshape(len(channels), height, factor, width, factor).mean((2, 4), dtype=np.float32)
     middle = slice(factor // 2, None, factor)
     layers = micrograph.layers[:, middle, middle][:, :height, :width]
-    size = micrograph.pixel_size_nm and micrograph.pixel_size_nm * factor
-    return LabelledMicrograph((means + 0.5).astype(np.uint8), layers, micrograph.areas / factor**2, size)
+    return LabelledMicrograph((means + 0.5).astype(np.uint8), layers, micrograph.areas / factor**2)
 
 
 def _window(

@@ -93,9 +93,7 @@ class Reader:
         if not lengths:
             small = self._small_writing(grey)
             lengths = self._confirmed(grey, small) or self._elected(grey, small) or self._elected(grey, writing)
-        if not lengths and find_information_bar(grey) < len(grey):
-            lengths = self._elected(grey, self._writing_in_bar(grey))
-        return lengths
+        return lengths or self._elected(grey, self._writing_in_bar(grey))
 
     def _confirmed(self, grey: np.ndarray, writing: list[tuple[Box, str]]) -> list[tuple[Box, float]]:
         lengths = []
@@ -154,8 +152,11 @@ class Reader:
         ]
 
     def _writing_in_bar(self, grey: np.ndarray) -> list[tuple[Box, str]]:
-        """The writing in the information bar and a little above it, seen at twice the size."""
-        top = max(find_information_bar(grey) - ABOVE, 0)
+        """The writing in the information bar, if there is one, and a little above it, seen at twice the size."""
+        first = find_information_bar(grey)
+        if first == len(grey):
+            return []
+        top = max(first - ABOVE, 0)
         bar = Image.fromarray(grey[top:])
         large = bar.resize((2 * bar.width, 2 * bar.height), Image.Resampling.BICUBIC)
         return [
