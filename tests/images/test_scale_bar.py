@@ -391,8 +391,8 @@ def test_a_bar_is_measured_to_the_middle_of_its_outline_if_that_is_thin(length, 
 @pytest.mark.parametrize("core", [255, 190])
 def test_a_bar_that_is_paler_than_its_outline_is_measured_as_any(core):
     image = Image.new("L", (300, 120), 150)
-    ImageDraw.Draw(image).rectangle((100, 74, 200, 82), fill=core, outline=0, width=1)
-    assert find_bar(np.asarray(image), Box(110, 40, 170, 66)).length == pytest.approx(100, abs=0.5)
+    ImageDraw.Draw(image).rectangle((100, 74, 240, 84), fill=core, outline=0, width=2)
+    assert find_bar(np.asarray(image), Box(110, 40, 170, 66)).length == pytest.approx(139, abs=0.5)
 
 
 def test_the_tops_of_letters_are_no_bar_and_a_bar_in_the_box_of_its_text_is_one():
