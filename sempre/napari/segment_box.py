@@ -1,12 +1,12 @@
 """*Segment this layer*: a model over an image layer, the particles as a labels layer."""
 
-from collections.abc import Callable
+from collections import deque
 
 import napari
 import numpy as np
 from napari.layers import Image
 from napari.qt.threading import create_worker
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QGroupBox, QProgressBar, QPushButton
 
 from sempre.deploy.networks.segmenter import Segmentation, Segmenter
@@ -15,13 +15,13 @@ from sempre.errors import InputError
 from sempre.napari.layers import labels_layer, layer_pixel_size_nm, micrograph_pixels
 
 MOST_NM = 1e6  # per px
+PERIOD = 100  # ms between two looks at the progress
 
 
 class SegmentBox(QGroupBox):
     """The models that come with sempre, bundles that were added, and the button that uses one on the chosen layer."""
 
     said = Signal(str)
-    looked = Signal(int, int)  # from the thread that segments
 
     def __init__(self, viewer: napari.Viewer):
         super().__init__("Segment")
@@ -38,7 +38,11 @@ class SegmentBox(QGroupBox):
         self.pixel_size.setSuffix(" nm")
         self.button, self.bar = QPushButton("Segment this layer"), QProgressBar()
         self.button.clicked.connect(self.segment)
-        self.looked.connect(self._show_progress)
+        # The thread that segments leaves here how far it is: it may outlive the box, whose signals would be gone then.
+        self.looks: deque[tuple[int, int]] = deque(maxlen=1)
+        self.timer = QTimer(self)
+        self.timer.timeout.connect(self._show_progress)
+        self.timer.setInterval(PERIOD)
         form = QFormLayout(self)
         form.addRow("Model", self.models)
         form.addRow("", add)
@@ -68,20 +72,33 @@ class SegmentBox(QGroupBox):
             return
         self.button.setEnabled(False)
         self.worker = create_worker(
-            segment_pixels, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looked.emit
+            segment_pixels, image, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looks
         )
-        self.worker.returned.connect(lambda segmentation: self._add(segmentation, image))
-        self.worker.errored.connect(lambda error: self.said.emit(str(error)))
-        self.worker.finished.connect(lambda: self.button.setEnabled(True))
+        # Methods, not lambdas: Qt calls no method of a box that was closed while the thread went on.
+        self.worker.returned.connect(self._add)
+        self.worker.errored.connect(self._say)
+        self.worker.finished.connect(self._end)
+        self.timer.start()
         self.worker.start()
 
-    def _add(self, segmentation: Segmentation, image: Image) -> None:
+    def _add(self, segmented: tuple[Image, Segmentation]) -> None:
+        image, segmentation = segmented
         self.viewer.add_layer(labels_layer(segmentation, image))
         self.said.emit(f"{image.name}: {len(segmentation.particles)} particles")
 
-    def _show_progress(self, looks: int, of: int) -> None:
-        self.bar.setMaximum(of)
-        self.bar.setValue(looks)
+    def _say(self, error: Exception) -> None:
+        self.said.emit(str(error))
+
+    def _end(self) -> None:
+        self.timer.stop()
+        self._show_progress()
+        self.button.setEnabled(True)
+
+    def _show_progress(self) -> None:
+        if self.looks:
+            done, of = self.looks.pop()
+            self.bar.setMaximum(of)
+            self.bar.setValue(done)
 
     def _choose_bundle(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A bundle, as tools/export_onnx.py writes it")
@@ -90,7 +107,11 @@ class SegmentBox(QGroupBox):
 
 
 def segment_pixels(
-    pixels: np.ndarray, model: str, pixel_size_nm: float | None, progress: Callable[[int, int], None]
-) -> Segmentation:
-    """`Segmenter.segment` of a micrograph `[H, W]` with a bundle's folder or a released model's name."""
-    return Segmenter(find_bundle(model)).segment(pixels, pixel_size_nm, progress=progress)
+    image: Image, pixels: np.ndarray, model: str, pixel_size_nm: float | None, looks: deque[tuple[int, int]]
+) -> tuple[Image, Segmentation]:
+    """`Segmenter.segment` of a layer's pixels `[H, W]` with a bundle's folder or a released model's name.
+
+    `looks` gets how often the network has looked, and how often it will.
+    """
+    segmenter = Segmenter(find_bundle(model))
+    return image, segmenter.segment(pixels, pixel_size_nm, progress=lambda done, of: looks.append((done, of)))

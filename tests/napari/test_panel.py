@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ qtpy = pytest.importorskip("qtpy.QtWidgets", reason="needs a binding of Qt", exc
 from napari.components import ViewerModel  # noqa: E402
 from napari.layers import Image, Labels  # noqa: E402
 from npe2 import PluginManifest  # noqa: E402
+from qtpy.QtCore import QEvent  # noqa: E402
 
 import sempre.napari  # noqa: E402
 from sempre.data.labels.labelled import LabelledSet  # noqa: E402
@@ -65,7 +67,8 @@ def test_a_layer_is_segmented_as_by_the_library_and_its_features_are_the_csv(pan
     panel.viewer.add_layer(Image(pixels, name="field", scale=(2.0, 2.0), units=("nm", "nm")))
     assert panel.segmenting.pixel_size.value() == 2.0
     panel.segmenting.button.click()
-    wait(application, lambda: len(panel.viewer.layers) == 2)
+    wait(application, panel.segmenting.button.isEnabled)
+    assert panel.segmenting.bar.value() == panel.segmenting.bar.maximum() > 1
     expected = Segmenter(find_bundle(None)).segment(pixels, 2.0)
     labels = panel.viewer.layers["field particles"]
     assert np.array_equal(labels.data, expected.labels)
@@ -79,6 +82,20 @@ def test_a_layer_is_segmented_as_by_the_library_and_its_features_are_the_csv(pan
     assert panel.labels.currentData() is labels
     # By `index` napari finds a label's row.
     assert labels.features.set_index("index").loc[2, "area_px2"] == expected.particles[1].area
+
+
+def test_a_panel_closed_while_it_segments_is_missed_by_nobody(application, monkeypatch):
+    raised = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: raised.append(error[1]))  # by default PyQt aborts
+    panel = Panel(ViewerModel())
+    panel.viewer.add_layer(Image(render(5).pixels, name="field"))
+    panel.segmenting.button.click()
+    finished = []
+    panel.segmenting.worker.finished.connect(lambda: finished.append(True))
+    panel.deleteLater()
+    application.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    wait(application, lambda: finished)
+    assert not raised
 
 
 def test_what_cannot_be_segmented_is_said(panel):
