@@ -21,8 +21,9 @@ DRY_RUN ?=
 SOURCE ?=
 CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(DATA),data=$(DATA))
 BIN := .venv/bin
-# Two workers of one thread each: much of the tests is starting programs, which takes one.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two workers of one thread each: much of the tests is starting programs, which takes one. One that crashes fails its
+# test and leaves the rest to the other; pytest-xdist hangs where it starts another by file (3.8).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 
 .PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 docs lint format clean
 
