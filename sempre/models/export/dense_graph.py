@@ -23,7 +23,7 @@ class DenseGraph(nn.Module):
 
     def __init__(self, model: DenseSegmenter):
         super().__init__()
-        self.model = merge_pools(fold_batch_norm(copy.deepcopy(model.eval())))
+        self.model = fold_batch_norm(copy.deepcopy(model.eval()))
 
     def forward(self, image: Tensor) -> Tensor:
         foreground, depth, _ = self.model(image).split(1, dim=1)
@@ -38,24 +38,6 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 sequence[index - 1] = fuse_conv_bn_eval(convolution, norm)
                 sequence[index] = nn.Identity()
-    return model
-
-
-def merge_pools(model: nn.Module) -> nn.Module:
-    """Make one convolution of each average pool and the 1x1 convolution behind it in an `nn.Sequential`, in place.
-
-    ONNX Runtime multiplies 8-bit integers on every core, and averages them on one.
-    """
-    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
-        for index in range(1, len(sequence)):
-            pool, convolution = sequence[index - 1], sequence[index]
-            if isinstance(pool, nn.AvgPool2d) and isinstance(convolution, nn.Conv2d):
-                side = pool.kernel_size
-                assert isinstance(side, int) and convolution.kernel_size == (1, 1)
-                merged = nn.Conv2d(convolution.in_channels, convolution.out_channels, side, side)
-                merged.weight.data = convolution.weight.detach().repeat(1, 1, side, side) / side**2
-                merged.bias = convolution.bias
-                sequence[index - 1], sequence[index] = nn.Identity(), merged
     return model
 
 
