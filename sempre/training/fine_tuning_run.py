@@ -80,7 +80,10 @@ def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, floa
     stop = StopSignal()
     accelerator = make_accelerator(options.precision)
     with accelerator.main_process_first():
-        folder = open_run(Path("runs") / options.name, options, MAY_CHANGE)
+        folder = Path("runs") / options.name
+        if accelerator.is_main_process and not folder.exists():
+            labelled.read_through()
+        folder = open_run(folder, options, MAY_CHANGE)
         if accelerator.is_main_process:
             lock_run(folder)
     return FineTuningRun(options, folder, labelled, sides, groups, accelerator, stop)

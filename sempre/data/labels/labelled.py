@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from sempre.data.labels.coco import coco_layers, read_coco
 from sempre.data.labels.sides import Sides, make_sides, read_split_file
@@ -121,6 +122,15 @@ class LabelledSet:
         layers, areas = _contiguous(layers)
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
+
+    def read_through(self) -> None:
+        """Read every micrograph once, for what is wrong with the last one had better be known before hours of training.
+
+        Raises:
+            InputError: as `read` does.
+        """
+        for index in tqdm(range(len(self)), desc=f"reading {self.folder}", unit="image"):
+            self.read(index)
 
     def pixel_size_nm(self, index: int) -> float | None:
         """The pixel size of a micrograph, nm per px, or None where neither its file nor a sidecar states it."""
