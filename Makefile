@@ -23,7 +23,8 @@ CHOSEN = $(if $(NAME),name=$(NAME)) $(if $(MINUTES),minutes=$(MINUTES)) $(if $(D
 BIN := .venv/bin
 # Two workers of one thread each: much of the tests is starting programs, which takes one. One that crashes fails its
 # test and leaves the rest to the other; pytest-xdist hangs where it starts another by file (3.8).
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 .PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 docs lint format clean
 

@@ -1,4 +1,7 @@
-"""For all tests: what files can and cannot do on Windows, on any system; and examples may take as long as they do."""
+"""For all tests: what files can and cannot do on Windows, on any system; and examples may take as long as they do.
+
+Files with slow tests come first, so that at the end no worker waits for the other.
+"""
 
 import builtins
 import errno
@@ -15,6 +18,11 @@ RESERVED = re.compile(r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(
 # A busy machine is no fault of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items):
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 class Windows:

@@ -1,4 +1,4 @@
-"""A small synthetic set, and recipes run as a person runs them."""
+"""A small synthetic set, and recipes as processes of their own."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from sempre.images import write_labels
 from sempre.images.synthetic import render_field
 from sempre.training.runs.logging import read_log
 from tests.images.imaris import write_ims
+from tests.warm import WarmProcess, run_warm
 
 ROOT = Path(__file__).parents[2]
 FIELDS = (0, 2, 5, 6)  # seeds of fields with 4 to 17 particles
@@ -56,6 +57,8 @@ def run():
     """`run(script, *arguments, cwd=…)`: the finished process, its output as text."""
 
     def run_script(script: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+        if environment.items() <= os.environ.items():
+            return run_warm(ROOT / script, *arguments, cwd=cwd)
         return subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,
@@ -85,7 +88,7 @@ def stop_and_resume(command: list[str], folder: Path, name: str) -> Path:
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    finished = WarmProcess(command, folder).finish()
     assert finished.returncode == 0, finished.stderr
     return folder / "runs" / name
 

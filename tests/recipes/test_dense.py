@@ -21,6 +21,7 @@ from sempre.models.segmenters.dense_files import load_dense
 from sempre.models.segmenters.dense_scoring import mean_aji_plus
 from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
+from tests.warm import WarmProcess
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +121,7 @@ def test_a_stopped_run_ends_with_the_same_weights(labelled_set, run, tmp_path):
 
 
 def test_a_signal_while_it_is_scored_stops_it_and_it_goes_on(labelled_set, tmp_path):
-    command = [sys.executable, ROOT / "finetune/dense.py", f"data={labelled_set}", *SHORT, "name=scored"]
+    command = [sys.executable, str(ROOT / "finetune/dense.py"), f"data={labelled_set}", *SHORT, "name=scored"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     folder = tmp_path / "runs/scored/repeat-0"
     while not (folder / "predictions").exists():
@@ -132,7 +133,7 @@ def test_a_signal_while_it_is_scored_stops_it_and_it_goes_on(labelled_set, tmp_p
     assert time.monotonic() - start < 20
     assert not (folder / "summary.json").exists()
     trained = (folder / "log.jsonl").read_text()
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    finished = WarmProcess(command, tmp_path).finish()
     assert finished.returncode == 0, finished.stderr
     assert (folder / "log.jsonl").read_text() == trained, "it is not trained again"
     assert 0 <= json.loads((tmp_path / "runs/scored/summary.json").read_text())["scores"]["aji_plus"]["mean"] <= 1

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from sempre.models.weights.checkpoints import load_backbone, load_backbone_weights
 from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
+from tests.warm import run_warm
 
 pytestmark = pytest.mark.slow
 
@@ -81,15 +82,16 @@ def test_the_last_layer_rests_at_first_and_its_moments_do_not_begin(store, run, 
 
 
 def test_two_processes_see_the_views_of_one(distilled, store, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "pretrain/dino.py")]
+    recipe, launcher = ROOT / "pretrain/dino.py", ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
     # Drop path is noise of a rank, so it is left out of both.
-    states = []
-    for launcher, name in (([sys.executable, str(ROOT / "pretrain/dino.py")], "one"), (command, "two")):
-        arguments = [f"store={store}", *SHORT, "drop_path=0", "epochs=2", "precision=float32", f"name={name}"]
-        finished = subprocess.run([*launcher, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments = [f"store={store}", *SHORT, "drop_path=0", "epochs=2", "precision=float32"]
+    command = [sys.executable, *launcher, str(recipe), *arguments, "name=two"]
+    for finished in (
+        run_warm(recipe, *arguments, "name=one", cwd=tmp_path),
+        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False),
+    ):
         assert finished.returncode == 0, finished.stderr
-        states.append(load_file(tmp_path / "runs" / name / "checkpoints/last/model.safetensors"))
-    one, two = states
+    one, two = (load_file(tmp_path / f"runs/{name}/checkpoints/last/model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two["criterion.center"], one["criterion.center"], rtol=1e-3, atol=1e-4)
 
 

@@ -1,9 +1,9 @@
 """The command that makes the released model, in a budget that lets it learn nothing."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +13,16 @@ from sempre.deploy.networks.segmenter import Segmenter
 from sempre.images import instance_boxes, write_labels
 from sempre.images.synthetic import render_field
 from sempre.models.segmenters.dense_files import load_dense
+from sempre.training.chains import stages
+from tests.warm import WarmProcess, run_warm
+from tools.release import main
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", "crop=64", "precision=float32")
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
+def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path, monkeypatch):
     for folder in ("set/images", "set/labels", "boxed/images", "boxed/boxes"):
         (tmp_path / folder).mkdir(parents=True)
     for seed in range(12):
@@ -30,18 +33,11 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
         boxes = instance_boxes(field.labels)[1] / 128
         lines = [f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0}" for x0, y0, x1, y1 in boxes]
         (tmp_path / f"boxed/boxes/{seed}.txt").write_text("\n".join(lines))
-    command = [
-        sys.executable,
-        str(ROOT / "tools/release.py"),
-        "data=set",
-        "boxes=boxed",
-        "out=released",
-        "renders=4",
-        "tried=2",
-    ]
-    command.append(f"training=[{','.join(QUICK)}]")
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    options = ["data=set", "boxes=boxed", "out=released", "renders=4", "tried=2", f"training=[{','.join(QUICK)}]"]
+    monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
+    monkeypatch.setattr(sys, "argv", ["tools/release.py", *options])
+    monkeypatch.chdir(tmp_path)
+    main()
 
     out = tmp_path / "released"
     assert Segmenter(out).segment(np.zeros((64, 64), np.uint8)).labels.shape == (64, 64)
@@ -58,10 +54,9 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path):
 
     # And fine-tuning goes on from it.
     start = ["data=set", f"start={out / 'weights'}", "name=more", "workers=0", *QUICK]
-    again = [sys.executable, str(ROOT / "finetune/dense.py"), *start]
-    finished = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
+    finished = run_warm(ROOT / "finetune/dense.py", *start, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    other = [*again[: -len(QUICK)], "architecture=unet_medium", *QUICK[1:], "name=other"]
-    finished = subprocess.run(other, cwd=tmp_path, capture_output=True, text=True, check=False)
+    other = [*start[: -len(QUICK)], "architecture=unet_medium", *QUICK[1:], "name=other"]
+    finished = run_warm(ROOT / "finetune/dense.py", *other, cwd=tmp_path)
     assert finished.returncode == 2
     assert "set architecture=unet_small" in finished.stderr

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,13 @@ import tifffile
 
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
+from tests.warm import run_warm
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return run_warm(ROOT / script, *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
