@@ -7,7 +7,6 @@ through; one that ink hides more than half, and what lies under an opaque box or
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
@@ -83,6 +82,8 @@ def _spelt(length: int) -> str:
 def _font(typeface: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if not typeface:
         return ImageFont.load_default(size)
+    import matplotlib  # where letters are drawn, for it takes half a second that no --help need wait for
+
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", typeface), size)
 
 

@@ -6,7 +6,7 @@ Goldstein et al., "Scanning Electron Microscopy and X-Ray Microanalysis", 4th ed
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.scene import Scene
@@ -106,12 +106,14 @@ def record(light: np.ndarray, microscope: Microscope, random: np.random.Generato
 
 def _charge(light: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
     """Streaks along the scan: lines differ in gain, and what lies behind a bright particle is darkened for a while."""
+    from scipy.signal import lfilter  # here, for it takes most of a second, and who augments crops draws no charge
+
     height, width = light.shape
     gain = ndimage.gaussian_filter1d(random.standard_t(2.5, height), random.uniform(0.5, 2))
     light = light * (1 + np.float32(0.025 * strength) * gain.astype(np.float32)).clip(0.5, 1.6)[:, None]
     bright = np.maximum(light - np.percentile(light[::4, ::4], 90), 0)
     decay = np.exp(-1 / (width * random.uniform(0.03, 0.15)))
-    charge = signal.lfilter([1 - decay], [1, -decay], bright, axis=1).astype(np.float32)
+    charge = lfilter([1 - decay], [1, -decay], bright, axis=1).astype(np.float32)
     fitful = 1 + ndimage.gaussian_filter1d(random.standard_normal((height, 1)), 2.5, axis=0).astype(np.float32)
     # A field that repels the beam saturates: shadows deepen ever more slowly.
     return light / (1 + np.float32(0.8 * strength) * np.tanh(2 * charge * fitful.clip(0.2)))
