@@ -82,6 +82,8 @@ def main() -> int | None:
         print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
         print("\n".join(["as jobs:", *map(submission, jobs)]))
         return None
+    if options.run != "report" and not store.exists():
+        labelled.read_through()
     if options.run == "slurm":
         print(f"submit all: {write_jobs(jobs, cells, folder)}")
         return None
