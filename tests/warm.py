@@ -40,7 +40,8 @@ server.set_forkserver_preload(IMPORTED)
 
 
 class WarmProcess:
-    """What `subprocess.Popen(command)` starts, where the command is this Python with a script and its arguments."""
+    """What `subprocess.Popen(command)` starts, where the command is this Python with a script, or -m and a module, and
+    its arguments."""
 
     def __init__(self, command: list[str], cwd: Path | None = None, env: Mapping[str, str] | None = None):
         self.command = command
@@ -52,6 +53,8 @@ class WarmProcess:
 
     def wait(self) -> int | None:
         self._process.join()
+        if self._process.exitcode:
+            print(self._outputs[1].read_text(encoding="utf-8"), file=sys.stderr)
         return self._process.exitcode
 
     def terminate(self) -> None:
@@ -79,9 +82,13 @@ def _begin(command: list[str], cwd: Path, environment: dict[str, str], outputs: 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = command
-    sys.path.insert(0, str(Path(command[0]).parent))
+    module = command[0] == "-m"
+    sys.argv = command[1:] if module else command
+    sys.path.insert(0, str(cwd if module else Path(command[0]).parent))
     try:
-        runpy.run_path(command[0], run_name="__main__")
+        if module:
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # which a fork of multiprocessing leaves out

@@ -1,22 +1,25 @@
 """The whole chain in a budget that lets each training take one epoch."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "tools/demo.py"
+from sempre.training.chains import stages
+from tests.warm import WarmProcess
+from tools.demo import main
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path):
+def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path, monkeypatch, capsys):
     small = "synthetic=[labelled=15,unlabelled=24,size=256,'magnifications=[medium]','kinds=[sphere]']"
-    command = [sys.executable, str(SCRIPT), "minutes=0.5", small]
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
+    monkeypatch.setattr(sys, "argv", ["tools/demo.py", "minutes=0.5", small])
+    monkeypatch.chdir(tmp_path)
+    main()
+    assert "[pretrain]" in capsys.readouterr().out
     demo = tmp_path / "runs/demo"
     summary = json.loads((demo / "summary.json").read_text())
     assert list(summary["arms"]) == ["Otsu + watershed", "Released model", "No pretraining", "SparK"]
@@ -32,6 +35,5 @@ def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path):
     assert {"model.onnx", "model.json"} == {path.name for path in (demo / "bundle").iterdir()}
     assert len(list((demo / "segmented").glob("*_instances.tif"))) == 3
 
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0
-    assert "[pretrain]" not in again.stdout, "what has finished is not done again"
+    main()
+    assert "[pretrain]" not in capsys.readouterr().out, "what has finished is not done again"

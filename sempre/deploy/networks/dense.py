@@ -1,7 +1,6 @@
 """From a micrograph to instances with a dense segmenter: maps of overlapping tiles, blended, decoded once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -65,28 +64,21 @@ def supported_maps(pixels: np.ndarray, network: Network, settings: DenseSettings
     Raises:
         InputError: for a network whose maps are no numbers.
     """
-    looks: dict[float, tuple[np.ndarray, Future[tuple[float, float]]]] = {}
-
-    def best_scale() -> float:
-        return max(sorted(looks), key=lambda scale: looks[scale][1].result()[0])
-
-    # The support of one scale is judged while the network looks at the next: so the largest comes first. Only whether
-    # to enlarge depends on what was seen before.
-    with ThreadPoolExecutor(1) as judge:
-        for scale in sorted(scales_of(pixels.shape, settings.scales), key=lambda scale: (scale > 1, abs(scale - 1))):
-            if looks and scale > 1 and pixels.size * scale**2 > MOST_PIXELS:
-                chosen = best_scale()
-                if looks[chosen][1].result()[1] * scale / chosen > WIDE:
-                    continue
-            maps = predict_maps(resize(pixels, scale), network, settings)
-            if not np.isfinite(maps).all():
-                raise InputError(
-                    "the model answers with what are no numbers: copy its bundle again, or export it again"
-                )
-            looks[scale] = maps, judge.submit(support, maps, settings.decoding)
-        chosen = best_scale()
-    best, place = looks[chosen][0], sorted(looks).index(chosen)
-    beside = [looks[scale][0] for scale in sorted(looks)[max(place - 1, 0) : place + 2] if scale != chosen]
+    best, highest, chosen, width = np.zeros(0), -1.0, 1.0, 0.0  # the first scale takes its place
+    previous, beside = None, []
+    for scale in scales_of(pixels.shape, settings.scales):
+        if pixels.size * scale**2 > MOST_PIXELS and scale > 1 and width * scale / chosen > WIDE:
+            continue
+        maps = predict_maps(resize(pixels, scale), network, settings)
+        if not np.isfinite(maps).all():
+            raise InputError("the model answers with what are no numbers: copy its bundle again, or export it again")
+        supported, seen = support(maps, settings.decoding)
+        if supported > highest:
+            best, highest, chosen, width = maps, supported, scale, seen
+            beside = [] if previous is None else [previous]
+        elif previous is best:
+            beside.append(maps)
+        previous = maps
     if settings.flips:
         image = resize(pixels, chosen)
         for axes in ((-1,), (-2,), (-2, -1)):
