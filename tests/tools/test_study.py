@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tifffile
+
+from sempre.errors import InputError
+from sempre.images import write_labels
+from sempre.images.synthetic import render_field
+from tools.study import main
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -19,6 +25,21 @@ SMALL = (
     "mask_rcnn=[pyramid_channels=16,box_head_width=16,mask_head_layers=1,proposals=20,detections=20,crop=96,batch=2,"
     "epochs=1,validate_every=0,workers=0]",
 )
+
+
+def test_labels_that_do_not_fit_are_told_before_any_cell(tmp_path, monkeypatch):
+    for folder in ("set/images", "set/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+    for seed in range(6):
+        field = render_field(seed, (96, 96))
+        tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
+        write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels[: 96 - 8 * (seed == 5)])
+    preset = str(ROOT / "configs/studies/demo.yaml")
+    monkeypatch.setattr(sys, "argv", ["tools/study.py", preset, "data=set", "unlabelled=set/images", "name=study"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"5\.tif is 96x96 px but its labels in .* are 88x96 px"):
+        main()
+    assert not (tmp_path / "runs/study/store.h5").exists()
 
 
 @pytest.mark.slow
