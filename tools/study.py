@@ -83,7 +83,7 @@ def main() -> int | None:
         print("\n".join(["as jobs:", *map(submission, jobs)]))
         return None
     if options.run != "report" and not store.exists():
-        labelled.read_through()
+        labelled.read_through(range(len(labelled)))
     if options.run == "slurm":
         print(f"submit all: {write_jobs(jobs, cells, folder)}")
         return None

@@ -82,7 +82,8 @@ def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, floa
     with accelerator.main_process_first():
         folder = Path("runs") / options.name
         if accelerator.is_main_process and not folder.exists():
-            labelled.read_through()
+            # Those to train on are read as it begins.
+            labelled.read_through([*sides.choosing, *sides.held_out])
         folder = open_run(folder, options, MAY_CHANGE)
         if accelerator.is_main_process:
             lock_run(folder)

@@ -1,7 +1,7 @@
 """Labelled sets: micrographs with instance label images or COCO annotations."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,13 +123,13 @@ class LabelledSet:
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
 
-    def read_through(self) -> None:
-        """Read every micrograph once, for what is wrong with the last one had better be known before hours of training.
+    def read_through(self, indices: Iterable[int]) -> None:
+        """Read micrographs once, for what is wrong with one had better be known before hours of training.
 
         Raises:
             InputError: as `read` does.
         """
-        for index in tqdm(range(len(self)), desc=f"reading {self.folder}", unit="image"):
+        for index in tqdm(list(indices), desc=f"reading {self.folder}", unit="image"):
             self.read(index)
 
     def pixel_size_nm(self, index: int) -> float | None:
