@@ -8,7 +8,9 @@ import errno
 import io
 import os
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -81,3 +83,18 @@ def like_windows(monkeypatch):
     monkeypatch.setattr(os, "mkdir", strict_mkdir)
     monkeypatch.setattr(os, "replace", strict_replace)
     return windows
+
+
+@pytest.fixture
+def begin_chain(monkeypatch, tmp_path):
+    """`begin_chain(main, *options)`: a tool's `main`, in the test's folder, whose stages are started warm."""
+    from sempre.training.chains import stages  # here, for the base install has tests too, and no PyTorch
+    from tests.warm import WarmProcess
+
+    def begin(main, *options: str) -> None:
+        monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
+        monkeypatch.setattr(sys, "argv", [main.__module__, *options])
+        monkeypatch.chdir(tmp_path)
+        main()
+
+    return begin

@@ -82,6 +82,7 @@ def main() -> int | None:
         print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
         print("\n".join(["as jobs:", *map(submission, jobs)]))
         return None
+    # Once, before the first cell: a label image that does not fit must not be told after a night of pretraining.
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))
     if options.run == "slurm":

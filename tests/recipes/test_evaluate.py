@@ -1,13 +1,9 @@
 """Frozen backbones side by side, in a budget that lets each pretraining take one epoch."""
 
 import json
-import sys
-from types import SimpleNamespace
 
 import pytest
 
-from sempre.training.chains import stages
-from tests.warm import WarmProcess
 from tools.evaluate import main, with_layers
 
 
@@ -20,11 +16,8 @@ def test_the_layer_is_the_familys_or_the_users():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
-    monkeypatch.setattr(sys, "argv", ["tools/evaluate.py", f"data={labelled_set}", "minutes=0.1"])
-    monkeypatch.chdir(tmp_path)
-    main()
+def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, run, begin_chain, tmp_path, capsys):
+    begin_chain(main, f"data={labelled_set}", "minutes=0.1")
     assert "[pretrain]" in capsys.readouterr().out
     folder = tmp_path / "runs/evaluation"
     summary = json.loads((folder / "summary.json").read_text())
@@ -41,5 +34,6 @@ def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, t
     assert len(linked) == 8
     assert all((folder / address).is_file() for address in linked)
 
-    main()
-    assert "[pretrain]" not in capsys.readouterr().out, "what has finished is not done again"
+    again = run("tools/evaluate.py", f"data={labelled_set}", "minutes=0.1", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "[pretrain]" not in again.stdout, "what has finished is not done again"

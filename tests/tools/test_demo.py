@@ -1,24 +1,21 @@
 """The whole chain in a budget that lets each training take one epoch."""
 
 import json
-import sys
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
-from sempre.training.chains import stages
-from tests.warm import WarmProcess
+from tests.warm import run_warm
 from tools.demo import main
+
+SCRIPT = Path(__file__).parents[2] / "tools/demo.py"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path, monkeypatch, capsys):
+def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(begin_chain, tmp_path, capsys):
     small = "synthetic=[labelled=15,unlabelled=24,size=256,'magnifications=[medium]','kinds=[sphere]']"
-    monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
-    monkeypatch.setattr(sys, "argv", ["tools/demo.py", "minutes=0.5", small])
-    monkeypatch.chdir(tmp_path)
-    main()
+    begin_chain(main, "minutes=0.5", small)
     assert "[pretrain]" in capsys.readouterr().out
     demo = tmp_path / "runs/demo"
     summary = json.loads((demo / "summary.json").read_text())
@@ -35,5 +32,6 @@ def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(tmp_path, mo
     assert {"model.onnx", "model.json"} == {path.name for path in (demo / "bundle").iterdir()}
     assert len(list((demo / "segmented").glob("*_instances.tif"))) == 3
 
-    main()
-    assert "[pretrain]" not in capsys.readouterr().out, "what has finished is not done again"
+    again = run_warm(SCRIPT, "minutes=0.5", small, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "[pretrain]" not in again.stdout, "what has finished is not done again"

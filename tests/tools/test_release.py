@@ -1,9 +1,7 @@
 """The command that makes the released model, in a budget that lets it learn nothing."""
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +11,7 @@ from sempre.deploy.networks.segmenter import Segmenter
 from sempre.images import instance_boxes, write_labels
 from sempre.images.synthetic import render_field
 from sempre.models.segmenters.dense_files import load_dense
-from sempre.training.chains import stages
-from tests.warm import WarmProcess, run_warm
+from tests.warm import run_warm
 from tools.release import main
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +19,7 @@ QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", 
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path, monkeypatch):
+def test_one_command_makes_a_bundle_weights_scores_and_a_card(begin_chain, tmp_path):
     for folder in ("set/images", "set/labels", "boxed/images", "boxed/boxes"):
         (tmp_path / folder).mkdir(parents=True)
     for seed in range(12):
@@ -34,10 +31,7 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(tmp_path, monkeypa
         lines = [f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0}" for x0, y0, x1, y1 in boxes]
         (tmp_path / f"boxed/boxes/{seed}.txt").write_text("\n".join(lines))
     options = ["data=set", "boxes=boxed", "out=released", "renders=4", "tried=2", f"training=[{','.join(QUICK)}]"]
-    monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
-    monkeypatch.setattr(sys, "argv", ["tools/release.py", *options])
-    monkeypatch.chdir(tmp_path)
-    main()
+    begin_chain(main, *options)
 
     out = tmp_path / "released"
     assert Segmenter(out).segment(np.zeros((64, 64), np.uint8)).labels.shape == (64, 64)
