@@ -22,12 +22,15 @@ def perfect_detector(view, reduction=1):
             continue
         start, end = (np.array([getattr(part, name) for part in found]) for name in ("start", "stop"))
         ring = -(-(end - start) // CELLS) + 1
-        crop = (tile[start[0] : end[0], start[1] : end[1]] == value).astype(np.float32)
-        for axis in (0, 1):
-            for side, touches in enumerate((start[axis] == 0, end[axis] == limits[axis])):
-                widths = [(0, 0), (0, 0)]
-                widths[axis] = (0, ring[axis]) if side else (ring[axis], 0)
-                crop = np.pad(crop, widths, mode="edge" if touches else "constant")
+        crop = np.zeros(end - start + 2 * ring, np.float32)
+        inner = tuple(slice(width, -width) for width in ring)
+        crop[inner] = tile[start[0] : end[0], start[1] : end[1]] == value
+        for axis, width in enumerate(ring):
+            along = np.moveaxis(crop, axis, 0)
+            if start[axis] == 0:
+                along[:width] = along[width]
+            if end[axis] == limits[axis]:
+                along[-width:] = along[-width - 1]
         resized = np.asarray(Image.fromarray(crop).resize((CELLS + 2, CELLS + 2), Image.Resampling.BILINEAR))
         centre = (start + end) / 2
         half = ((end - start) / 2 + ring - 0.01) * CELLS / (CELLS + 2)

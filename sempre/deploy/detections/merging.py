@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -168,12 +167,21 @@ def _join_pieces(pieces: Found, views: list[Box]) -> list[Instance]:
 
 def _pairs(entries: Found) -> Iterator[tuple[int, int]]:
     """Rising pairs of instances from different views whose boxes overlap."""
+    boxes = np.array([instance.box for _, instance in entries], dtype=np.int64).reshape(-1, 4)
     members: dict[int, list[int]] = {}
     for index, (number, _) in enumerate(entries):
         members.setdefault(number, []).append(index)
-    boxes = np.array([instance.box for _, instance in entries], dtype=np.int64).reshape(-1, 4)
-    for first, second in combinations(members.values(), 2):
-        a, b = boxes[first, None], boxes[None, second]
-        overlapping = (np.maximum(a[..., :2], b[..., :2]) < np.minimum(a[..., 2:], b[..., 2:])).all(axis=-1)
-        for i, j in np.argwhere(overlapping).tolist():
+    groups = list(members.values())
+    # Of hundreds of views each overlaps a few: the others are passed over by what their instances span.
+    spans = [[*boxes[group, :2].min(axis=0), *boxes[group, 2:].max(axis=0)] for group in groups]
+    extents = np.array(spans, dtype=np.int64).reshape(-1, 4)
+    for one, other in np.argwhere(np.triu(_overlapping(extents, extents), k=1)).tolist():
+        first, second = groups[one], groups[other]
+        for i, j in np.argwhere(_overlapping(boxes[first], boxes[second])).tolist():
             yield min(first[i], second[j]), max(first[i], second[j])
+
+
+def _overlapping(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of boxes `[N, 4]` overlap which of others `[M, 4]`: bool `[N, M]`."""
+    a, b = boxes[:, None], others[None]
+    return (np.maximum(a[..., :2], b[..., :2]) < np.minimum(a[..., 2:], b[..., 2:])).all(axis=-1)

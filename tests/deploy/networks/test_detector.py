@@ -1,5 +1,7 @@
 """The whole way of a Mask R-CNN bundle but the network, whose place an image of labels takes."""
 
+from itertools import count, islice
+
 import numpy as np
 import pytest
 
@@ -24,12 +26,8 @@ def detector(any_bundle):
 def fields():
     """Labels of dense fields; the low magnification, where particles are smallest."""
     options = FieldOptions(magnification="low", arrangement="packed", count=260)
-    dense = []
-    for seed in range(40):
-        labels = render_field(seed, (320, 320), options).labels
-        if labels.max() > 190 and len(dense) < SIDE**2:
-            dense.append(labels)
-    return dense
+    rendered = (render_field(seed, (320, 320), options).labels for seed in count())
+    return list(islice((labels for labels in rendered if labels.max() > 190), SIDE**2))
 
 
 def mosaic(parts):
