@@ -8,6 +8,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,9 @@ class WarmProcess:
     def terminate(self) -> None:
         self._process.terminate()
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def finish(self) -> subprocess.CompletedProcess:
         """Wait for its end, and give what `subprocess.run(…, capture_output=True, text=True)` does."""
         try:
@@ -74,6 +78,14 @@ class WarmProcess:
 def run_warm(script: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     """Run a script in the folder `cwd`; the finished process, its output as text."""
     return WarmProcess([sys.executable, str(script), *map(str, arguments)], cwd).finish()
+
+
+def start_two_ranks(command: list[str], cwd: Path) -> list[WarmProcess]:
+    """Start a command as two processes of one group, as a launcher does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    return [WarmProcess(command, cwd, os.environ | group | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
 
 
 def _begin(command: list[str], cwd: Path, environment: dict[str, str], outputs: list[Path]) -> None:

@@ -1,7 +1,5 @@
 """The four methods of pretraining, whole but tiny, with a dataset of noise: what the loop's tests train."""
 
-import os
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from sempre.pretraining.spark import SparK
 from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.loop import fit
 from sempre.training.runs.checkpointing import Progress
-from tests.warm import WarmProcess
+from tests.warm import start_two_ranks
 
 SAMPLES, BATCH, RATE = 32, 8, 1e-3
 Parts = tuple[nn.Module, torch.optim.Optimizer, Dataset]
@@ -125,13 +123,6 @@ def dino() -> Parts:
 
 def run_in_two_processes(module: str, folder: Path) -> None:
     """Run a test module's own program by two processes, with `folder` as its argument."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    command = [sys.executable, "-m", module, str(folder)]
-    ranks = [
-        WarmProcess(command, Path(__file__).parents[2], os.environ | group | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
+    ranks = start_two_ranks([sys.executable, "-m", module, str(folder)], Path(__file__).parents[2])
     for finished in [rank.finish() for rank in ranks]:
         assert finished.returncode == 0, finished.stderr
