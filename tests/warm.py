@@ -52,6 +52,9 @@ class WarmProcess:
         self._process = server.Process(target=_begin, args=(command[1:], where, environment, self._outputs))
         self._process.start()
 
+    def runs(self) -> bool:
+        return self._process.is_alive()
+
     def wait(self) -> int | None:
         self._process.join()
         if self._process.exitcode:
@@ -64,7 +67,7 @@ class WarmProcess:
     def kill(self) -> None:
         self._process.kill()
 
-    def finish(self) -> subprocess.CompletedProcess:
+    def finish(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end, and give what `subprocess.run(…, capture_output=True, text=True)` does."""
         try:
             code = self.wait()
@@ -94,6 +97,7 @@ def _begin(command: list[str], cwd: Path, environment: dict[str, str], outputs: 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # a child of a forkserver would start its workers by another
     module = command[0] == "-m"
     sys.argv = command[1:] if module else command
     sys.path.insert(0, str(cwd if module else Path(command[0]).parent))

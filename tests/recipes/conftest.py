@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -82,12 +81,12 @@ def store(labelled_set, run, tmp_path_factory) -> Path:
 
 def stop_and_resume(command: list[str], folder: Path, name: str) -> Path:
     """Start `command` in `folder`, stop it with SIGTERM at its first steps and start it again: the run's folder."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not read_log(folder / "runs" / name / "log.jsonl"):
+    process = WarmProcess(command, folder)
+    while process.runs() and not read_log(folder / "runs" / name / "log.jsonl"):
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate()
-    assert process.returncode in (75, 0), stderr  # 0 when the signal came after the last step
+    process.terminate()
+    stopped = process.finish()
+    assert stopped.returncode in (75, 0), stopped.stderr  # 0 when the signal came after the last step
     finished = WarmProcess(command, folder).finish()
     assert finished.returncode == 0, finished.stderr
     return folder / "runs" / name

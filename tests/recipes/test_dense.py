@@ -1,6 +1,4 @@
 import json
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -122,14 +120,14 @@ def test_a_stopped_run_ends_with_the_same_weights(labelled_set, run, tmp_path):
 
 def test_a_signal_while_it_is_scored_stops_it_and_it_goes_on(labelled_set, tmp_path):
     command = [sys.executable, str(ROOT / "finetune/dense.py"), f"data={labelled_set}", *SHORT, "name=scored"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = WarmProcess(command, tmp_path)
     folder = tmp_path / "runs/scored/repeat-0"
     while not (folder / "predictions").exists():
-        assert process.poll() is None
+        assert process.runs()
         time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
+    process.terminate()
     start = time.monotonic()
-    assert process.wait() == 75
+    assert process.finish().returncode == 75
     assert time.monotonic() - start < 20
     assert not (folder / "summary.json").exists()
     trained = (folder / "log.jsonl").read_text()

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,7 @@ from safetensors.torch import load_file
 from sempre.models.weights.checkpoints import load_backbone, load_backbone_weights
 from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
-from tests.warm import run_warm
+from tests.warm import run_warm, start_two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -82,15 +81,12 @@ def test_the_last_layer_rests_at_first_and_its_moments_do_not_begin(store, run, 
 
 
 def test_two_processes_see_the_views_of_one(distilled, store, tmp_path):
-    recipe, launcher = ROOT / "pretrain/dino.py", ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    recipe = ROOT / "pretrain/dino.py"
     # Drop path is noise of a rank, so it is left out of both.
     arguments = [f"store={store}", *SHORT, "drop_path=0", "epochs=2", "precision=float32"]
-    command = [sys.executable, *launcher, str(recipe), *arguments, "name=two"]
-    for finished in (
-        run_warm(recipe, *arguments, "name=one", cwd=tmp_path),
-        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False),
-    ):
-        assert finished.returncode == 0, finished.stderr
+    assert run_warm(recipe, *arguments, "name=one", cwd=tmp_path).returncode == 0
+    for rank in start_two_ranks([sys.executable, str(recipe), *arguments, "name=two"], tmp_path):
+        assert rank.wait() == 0
     one, two = (load_file(tmp_path / f"runs/{name}/checkpoints/last/model.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two["criterion.center"], one["criterion.center"], rtol=1e-3, atol=1e-4)
 

@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from sempre.models.weights.checkpoints import load_backbone
 from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
+from tests.warm import start_two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -42,15 +42,9 @@ def test_a_killed_run_ends_with_the_same_backbone(pretrained, store, tmp_path):
 
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path, sharding):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "pretrain/fcmae.py")]
-    finished = subprocess.run(
-        [sys.executable, *command, f"store={store}", *SHORT_PRETRAINING, f"sharding={sharding}", "name=two"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
+    options = (f"store={store}", *SHORT_PRETRAINING, f"sharding={sharding}", "name=two")
+    for rank in start_two_ranks([sys.executable, str(ROOT / "pretrain/fcmae.py"), *options], tmp_path):
+        assert rank.wait() == 0
     losses = []
     for folder in (pretrained, tmp_path / "runs/two"):
         losses.append([line["loss"] for line in read_log(folder / "log.jsonl") if line["kind"] == "validation"])
