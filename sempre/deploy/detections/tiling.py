@@ -136,9 +136,11 @@ def tile_boxes(shape: tuple[int, int], tile: int, overlap: int) -> Iterator[Box]
 
 
 def starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles start that cover `length` px, evenly spread."""
-    count = max(1, -(-(length - overlap) // (tile - overlap)))
-    return np.linspace(0, max(length - tile, 0), count).astype(int).tolist()
+    """Where tiles start that cover `length` px, evenly spread; the one of what is no longer than a tile at 0."""
+    if length <= tile:  # which may be as short as the overlap then
+        return [0]
+    count = -(-(length - overlap) // (tile - overlap))
+    return np.linspace(0, length - tile, count).astype(int).tolist()
 
 
 def quarter(box: Box, overlap: int) -> tuple[list[Box], int]:

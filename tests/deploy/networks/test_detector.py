@@ -82,6 +82,16 @@ def test_particles_larger_than_the_overlap_come_back_whole(detector, seed):
     assert len(scores) == 6 and best_ious(true, labels).min() > 0.95
 
 
+@pytest.mark.parametrize("shape", [(256, 256), (256, 200), (200, 150), (90, 256)])
+def test_a_micrograph_no_longer_than_the_overlap_is_looked_at_once(detector, shape):
+    true = np.zeros(shape, np.float32)
+    true[30:70, 40:90] = 1
+    some = detector(1024)  # whose tiles overlap by 256 px
+    labels, scores, _ = some.segment(true, None, (1.0,))
+    assert some.count_tiles(shape, (1.0,)) == some.session.calls == len(scores) == 1
+    assert best_ious(true.astype(np.int32), labels).min() > 0.95
+
+
 @pytest.mark.parametrize("tile", [1024, 128])
 def test_listing_what_scores_too_little_changes_no_label(any_bundle, tile):
     true = np.zeros((400, 400), np.float32)
