@@ -25,7 +25,9 @@ class SegmentBox(QGroupBox):
 
     def __init__(self, viewer: napari.Viewer):
         super().__init__("Segment")
-        self.viewer, self.image, self.worker = viewer, None, None
+        self.viewer, self.worker = viewer, None
+        self.image: Image | None = None
+        self.in_work: Image | None = None
         self.models = QComboBox()
         for name in sorted(released_names(), key=lambda name: name != DEFAULT):
             self.models.addItem(name, name)
@@ -66,13 +68,14 @@ class SegmentBox(QGroupBox):
         try:
             if self.image is None:
                 raise InputError("there is no image layer to segment: open a micrograph first")
-            image, pixels = self.image, micrograph_pixels(self.image)
+            pixels = micrograph_pixels(self.image)
         except InputError as error:
             self.said.emit(str(error))
             return
         self.button.setEnabled(False)
+        self.in_work = self.image
         self.worker = create_worker(
-            segment_pixels, image, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looks
+            segment_pixels, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looks
         )
         # Methods, not lambdas: Qt calls no method of a box that was closed while the thread went on.
         self.worker.returned.connect(self._add)
@@ -81,10 +84,10 @@ class SegmentBox(QGroupBox):
         self.timer.start()
         self.worker.start()
 
-    def _add(self, segmented: tuple[Image, Segmentation]) -> None:
-        image, segmentation = segmented
-        self.viewer.add_layer(labels_layer(segmentation, image))
-        self.said.emit(f"{image.name}: {len(segmentation.particles)} particles")
+    def _add(self, segmentation: Segmentation) -> None:
+        assert self.in_work is not None
+        self.viewer.add_layer(labels_layer(segmentation, self.in_work))
+        self.said.emit(f"{self.in_work.name}: {len(segmentation.particles)} particles")
 
     def _say(self, error: Exception) -> None:
         self.said.emit(str(error))
@@ -107,11 +110,11 @@ class SegmentBox(QGroupBox):
 
 
 def segment_pixels(
-    image: Image, pixels: np.ndarray, model: str, pixel_size_nm: float | None, looks: deque[tuple[int, int]]
-) -> tuple[Image, Segmentation]:
+    pixels: np.ndarray, model: str, pixel_size_nm: float | None, looks: deque[tuple[int, int]]
+) -> Segmentation:
     """`Segmenter.segment` of a layer's pixels `[H, W]` with a bundle's folder or a released model's name.
 
     `looks` gets how often the network has looked, and how often it will.
     """
     segmenter = Segmenter(find_bundle(model))
-    return image, segmenter.segment(pixels, pixel_size_nm, progress=lambda done, of: looks.append((done, of)))
+    return segmenter.segment(pixels, pixel_size_nm, progress=lambda done, of: looks.append((done, of)))

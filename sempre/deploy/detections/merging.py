@@ -184,4 +184,4 @@ def _pairs(entries: Found) -> Iterator[tuple[int, int]]:
 def _overlapping(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which of boxes `[N, 4]` overlap which of others `[M, 4]`: bool `[N, M]`."""
     a, b = boxes[:, None], others[None]
-    return (np.maximum(a[..., :2], b[..., :2]) < np.minimum(a[..., 2:], b[..., 2:])).all(axis=-1)
+    return np.asarray((np.maximum(a[..., :2], b[..., :2]) < np.minimum(a[..., 2:], b[..., 2:])).all(axis=-1))
