@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,12 +88,19 @@ def like_windows(monkeypatch):
 
 @pytest.fixture
 def begin_chain(monkeypatch, tmp_path):
-    """`begin_chain(main, *options)`: a tool's `main`, in the test's folder, whose stages are started warm."""
-    from sempre.training.chains import stages  # here, for the base install has tests too, and no PyTorch
+    """`begin_chain(main, *options)`: a tool's `main`, in the test's folder, whose recipes are started warm."""
+    from sempre.study import cells  # here, for the base install has tests too, and no PyTorch
+    from sempre.training.chains import stages
     from tests.warm import WarmProcess
 
+    def start(command: list[str], env: Mapping[str, str] | None = None, **outputs: object) -> WarmProcess:
+        return WarmProcess(command, env=env)
+
+    warm = SimpleNamespace(Popen=start, call=lambda command: start(command).wait())
+
     def begin(main, *options: str) -> None:
-        monkeypatch.setattr(stages, "subprocess", SimpleNamespace(Popen=WarmProcess))
+        for module in (cells, stages, sys.modules[main.__module__]):
+            monkeypatch.setattr(module, "subprocess", warm, raising=False)
         monkeypatch.setattr(sys, "argv", [main.__module__, *options])
         monkeypatch.chdir(tmp_path)
         main()

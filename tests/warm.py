@@ -55,6 +55,9 @@ class WarmProcess:
     def runs(self) -> bool:
         return self._process.is_alive()
 
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
     def wait(self) -> int | None:
         self._process.join()
         if self._process.exitcode:

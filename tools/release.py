@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"
 RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
 AGGREGATES = {"arrangement": "aggregates", "modality": "tem"}
-FIRST_SEED = 2**40  # of the fields that the model is tried on, which no training saw
+FIRST_SEED, TRIED = 2**40, (768, 1024)  # of the fields that the model is tried on, which no training saw; H, W in px
 SHOWN = 4  # of the worst of them, in the picture of failures
 
 
@@ -130,7 +130,7 @@ def score_held_out(stages: Stages, folder: Path, stage: str, options: Options, d
 
 def rendered_field(number: int, **shown) -> Field:
     """A rendered field that no training saw; `shown` are further `FieldOptions`."""
-    return render_field(FIRST_SEED + number, (768, 1024), FieldOptions(variety="wide", **shown))
+    return render_field(FIRST_SEED + number, TRIED, FieldOptions(variety="wide", **shown))
 
 
 def try_renders(segmenter: Segmenter, count: int, **shown) -> list[float]:

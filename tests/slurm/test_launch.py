@@ -14,6 +14,7 @@ from sempre.images import write_labels
 from sempre.images.synthetic import render_field
 from tests.slurm.cluster import ROOT, free_port
 from tests.slurm.runs import RECIPES, assert_same_weights, checkpoint_step, logged, losses, wait_until
+from tests.warm import start_two_ranks
 
 NODE = {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
 # Notes the signal; leaves at the second it has waited for, or after a minute without any.
@@ -56,7 +57,7 @@ def test_a_signal_to_the_launcher_alone_reaches_every_process(tmp_path, early):
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_alone_saves_a_training_that_goes_on_to_the_same_weights(place):
     command = [ROOT / "pretrain/fcmae.py", f"store={place}/store.h5", *RECIPES["fcmae"], "checkpoint_minutes=15"]
-    assert launch(place, 2, *command, "name=launched").wait() == 0
+    assert finish_two_ranks(place, *command, "name=undisturbed") == [0, 0]
     folder = place / "runs/signalled"
     launcher = launch(place, 2, *command, "name=signalled")
     wait_until(lambda: logged(folder) > 5, "some steps")
@@ -65,8 +66,8 @@ def test_a_signal_to_the_launcher_alone_saves_a_training_that_goes_on_to_the_sam
     assert launcher.wait(60) == 75
     assert time.monotonic() - start < 20
     assert checkpoint_step(folder) == len(losses(folder)) >= 5
-    assert launch(place, 2, *command, "name=signalled").wait() == 0
-    assert_same_weights(folder, place / "runs/launched")
+    assert finish_two_ranks(place, *command, "name=signalled") == [0, 0]
+    assert_same_weights(folder, place / "runs/undisturbed")
 
 
 @pytest.mark.slow
@@ -95,7 +96,7 @@ def test_a_signal_to_the_launcher_alone_ends_the_scoring_on_one_process_and_the_
     os.kill(launcher.pid, signal.SIGUSR1)
     assert launcher.wait(60) == 75
     assert time.monotonic() - start < 20
-    assert launch(tmp_path, 2, *command).wait() == 0
+    assert finish_two_ranks(tmp_path, *command) == [0, 0]
     assert (folder / "summary.json").exists()
 
 
@@ -108,6 +109,12 @@ def test_the_step_gets_the_cores_that_the_job_has(tmp_path):
     command = f"root={ROOT}; source {ROOT}/slurm/restartable.sh; restartable recipe.py name=mine"
     subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=environment, check=True)
     assert "SRUN_CPUS_PER_TASK=12" in (tmp_path / "environment").read_text().splitlines()
+
+
+def finish_two_ranks(folder: Path, *command: object) -> list[int | None]:
+    """The exit codes of what the launcher starts, without it: sooner begun than behind two more imports of PyTorch."""
+    ranks = start_two_ranks([sys.executable, *map(str, command)], folder)
+    return [rank.wait() for rank in ranks]
 
 
 def children(process: int) -> int:

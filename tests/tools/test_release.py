@@ -12,14 +12,15 @@ from sempre.images import instance_boxes, write_labels
 from sempre.images.synthetic import render_field
 from sempre.models.segmenters.dense_files import load_dense
 from tests.warm import run_warm
-from tools.release import main
+from tools import release
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", "crop=64", "precision=float32")
 
 
 @pytest.mark.slow
-def test_one_command_makes_a_bundle_weights_scores_and_a_card(begin_chain, tmp_path):
+def test_one_command_makes_a_bundle_weights_scores_and_a_card(begin_chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "TRIED", (256, 320))
     for folder in ("set/images", "set/labels", "boxed/images", "boxed/boxes"):
         (tmp_path / folder).mkdir(parents=True)
     for seed in range(12):
@@ -31,7 +32,7 @@ def test_one_command_makes_a_bundle_weights_scores_and_a_card(begin_chain, tmp_p
         lines = [f"0 {(x0 + x1) / 2} {(y0 + y1) / 2} {x1 - x0} {y1 - y0}" for x0, y0, x1, y1 in boxes]
         (tmp_path / f"boxed/boxes/{seed}.txt").write_text("\n".join(lines))
     options = ["data=set", "boxes=boxed", "out=released", "renders=4", "tried=2", f"training=[{','.join(QUICK)}]"]
-    begin_chain(main, *options)
+    begin_chain(release.main, *options)
 
     out = tmp_path / "released"
     assert Segmenter(out).segment(np.zeros((64, 64), np.uint8)).labels.shape == (64, 64)

@@ -10,7 +10,6 @@ import tifffile
 from sempre.errors import InputError
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
-from tests.warm import run_warm
 from tools.study import main
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +42,10 @@ def test_labels_that_do_not_fit_are_told_before_any_cell(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_command_ends_with_the_whole_report_and_starts_no_cell_twice(tmp_path):
+def test_one_command_ends_with_the_whole_report_and_starts_no_cell_twice(begin_chain, tmp_path):
     pytest.importorskip("pytorch_grad_cam", reason="the extra insides is not installed")
-    command = [ROOT / "tools/study.py", ROOT / "configs/studies/demo.yaml", *SMALL]
-    run_warm(*command, cwd=tmp_path).check_returncode()
+    command = [main, str(ROOT / "configs/studies/demo.yaml"), *SMALL]
+    begin_chain(*command)
     folder = tmp_path / "runs/study"
     assert json.loads((folder / "summary.json").read_text())["missing"] == []
     insides = json.loads((folder / "insides/summary.json").read_text())
@@ -56,6 +55,6 @@ def test_one_command_ends_with_the_whole_report_and_starts_no_cell_twice(tmp_pat
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/repeat-0/model.safetensors")}
     table = (folder / "table.csv").read_text()
-    run_warm(*command, cwd=tmp_path).check_returncode()
+    begin_chain(*command)
     assert len(before) == 2 and before == {path: path.stat().st_mtime_ns for path in before}
     assert (folder / "table.csv").read_text() == table
