@@ -86,7 +86,7 @@ def main() -> int | None:
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))
     if options.run == "slurm":
-        print(f"submit all: {write_jobs(jobs, cells, folder)}")
+        print(f"submit all: {write_jobs(jobs, cells, folder, ROOT)}")
         return None
     if options.run == "here":
         recipe(*prepare)

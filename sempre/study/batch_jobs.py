@@ -44,19 +44,24 @@ def study_jobs(
 
 
 def _single(name: str, root: Path, script: list[str]) -> list[str]:
-    inner = f'root={shlex.quote(str(root))}; source "$root/slurm/environment.sh"; python {shlex.join(script)}'
+    command = shlex.join(["python", str(root / script[0]), *script[1:]])
+    inner = f'root={shlex.quote(str(root))}; source "$root/slurm/environment.sh"; {command}'
     return [f"--job-name={name}", "--time=04:00:00", "--wrap", f"bash -c {shlex.quote(inner)}"]
 
 
-def write_jobs(jobs: Sequence[Job], cells: Sequence[Cell], folder: Path) -> Path:
-    """Write each array's listing, a cell's command a line, and `jobs/submit.sh`, which submits all: its path."""
+def write_jobs(jobs: Sequence[Job], cells: Sequence[Cell], folder: Path, root: Path) -> Path:
+    """Write each array's listing, a cell's command a line, and `jobs/submit.sh`, which submits all and prints their
+    numbers: its path. Jobs run where `runs/` lies, which need not be the checkout at `root`."""
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     for stage in STAGES:
         with whole_or_absent(folder / "jobs" / f"{stage}.txt") as partial:
-            partial.write_text("".join(f"{shlex.join(cell.command)}\n" for cell in cells_of(cells, stage)))
+            commands = [[str(root / cell.command[0]), *cell.command[1:]] for cell in cells_of(cells, stage)]
+            partial.write_text("".join(f"{shlex.join(command)}\n" for command in commands))
     script = folder / "jobs/submit.sh"
     with whole_or_absent(script) as partial:
-        partial.write_text("\n".join(["#!/bin/bash", "set -euo pipefail", *map(submission, jobs), ""]))
+        begin = ["#!/bin/bash", "set -euo pipefail", 'cd "$(dirname "$0")/../../.."']
+        told = [f'echo "{job.name}: job ${job.name}"' for job in jobs]
+        partial.write_text("\n".join([*begin, *map(submission, jobs), *told, ""]))
     script.chmod(0o755)
     return script
 

@@ -87,7 +87,7 @@ def test_pretraining_tells_textures_better_than_a_random_network():
     images = torch.from_numpy(orientations(48, 0)[0])[:, None]
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for step in range(200):
+        for step in range(100):
             chosen = generator(0, step, ORDER).integers(0, len(images), 16)
             visible = [random_visible(16, 0.5, 0, step, sample) for sample in range(16)]
             yield images[chosen], torch.from_numpy(np.stack(visible))

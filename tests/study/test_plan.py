@@ -99,11 +99,12 @@ def test_jobs_wait_for_each_other_and_a_task_is_a_line(tmp_path):
         ("finetune", "pretrain"),
         ("report", "finetune"),
     ]
-    script = write_jobs(jobs, cells, tmp_path).read_text()
+    script = write_jobs(jobs, cells, tmp_path, Path("/sempre")).read_text()
     assert "--dependency=afterany:$pretrain --array=0-27%3" in submission(jobs[2])
     assert submission(jobs[2]) in script
     lines = (tmp_path / "jobs/finetune.txt").read_text().splitlines()
     assert len(lines) == jobs[2].tasks == 28
+    assert lines[0].startswith("/sempre/finetune/mask_rcnn.py ")
     assert lines[0].endswith("name=s/mask_rcnn-atto-none-0")
 
 

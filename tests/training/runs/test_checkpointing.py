@@ -17,7 +17,7 @@ from sempre.errors import InputError
 from sempre.training.runs import checkpointing
 from sempre.training.runs.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
 
-KILLS = 200
+KILLS = 100
 
 
 def state(value: float) -> TrainingState:

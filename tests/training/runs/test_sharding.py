@@ -29,6 +29,8 @@ TWO_EPOCHS = {
 }
 # Of one epoch: method, precision, speed, the fit's options.
 ONE_EPOCH = {
+    "atto whole": ("atto", "float32", WHOLE, {}),
+    "atto sharded": ("atto", "float32", SHARDED, {}),
     "small whole": ("fcmae", "float32", WHOLE, {}),
     "in parts": ("fcmae", "float32", SHARDED, {"accumulation": 2}),
     "bf16 gradients": ("fcmae", "float32", Speed(sharding="full", bf16_gradients=True), {}),
@@ -43,6 +45,7 @@ SAME = {  # and how far apart, as a share
     "sharded": ("whole", 1e-5),
     "sharded, then whole": ("whole", 1e-5),
     "whole, then sharded": ("whole", 1e-5),
+    "atto sharded": ("atto whole", 1e-5),
     "in parts": ("small whole", 1e-5),
     "bf16 gradients": ("small whole", 1e-2),
     "clipped sharded": ("clipped whole", 1e-5),
@@ -175,13 +178,13 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for first in (WHOLE, SHARDED):
         goes_on = [run for run, speeds in TWO_EPOCHS.items() if speeds[0] is first]
-        tiny("atto", first).fit(folder / goes_on[0], epochs=1, **SHORT)
+        tiny("fcmae", first).fit(folder / goes_on[0], epochs=1, **SHORT)
         if torch.distributed.get_rank() == 0:
             for run in goes_on[1:]:
                 shutil.copytree(folder / goes_on[0], folder / run)
         torch.distributed.barrier()
         for run in goes_on:
-            tiny("atto", TWO_EPOCHS[run][1]).fit(folder / run, epochs=2, **SHORT)
+            tiny("fcmae", TWO_EPOCHS[run][1]).fit(folder / run, epochs=2, **SHORT)
     for run, (name, precision, speed, options) in ONE_EPOCH.items():
         tiny(name, speed, precision).fit(folder / run, epochs=1, **SHORT, **options)
     held_by_a_process(folder)
