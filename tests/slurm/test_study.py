@@ -31,6 +31,7 @@ def test_a_studys_jobs_wait_for_each_other_and_its_report_names_the_cell_that_fa
     with (folder / "table.csv").open(newline="") as file:
         states = {row["cell"]: row["state"] for row in csv.DictReader(file)}
     assert states == {
+        "fcmae-atto": "finished",
         "mask_rcnn-atto-none-0": "finished",
         "mask_rcnn-atto-fcmae-0": "finished",
         "mask_rcnn-atto-imagenet-0": "failed",
