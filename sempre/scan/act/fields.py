@@ -37,6 +37,9 @@ class Fields:
         return np.all(np.abs(self.centres[:, None] - points[None]) <= self.side / 2, axis=-1)
 
 
+NOWHERE = np.zeros((0, 2))
+
+
 def check_side(side: float, shape: tuple[int, int]) -> None:
     """Raises: InputError for a field of view that is no part of a preview of `shape` (H, W)."""
     if not 4 <= side <= min(shape):
@@ -53,7 +56,8 @@ def cover(
     overlap: float = 0.1,
     least: float = 0.0,
     area: float = 1.0,
-    seen: np.ndarray | None = None,
+    visited: np.ndarray = NOWHERE,
+    skipped: np.ndarray = NOWHERE,
 ) -> Fields:
     """Fields that show every patch whose priority `[rows * columns]` exceeds `least`, the most urgent first.
 
@@ -64,7 +68,9 @@ def cover(
         side: of the fields of view, px.
         overlap: share of the side that a patch must lie within the field's border to count as shown, 0 to 0.4.
         area: share of the preview's area that the fields may take together, the last one rounded down.
-        seen: bool `[rows * columns]`, patches that have been looked at already.
+        visited: middles (y, x in px) `[V, 2]` of fields that have been scanned: what they show is not shown again, and
+            what they cover is a part of `area`.
+        skipped: middles `[S, 2]` of fields that could not be scanned, and are not tried again.
 
     Raises:
         InputError: for a side larger than the preview, or an overlap or area out of range.
@@ -73,31 +79,36 @@ def cover(
     check_side(side, shape)
     if not 0 <= overlap <= 0.4 or not 0 <= area <= 1:
         raise InputError(f"overlap={overlap} or area={area} is out of range: take 0 to 0.4, and a share up to 1")
-    centres = patches.centres
     # Where a field may lie: centred on a patch, or as near to it as the border lets it.
-    middles = np.clip(centres, side / 2, np.array(shape) - side / 2)
+    middles = np.clip(patches.centres, side / 2, np.array(shape) - side / 2)
     reach = side * (0.5 - overlap)
     window = 2 * int(reach // patches.grid.cell) + 1
     left = np.where(priority > least, priority, 0).astype(np.float64)
-    if seen is not None:
-        left[seen] = 0
     covered = np.zeros(shape, bool)
+    for here in Fields(np.reshape(visited, (-1, 2)), NOWHERE, side).windows(shape):
+        covered[here] = True
+    for middle in (*visited, *skipped):
+        left[_within(middles, middle, reach)] = 0
     chosen: list[int] = []
     urgency: list[float] = []
     while (peak := int(left.argmax())) >= 0 and left[peak] > 0:
         mass = ndimage.uniform_filter(left.reshape(patches.shape) ** 2, window, mode="constant").ravel()
-        distance = np.abs(middles - centres[peak]).max(axis=1)
-        # At the border the peak may lie farther out than any field's middle can follow.
-        around = np.flatnonzero(distance <= max(reach, distance.min()))
-        best = int(around[np.lexsort((distance[around], -np.round(mass[around], 12)))[0]])
+        around = np.flatnonzero(_within(middles, middles[peak], reach))
+        distance = np.abs(middles[around] - patches.centres[peak]).max(axis=1)
+        best = int(around[np.lexsort((distance, -np.round(mass[around], 12)))[0]])
         (here,) = Fields(middles[[best]], left[[peak]], side).windows(shape)
         if (covered[here].size - covered[here].sum() + covered.sum()) / covered.size > area:
             break
         covered[here] = True
         chosen.append(best)
         urgency.append(left[peak])
-        left[np.abs(centres - middles[best]).max(axis=1) <= max(reach, distance[best])] = 0
+        left[_within(middles, middles[best], reach)] = 0
     return Fields(middles[chosen].reshape(-1, 2), np.array(urgency), side)
+
+
+def _within(middles: np.ndarray, middle: np.ndarray, reach: float) -> np.ndarray:
+    """Of the patches whose own fields have `middles` `[N, 2]`, those that a field with this middle shows too, `[N]`."""
+    return np.abs(middles - middle).max(axis=1) <= reach
 
 
 def tiling(shape: tuple[int, int], side: float, overlap: float = 0.1) -> tuple[Fields, int]:

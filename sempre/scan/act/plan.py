@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sempre.errors import InputError
-from sempre.scan.act.fields import Fields, cover
+from sempre.scan.act.fields import NOWHERE, Fields, cover
 from sempre.scan.act.path import best_within, shortest_path
 from sempre.scan.act.threshold import level
 from sempre.scan.act.timing import TimingOptions, acquisition_s, check_timing, travel_times
@@ -44,15 +44,15 @@ def make_plan(
     options: PlanOptions,
     calibration: Calibration,
     start: np.ndarray | None = None,
-    seen: np.ndarray | None = None,
-    spent_area: float = 0.0,
+    visited: np.ndarray = NOWHERE,
+    skipped: np.ndarray = NOWHERE,
     spent_s: float = 0.0,
 ) -> Plan:
     """The fields worth visiting by `priority` `[rows * columns]`, and a quick path from `start`, by default the middle.
 
     An `area_percent` keeps the most urgent fields; within `minutes` as much priority as can be had on the way. Of a
-    scan that is under way, `seen` are patches that have been looked at, `spent_area` and `spent_s` what that took of
-    the budgets.
+    scan that is under way, `visited` and `skipped` are the middles (y, x in px) of its fields until now, and `spent_s`
+    is what they took of the time.
 
     Raises:
         InputError: for options that cannot be.
@@ -66,8 +66,7 @@ def make_plan(
     start = np.array(calibration.centre_um if start is None else start, np.float64)
     side = options.side_px(calibration)
     least = level(priority, options.threshold, options.quantile)
-    area = max(options.area_percent / 100 - spent_area, 0)
-    fields = cover(patches, priority, side, options.overlap, least, area, seen)
+    fields = cover(patches, priority, side, options.overlap, least, options.area_percent / 100, visited, skipped)
     positions = np.concatenate([start[None], calibration.to_stage(fields.centres)])
     times = travel_times(positions, options)
     if options.minutes:

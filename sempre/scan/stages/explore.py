@@ -197,18 +197,13 @@ def _reason(patches, priority, centre, side) -> np.ndarray:
 
 def _rest(patches, priority, options, calibration, progress):
     """The fields that are left, planned from where the stage is within what is left of the budget."""
-    done = progress.visited + progress.skipped
-    seen = np.zeros(len(priority), bool)
-    side = options.side_px(calibration)
-    for centre in done:
-        seen |= np.abs(patches.centres - centre).max(axis=1) <= side * (0.5 - options.overlap)
     return make_plan(
         patches,
         priority,
         options,
         calibration,
         progress.position,
-        seen,
-        spent_area=len(progress.visited) * side**2 / np.prod(calibration.shape),
-        spent_s=progress.seconds,
+        np.array(progress.visited).reshape(-1, 2),
+        np.array(progress.skipped).reshape(-1, 2),
+        progress.seconds,
     ).fields

@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sempre.embeddings.encoding.grid import Grid
 from sempre.errors import InputError
-from sempre.scan.act.fields import cover, tiling
+from sempre.scan.act.fields import Fields, cover, tiling
 from sempre.scan.act.plan import PlanOptions, make_plan
 from sempre.scan.act.threshold import blobs_of, level
 from sempre.scan.act.timing import TimingOptions, acquisition_s, travel_times
 from sempre.scan.calibration import Calibration
 from sempre.scan.results.efficiency import Targets, compare, follow
+from sempre.scan.think.patches import Patches
 
 
 def at(patches, places: dict) -> np.ndarray:
@@ -35,9 +39,28 @@ def test_a_large_blob_is_tiled_without_gaps_and_an_area_budget_is_kept(patches):
     for window in few.windows((256, 256)):
         covered[window] = True
     assert 0.1 < covered.mean() <= 0.2
-    assert len(cover(patches, priority, 64, seen=np.ones(256, bool))) == 0
     with pytest.raises(InputError, match="a field of view of 300 px is no part of a preview of 256x256 px"):
         cover(patches, priority, 300)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15), st.floats(0.1, 1)), min_size=1, max_size=12),
+    st.sampled_from([48, 96]),
+)
+def test_what_has_been_visited_is_not_planned_again_and_counts_as_area(places, side):
+    patches = Patches(Grid(256, 256, 256, 256, 16), np.zeros((256, 1), np.float32))
+    priority = at(patches, {(row, column): value for row, column, value in places})
+    visited = np.zeros((0, 2))
+    while len(rest := cover(patches, priority, side, area=0.4, visited=visited)):
+        assert not {*map(tuple, rest.centres)} & {*map(tuple, visited)}
+        visited = np.concatenate([visited, rest.centres[-1:]])
+    done = Fields(visited, np.zeros(len(visited)), side)
+    assert done.contain(patches.centres[priority.argmax()][None]).any()
+    covered = np.zeros((256, 256), bool)
+    for window in done.windows(covered.shape):
+        covered[window] = True
+    assert covered.mean() <= 0.4
+    assert len(cover(patches, priority, side, skipped=cover(patches, priority, side).centres)) == 0
 
 
 def test_thresholds_and_blobs():

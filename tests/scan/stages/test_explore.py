@@ -121,6 +121,14 @@ def test_a_judgement_changes_the_map(preview, patches, tmp_path):
     assert (resumed.positive, resumed.negative) == (done.positive, done.negative)
 
 
+def test_a_loop_that_plans_anew_goes_nowhere_twice(preview, patches, tmp_path):
+    patches.vectors[0] += [9, 9, 0, 0, 0]  # in the corner, where no field can be centred
+    options = ExploreOptions(**{**vars(OPTIONS), "clicks_weight": 0.0, "field_um": 0.96, "area_percent": 80})
+    planned = run(preview, patches, tmp_path / "planned.jsonl", options=options)
+    judged = run(preview, patches, tmp_path / "judged.jsonl", options=options, judge=lambda image, centre: True)
+    assert len(set(judged.visited)) == len(judged.visited) >= len(planned.visited) - 1
+
+
 def test_the_strangest_patch_of_a_judged_field_counts_as_clicked(preview, patches, tmp_path):
     first, second = np.array(STRANGE) * 16.0 + 8
     log = tmp_path / "log.jsonl"
