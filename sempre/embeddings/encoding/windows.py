@@ -1,8 +1,8 @@
 """Windows of any size over a micrograph's cells: what a backbone makes of overlapping patches, from one look."""
 
+from collections.abc import Callable
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from sempre.embeddings.encoding.embedding_file import Embedding
 from sempre.embeddings.encoding.grid import Grid
@@ -17,34 +17,28 @@ def describe_windows(embedding: Embedding, grid: Grid, side: int, margin: int, i
         side: of the windows, px; they hold a whole number of cells, at least one.
         inset: px that windows keep from the micrograph's border; those of patches nearer to it lie beside them.
     """
-    cells = torch.from_numpy(embedding.cells)
-    cell = embedding.grid.cell
+    cells, cell = embedding.cells, embedding.grid.cell
     count = max(1, min(round(side / cell), *cells.shape[:2]))
     rows, columns = (
         _first_cells(patches, grid.cell, length, cell, count, margin, inset)
         for patches, length in ((grid.rows, grid.height), (grid.columns, grid.width))
     )
-    down, across = (
-        _averages(first, count, length) for first, length in ((rows, cells.shape[0]), (columns, cells.shape[1]))
-    )
-    mean = _means(cells, down, across)
-    deviation = (_means(cells**2, down, across) - mean**2).clamp(min=0).sqrt()
-    return torch.cat([mean, deviation], dim=-1).flatten(0, 1).numpy()
+    mean = _means(cells, rows, columns, count, lambda strip: strip.sum(0))
+    squares = _means(cells, rows, columns, count, lambda strip: np.einsum("hwc,hwc->wc", strip, strip))
+    deviation = np.sqrt(np.maximum(squares - mean**2, 0))
+    return np.concatenate([mean, deviation], axis=-1).reshape(len(rows) * len(columns), -1)
 
 
-def _means(cells: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Cells `[h, w, C]` averaged by `down` `[rows, h]` and `across` `[columns, w]`: `[rows, columns, C]`.
+def _means(
+    cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, count: int, add: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Means over windows of `count` cells a side from each of `rows` and `columns` on, `[rows, columns, C]`.
 
-    Most of the products are with 0, and yet sooner done than windows are summed.
+    `add` makes of a strip `[count, w, C]` its sum over the rows, `[w, C]`. Strips are summed
+    ten times sooner than a matrix of zeros and ones multiplies all cells, for each lies together in memory.
     """
-    part = (down @ cells.flatten(1)).unflatten(1, cells.shape[1:])
-    return across @ part
-
-
-def _averages(first: np.ndarray, count: int, length: int) -> Tensor:
-    """A matrix `[windows, length]` whose rows average the `count` cells from each of `first` on."""
-    cells = torch.arange(length)[None] - torch.from_numpy(first)[:, None]
-    return ((cells >= 0) & (cells < count)) / count
+    down = np.stack([add(cells[first : first + count]) for first in rows])
+    return np.stack([down[:, first : first + count].sum(1) for first in columns], axis=1) / np.float32(count**2)
 
 
 def _first_cells(patches: int, stride: int, length: int, cell: int, count: int, margin: int, inset: int) -> np.ndarray:

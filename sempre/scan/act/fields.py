@@ -81,34 +81,30 @@ def cover(
         raise InputError(f"overlap={overlap} or area={area} is out of range: take 0 to 0.4, and a share up to 1")
     # Where a field may lie: centred on a patch, or as near to it as the border lets it.
     middles = np.clip(patches.centres, side / 2, np.array(shape) - side / 2)
-    reach = side * (0.5 - overlap)
-    window = 2 * int(reach // patches.grid.cell) + 1
+    # How far from a field's middle it shows a patch, down and across; farther where the border keeps the middle away.
+    reach = np.maximum(side * (0.5 - overlap), np.abs(patches.centres - middles))
+    window = 2 * int(side * (0.5 - overlap) // patches.grid.cell) + 1
     left = np.where(priority > least, priority, 0).astype(np.float64)
     covered = np.zeros(shape, bool)
     for here in Fields(np.reshape(visited, (-1, 2)), NOWHERE, side).windows(shape):
         covered[here] = True
     for middle in (*visited, *skipped):
-        left[_within(middles, middle, reach)] = 0
+        left[np.all(np.abs(patches.centres - middle) <= reach, axis=1)] = 0
     chosen: list[int] = []
     urgency: list[float] = []
     while (peak := int(left.argmax())) >= 0 and left[peak] > 0:
         mass = ndimage.uniform_filter(left.reshape(patches.shape) ** 2, window, mode="constant").ravel()
-        around = np.flatnonzero(_within(middles, middles[peak], reach))
-        distance = np.abs(middles[around] - patches.centres[peak]).max(axis=1)
-        best = int(around[np.lexsort((distance, -np.round(mass[around], 12)))[0]])
+        distance = np.abs(middles - patches.centres[peak])
+        around = np.flatnonzero(np.all(distance <= reach[peak], axis=1))
+        best = int(around[np.lexsort((distance[around].max(axis=1), -np.round(mass[around], 12)))[0]])
         (here,) = Fields(middles[[best]], left[[peak]], side).windows(shape)
         if (covered[here].size - covered[here].sum() + covered.sum()) / covered.size > area:
             break
         covered[here] = True
         chosen.append(best)
         urgency.append(left[peak])
-        left[_within(middles, middles[best], reach)] = 0
+        left[np.all(np.abs(patches.centres - middles[best]) <= reach, axis=1)] = 0
     return Fields(middles[chosen].reshape(-1, 2), np.array(urgency), side)
-
-
-def _within(middles: np.ndarray, middle: np.ndarray, reach: float) -> np.ndarray:
-    """Of the patches whose own fields have `middles` `[N, 2]`, those that a field with this middle shows too, `[N]`."""
-    return np.abs(middles - middle).max(axis=1) <= reach
 
 
 def tiling(shape: tuple[int, int], side: float, overlap: float = 0.1) -> tuple[Fields, int]:

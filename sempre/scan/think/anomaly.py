@@ -2,10 +2,10 @@
 
 import numpy as np
 from sklearn.ensemble import IsolationForest
-from threadpoolctl import threadpool_limits
 
 from sempre.embeddings.scores.anomaly import bulk_distance
 from sempre.errors import InputError
+from sempre.scan.think.one_thread import one_thread
 from sempre.scan.think.patches import Patches
 
 METHODS = ("isolation_forest", "bulk", "neighbours")
@@ -50,7 +50,7 @@ def _distance_elsewhere(patches: Patches, seed: int, overlap: int) -> np.ndarray
     own = np.concatenate([-2 * vectors, np.ones((len(vectors), 1), np.float32)], axis=1)
     squares, reach = (vectors**2).sum(axis=1), overlap / patches.grid.cell
     nearest = np.zeros(len(vectors))
-    with threadpool_limits(1):
+    with one_thread():
         for row in range(rows):
             part = slice(row * columns, (row + 1) * columns)
             distances = own[part] @ others

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 
 from sempre.embeddings.encoding.encoder import Encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract
@@ -13,6 +12,7 @@ from sempre.embeddings.encoding.grid import Grid
 from sempre.embeddings.encoding.windows import describe_windows
 from sempre.errors import InputError
 from sempre.scan.preview import Preview
+from sempre.scan.think.one_thread import one_thread
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def stand_out(vectors: np.ndarray, shape: tuple[int, int], reach: float) -> np.n
         ndimage.gaussian_filter1d(np.eye(length, dtype=vectors.dtype), reach, axis=0, mode="reflect", truncate=3)
         for length in shape
     )
-    with threadpool_limits(1):
+    with one_thread():
         around = across @ (down @ vectors.reshape(shape[0], -1)).reshape(*shape, -1)
     return vectors - around.reshape(vectors.shape)
 
@@ -103,7 +103,7 @@ def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.nda
     if not vectors.shape[1]:
         return np.zeros((len(vectors), 1), np.float32)
     components = min(components, *vectors.shape)
-    with threadpool_limits(1):
+    with one_thread():
         return PCA(components, whiten=whiten, svd_solver="covariance_eigh").fit_transform(vectors).astype(np.float32)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import InputError
+from sempre.scan.think.one_thread import one_thread
 from sempre.scan.think.patches import Patches
 
 INVERSE_REGULARISATION = 10.0
@@ -35,7 +35,7 @@ def taught(patches: Patches, clicks: Clicks, background: int = 20, apart: float 
     chosen = np.concatenate([positive, negative])
     sought = np.repeat([1, 0], [len(positive), len(negative)])
     vectors = patches.vectors / np.maximum(patches.vectors.std(axis=0), 1e-9)
-    with threadpool_limits(1):
+    with one_thread():
         model = LogisticRegression(C=INVERSE_REGULARISATION, class_weight="balanced", max_iter=1000)
         return model.fit(vectors[chosen], sought).predict_proba(vectors)[:, 1]
 
