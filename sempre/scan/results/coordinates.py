@@ -15,7 +15,7 @@ def write_coordinates(folder: str | Path, program: str, protocol: dict) -> Path:
     """Write the fields of a protocol for one program, whole or absent; the file's path.
 
     - `serialem`: `scan_serialem.nav`, points marked for acquisition, um.
-    - `pyjem`: `scan_pyjem.csv`, nm, as PyJEM's `Stage3.SetPosition(x, y)` takes them.
+    - `pyjem`: `scan_pyjem.csv`, nm, as PyJEM's `Stage3.SetX(x)` and `SetY(y)` take them.
     - `swift`: `scan_swift.json`, m, as Nion Swift's instrument controls take them.
 
     Raises:
@@ -61,7 +61,9 @@ def serialem_navigator(protocol: dict) -> str:
 def pyjem_positions(protocol: dict) -> str:
     """A CSV of order, x and y in nm, and priority.
 
-    PyJEM's `TEM3.Stage3().SetPosition(x, y)` takes nm: https://pyjem.github.io/PyJEM/interface/PyJEM.TEM3.html
+    They are absolute, for `SetX` and `SetY` of PyJEM's `TEM3.Stage3()`, which take nm within ±100,000 ("units may vary
+    depending on the model"); its `SetPosition(x, y)` takes relative ones, and would go elsewhere:
+    https://pyjem.github.io/PyJEM/1.3.0.3564/interface/PyJEM.TEM3.html
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
