@@ -1,4 +1,5 @@
 import csv
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,10 @@ def test_what_is_no_length_of_a_bar_or_may_be_misread_is_none(text):
     assert length_nm(text) is None
 
 
-@pytest.mark.parametrize("vendor", LAYOUTS)
-@pytest.mark.parametrize(("text", "nm"), [("2 µm", 2000), ("500 nm", 500)])
+@pytest.mark.parametrize(
+    ("vendor", "text", "nm"),
+    [(vendor, *length) for vendor, length in zip(LAYOUTS, cycle([("2 µm", 2000), ("500 nm", 500)]), strict=False)],
+)
 def test_the_bars_of_the_vendors_are_read(reader, vendor, text, nm):
     bar = LAYOUTS[vendor](960, 171, text)
     micrograph = np.concatenate([field(3, 240, 960), bar.pixels])

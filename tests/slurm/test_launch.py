@@ -56,7 +56,13 @@ def test_a_signal_to_the_launcher_alone_reaches_every_process(tmp_path, early):
 
 @pytest.mark.slow
 def test_a_signal_to_the_launcher_alone_saves_a_training_that_goes_on_to_the_same_weights(place):
-    command = [ROOT / "pretrain/fcmae.py", f"store={place}/store.h5", *RECIPES["fcmae"], "checkpoint_minutes=15"]
+    command = [
+        ROOT / "pretrain/fcmae.py",
+        f"store={place}/store.h5",
+        *RECIPES["fcmae"],
+        "epochs=8",
+        "checkpoint_minutes=15",
+    ]
     assert finish_two_ranks(place, *command, "name=undisturbed") == [0, 0]
     folder = place / "runs/signalled"
     launcher = launch(place, 2, *command, "name=signalled")

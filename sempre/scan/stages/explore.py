@@ -6,7 +6,7 @@ end `aborted` or `finished`. A loop that finds its log goes on behind it.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ Judge = Callable[[np.ndarray, tuple[float, float]], bool | None]
 @dataclass(kw_only=True)
 class ExploreOptions(ThinkOptions, PlanOptions):
     retries: int = 2  # of a move or acquisition that fails; then its field is skipped
+    judged_weight: float = 0.1  # of likeness to the fields that were judged, where nothing was clicked before
     most_fields: int = 0  # after so many the loop ends; 0: as many as the budget allows
     limits_um: list[float] = field(default_factory=list)  # x and y that the stage may go to: [x0,y0,x1,y1]
 
@@ -184,6 +185,8 @@ def _updated(preview, patches, decision, clicks, known, progress, options, side)
             for given, judged in ((clicks.positive, progress.positive), (clicks.negative, progress.negative))
         )
     )
+    if not len(clicks.positive):
+        options = replace(options, clicks_weight=options.judged_weight)
     return decide(preview, patches, options, both, known).priority
 
 

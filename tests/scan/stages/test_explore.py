@@ -112,7 +112,7 @@ def test_a_judgement_changes_the_map(preview, patches, tmp_path):
         asked.append(centre)
         return bool(np.abs(np.array(centre) - first).max() < 32 or np.abs(np.array(centre) - second).max() < 32)
 
-    options = ExploreOptions(**{**vars(OPTIONS), "most_fields": 3, "clicks_weight": 5.0})
+    options = ExploreOptions(**{**vars(OPTIONS), "most_fields": 3, "judged_weight": 5.0})
     done = run(preview, patches, tmp_path / "log.jsonl", options=options, judge=judge)
     assert len(asked) == 3
     assert len(done.positive) >= 1
@@ -123,7 +123,7 @@ def test_a_judgement_changes_the_map(preview, patches, tmp_path):
 
 def test_a_loop_that_plans_anew_goes_nowhere_twice(preview, patches, tmp_path):
     patches.vectors[0] += [9, 9, 0, 0, 0]  # in the corner, where no field can be centred
-    options = ExploreOptions(**{**vars(OPTIONS), "clicks_weight": 0.0, "field_um": 0.96, "area_percent": 80})
+    options = ExploreOptions(**{**vars(OPTIONS), "judged_weight": 0.0, "field_um": 0.96, "area_percent": 80})
     planned = run(preview, patches, tmp_path / "planned.jsonl", options=options)
     judged = run(preview, patches, tmp_path / "judged.jsonl", options=options, judge=lambda image, centre: True)
     assert len(set(judged.visited)) == len(judged.visited) >= len(planned.visited) - 1
