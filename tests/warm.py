@@ -52,9 +52,6 @@ class WarmProcess:
         self._process = server.Process(target=_begin, args=(command[1:], where, environment, self._outputs))
         self._process.start()
 
-    def runs(self) -> bool:
-        return self._process.is_alive()
-
     def poll(self) -> int | None:
         return self._process.exitcode
 

@@ -82,7 +82,7 @@ def store(labelled_set, run, tmp_path_factory) -> Path:
 def stop_and_resume(command: list[str], folder: Path, name: str) -> Path:
     """Start `command` in `folder`, stop it with SIGTERM at its first steps and start it again: the run's folder."""
     process = WarmProcess(command, folder)
-    while process.runs() and not read_log(folder / "runs" / name / "log.jsonl"):
+    while process.poll() is None and not read_log(folder / "runs" / name / "log.jsonl"):
         time.sleep(0.05)
     process.terminate()
     stopped = process.finish()

@@ -124,7 +124,7 @@ def test_a_signal_while_it_is_scored_stops_it_and_it_goes_on(labelled_set, tmp_p
     process = WarmProcess(command, tmp_path)
     folder = tmp_path / "runs/scored/repeat-0"
     while not (folder / "predictions").exists():
-        assert process.runs()
+        assert process.poll() is None
         time.sleep(0.002)
     process.terminate()
     start = time.monotonic()

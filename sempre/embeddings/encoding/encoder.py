@@ -203,11 +203,8 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
             f"random:<name of timm's>, intensity nor {' nor '.join(released_names())}, perhaps with @<layer> behind it"
         )
     network.eval().requires_grad_(False)
-    if isinstance(
-        network, UNetEncoder
-    ):  # half the time, and cells come out in the order of memory that they are kept in
-        network.to(memory_format=torch.channels_last)
-    if isinstance(network, ConvNeXt):
+    if isinstance(network, UNetEncoder | ConvNeXt):
+        # Sooner done, and cells come out in the order of memory that they are kept in.
         network.to(memory_format=torch.channels_last)
     encoder = Encoder(network, name, architecture, layer, mean, std, percentiles)
     if not -encoder.layers <= layer < encoder.layers:

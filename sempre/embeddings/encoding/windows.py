@@ -34,8 +34,8 @@ def _means(
 ) -> np.ndarray:
     """Means over windows of `count` cells a side from each of `rows` and `columns` on, `[rows, columns, C]`.
 
-    `add` makes of a strip `[count, w, C]` its sum over the rows, `[w, C]`. Strips are summed
-    ten times sooner than a matrix of zeros and ones multiplies all cells, for each lies together in memory.
+    `add` makes of a strip `[count, w, C]` its sum over the rows, `[w, C]`. Strips lie together in
+    memory, and are summed ten times sooner than a matrix of zeros and ones multiplies all cells.
     """
     down = np.stack([add(cells[first : first + count]) for first in rows])
     return np.stack([down[:, first : first + count].sum(1) for first in columns], axis=1) / np.float32(count**2)

@@ -86,10 +86,14 @@ def cover(
     window = 2 * int(side * (0.5 - overlap) // patches.grid.cell) + 1
     left = np.where(priority > least, priority, 0).astype(np.float64)
     covered = np.zeros(shape, bool)
-    for here in Fields(np.reshape(visited, (-1, 2)), NOWHERE, side).windows(shape):
+    for here in Fields(visited, np.zeros(len(visited)), side).windows(shape):
         covered[here] = True
-    for middle in (*visited, *skipped):
+
+    def cross_out(middle: np.ndarray) -> None:
         left[np.all(np.abs(patches.centres - middle) <= reach, axis=1)] = 0
+
+    for middle in (*visited, *skipped):
+        cross_out(middle)
     chosen: list[int] = []
     urgency: list[float] = []
     while (peak := int(left.argmax())) >= 0 and left[peak] > 0:
@@ -103,7 +107,7 @@ def cover(
         covered[here] = True
         chosen.append(best)
         urgency.append(left[peak])
-        left[np.all(np.abs(patches.centres - middles[best]) <= reach, axis=1)] = 0
+        cross_out(middles[best])
     return Fields(middles[chosen].reshape(-1, 2), np.array(urgency), side)
 
 

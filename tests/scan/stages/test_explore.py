@@ -6,10 +6,12 @@ import threading
 import numpy as np
 import pytest
 
+from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import InputError
 from sempre.scan.act.fields import Fields
 from sempre.scan.act.timing import TimingOptions
 from sempre.scan.calibration import Calibration
+from sempre.scan.stages import explore as loop
 from sempre.scan.stages.explore import ExploreOptions, explore
 from sempre.scan.stages.limits import check_limits, list_moves
 from sempre.scan.stages.simulator import SimulatedStage
@@ -119,6 +121,21 @@ def test_a_judgement_changes_the_map(preview, patches, tmp_path):
     assert len(done.positive) + len(done.negative) == 3
     resumed = run(preview, patches, tmp_path / "log.jsonl", options=options)
     assert (resumed.positive, resumed.negative) == (done.positive, done.negative)
+
+
+@pytest.mark.parametrize(("clicked", "weight"), [(False, 0.3), (True, 0.7)])
+def test_judgements_have_their_own_weight_unless_something_was_clicked(
+    preview, patches, tmp_path, monkeypatch, clicked, weight
+):
+    weights = []
+    monkeypatch.setattr(loop, "decide", lambda *given: weights.append(decide(*given).weights) or decide(*given))
+    options = ExploreOptions(**{**vars(OPTIONS), "most_fields": 1, "judged_weight": 0.3, "clicks_weight": 0.7})
+    place = np.array(STRANGE[:1]) * 16.0 + 8
+    clicks = Clicks(place, np.zeros((0, 2))) if clicked else None
+    first, stage = decide(preview, patches, options, clicks), SimulatedStage(preview.pixels, CALIBRATION, options)
+    log = tmp_path / "log.jsonl"
+    explore(stage, preview, patches, first, clicks, CALIBRATION, options, log, lambda *_: True)
+    assert weights == [{"anomaly": 1.0, "clicks": weight}]
 
 
 def test_a_loop_that_plans_anew_goes_nowhere_twice(preview, patches, tmp_path):
