@@ -25,6 +25,14 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = sempre.segmenter
 
 
+def test_names_of_earlier_days_are_still_there():
+    from sempre.deploy.segmenter import Segmenter
+    from sempre.models.packed import PackedEncoder
+
+    assert Segmenter is sempre.Segmenter
+    assert PackedEncoder is sempre.PackedEncoder
+
+
 def test_what_the_microscopes_pc_uses_needs_no_torch():
     code = (
         "import sys, sempre; loaded = {'numpy', 'torch'} & set(sys.modules)\n"
