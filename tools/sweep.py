@@ -1,10 +1,12 @@
 """What a sweep has come to: one table of all its runs, and how to start those that have not finished.
 
     python tools/sweep.py sweep=configs/sweeps/sizes.yaml
+    python tools/sweep.py sweep=configs/sweeps/sizes.yaml here=true
     sbatch --array=0-319 slurm/sweep.sbatch configs/sweeps/sizes.yaml
 
-The first command prints the table and writes it as CSV (`runs/sizes.csv`), and prints the second, which runs what has
-not finished, however often it is given. sempre/training/chains/sweep.py says what a sweep file holds.
+The first command prints the table and writes it as CSV (`runs/sizes.csv`), and below it means and deviations over the
+seeds (`runs/sizes_seeds.csv`). The others run what has not finished, however often they are given: one after another on
+this machine, or as a job array. sempre/training/chains/sweep.py says what a sweep file holds.
 """
 
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv
-from sempre.training.chains.sweep import read_sweep, sweep_table
+from sempre.training.chains.sweep import read_sweep, run_here
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -21,9 +25,10 @@ class Options:
     sweep: str = "???"  # the sweep's YAML file
     csv: str = ""  # the table goes here; runs/<sweep>.csv by default
     run: int = -1  # only print the command of this run, a word a line, or nothing when it has finished
+    here: bool = False  # first run those that have not finished on this machine, one after another
 
 
-def main() -> None:
+def main() -> int:
     options = read_options(Options)
     runs = read_sweep(options.sweep)
     if options.run >= 0:
@@ -31,17 +36,29 @@ def main() -> None:
             raise InputError(f"run={options.run}: {options.sweep} has {len(runs)} runs, use --array=0-{len(runs) - 1}")
         run = runs[options.run]
         print("\n".join([] if run.finished else run.command))
-        return
+        return 0
+    code = run_here(runs, ROOT) if options.here else 0
+
+    # Brings torch, which a task that asks for its command need not await.
+    from sempre.training.chains.sweep_tables import seeds_table, sweep_table
 
     rows = sweep_table(runs)
     path = Path(options.csv or f"runs/{Path(options.sweep).stem}.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, rows)
     print_table(rows)
+    if over_seeds := seeds_table(runs, rows):
+        seeds_path = path.with_name(f"{path.stem}_seeds.csv")
+        write_csv(seeds_path, over_seeds)
+        print()
+        print_table(over_seeds)
+        print(f"table in {seeds_path}")
     finished = sum(run.finished for run in runs)
     print(f"{finished} of {len(runs)} runs have finished; table in {path}")
     if finished < len(runs):
-        print(f"run the others: sbatch --array=0-{len(runs) - 1} slurm/sweep.sbatch {options.sweep}")
+        print(f"run the others: python tools/sweep.py sweep={options.sweep} here=true")
+        print(f"on a cluster: sbatch --array=0-{len(runs) - 1} slurm/sweep.sbatch {options.sweep}")
+    return code
 
 
 def columns(rows: list[dict]) -> list[str]:

@@ -17,7 +17,8 @@ from sempre.images.synthetic import render_field
 from sempre.images.write import write_micrograph
 from sempre.models.weights.checkpoints import load_backbone
 from sempre.models.weights.original_fcmae import original_state_dict
-from sempre.training.chains.sweep import read_sweep, sweep_table
+from sempre.training.chains.sweep import read_sweep
+from sempre.training.chains.sweep_tables import sweep_table
 from sempre.training.runs.logging import read_log
 from tests.models.weights.test_original_fcmae import dense_layout
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING
@@ -110,6 +111,8 @@ def test_their_densecl_keeps_the_lowest_validation_loss(unlabelled_store, run, t
         ("configs/papers/study_finetuning.yaml", 320),
         ("configs/sweeps/pretraining.yaml", 16),
         ("configs/sweeps/sizes.yaml", 320),
+        ("configs/sweeps/starts.yaml", 37),
+        ("configs/sweeps/starts_convnextv2.yaml", 13),
     ],
 )
 def test_the_shipped_sweeps_are_made_of_commands_that_the_recipes_take(file, runs, monkeypatch):
@@ -118,7 +121,7 @@ def test_the_shipped_sweeps_are_made_of_commands_that_the_recipes_take(file, run
     assert len(commands) == runs
     if file.endswith("study_finetuning.yaml"):
         assert "backbone=imagenet/convnextv2_huge_1k_224_ema.pt" in commands[-21], "a local file for each size"
-    for recipe, *arguments in commands[:: 10 if runs > 16 else 1]:
+    for recipe, *arguments in commands[:: 10 if runs > 100 else 1]:
         module = importlib.import_module(recipe.removesuffix(".py").replace("/", "."))
         options = read_options(module.Options, arguments)
         if file.startswith("configs/papers") and recipe.startswith("pretrain"):

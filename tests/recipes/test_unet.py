@@ -10,7 +10,8 @@ from finetune.unet import Options, check
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou
-from sempre.training.chains.sweep import SweepRun, sweep_table
+from sempre.training.chains.sweep import SweepRun
+from sempre.training.chains.sweep_tables import sweep_table
 from sempre.training.runs.logging import read_log
 from tests.recipes.conftest import FIELDS, SHORT_UNET
 

@@ -12,6 +12,9 @@
         random: {backbone: none}
         fcmae: {backbone: runs/fcmae_$size/backbone}     # $size is the run's label of that name
       seed: [0, 1, 2]                           # or simply the values of the option of that name
+    against: random                             # the label that the others are compared with; may be left out
+    once:                                       # further runs, which nothing varies; may be left out
+      watershed: {recipe: evaluate/watershed.py, data: $data}    # $data is that of `options`
 
 A label may stand for another `recipe` and `config` too, so that one table compares methods.
 The runs' names are derived from the file's name and the labels: `runs/<sweep>/atto-random-0`, and so on.
@@ -20,16 +23,19 @@ The runs' names are derived from the file's name and the labels: `runs/<sweep>/a
 import itertools
 import json
 import re
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
 from omegaconf import OmegaConf
 
 from sempre.errors import InputError
+from sempre.training.runs.preemption import EXIT_PREEMPTED
 
-KEYS = {"recipe", "config", "options", "vary"}
-GROUP_SCORES = ("samples", "aji_plus", "correct", "missed", "false_positives", "dice")
+KEYS = {"recipe", "config", "options", "vary", "against", "once"}
 FINISHED = "finished"  # an empty file in a run's folder, left when the recipe has ended well
 
 
@@ -40,6 +46,7 @@ class SweepRun:
     name: str  # the run goes to runs/<name>
     labels: dict[str, str]  # what is varied -> this run's label
     command: list[str]  # the recipe and its arguments
+    against: str = ""  # the name of the run that it is compared with
 
     @property
     def folder(self) -> Path:
@@ -58,18 +65,19 @@ def read_sweep(path: str | Path) -> list[SweepRun]:
     """
     path = Path(path)
     sweep = _read_yaml(path)
-    axes = {str(axis): _choices(path, str(axis), values) for axis, values in sweep["vary"].items()}
+    axes = {str(axis): _choices(path, str(axis), values, "vary.") for axis, values in sweep["vary"].items()}
+    common = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
     runs = []
     for combination in itertools.product(*(choices.items() for choices in axes.values())):
         labels = dict(zip(axes, (label for label, _ in combination), strict=True))
-        options = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
+        options = dict(common)
         for _, chosen in combination:
             options |= chosen
-        recipe, config = options.pop("recipe"), options.pop("config")
-        name = f"{path.stem}/" + "-".join(re.sub(r"[^\w.+=]+", "_", label) for label in labels.values())
-        arguments = [f"{option}={_argument(path, value, labels)}" for option, value in options.items()]
-        command = [recipe, *([config] if config else []), *arguments, f"name={name}"]
-        runs.append(SweepRun(name, labels, command))
+        runs.append(_run(path, labels, options, labels))
+    if "against" in sweep:
+        runs = [_compared(path, run, str(sweep["against"]), axes) for run in runs]
+    for label, options in _choices(path, "once", sweep["once"]).items() if "once" in sweep else ():
+        runs.append(_run(path, {next(iter(axes)): label}, {"recipe": sweep["recipe"], **options}, common))
     names = [run.name for run in runs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(
@@ -78,12 +86,52 @@ def read_sweep(path: str | Path) -> list[SweepRun]:
     return runs
 
 
-def sweep_table(runs: list[SweepRun]) -> list[dict[str, str | float]]:
-    """One row a run, finished or not: name, labels, state, steps, validation losses, and the scores' means."""
-    return [
-        {"name": run.name, **run.labels, "state": _state(run), **_losses(run.folder), **_scores(run.folder)}
-        for run in runs
-    ]
+def run_here(runs: Sequence[SweepRun], root: Path) -> int:
+    """Run those that have not finished on this machine, one after another; one that fails stops no other.
+
+    Args:
+        root: where the recipes lie.
+
+    Returns:
+        The exit code: 0 when all have finished, 75 when a signal has stopped one, which goes on later, else 1.
+    """
+    failed = []
+    waiting = [run for run in runs if not run.finished]
+    for number, run in enumerate(waiting, 1):
+        print(f"\n[{number} of {len(waiting)}] {run.name}", flush=True)
+        with subprocess.Popen([sys.executable, str(root / run.command[0]), *run.command[1:]]) as process:
+            code = process.wait()
+        if code == EXIT_PREEMPTED:
+            return code
+        if code:
+            failed.append(run.name)
+        else:
+            (run.folder / FINISHED).touch()
+    if failed:
+        print(f"{len(failed)} failed, see above: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(path: Path, labels: dict[str, str], options: dict, names: Mapping[str, object]) -> SweepRun:
+    """One run; `names` are what its options may have put in."""
+    options = dict(options)
+    recipe, config = options.pop("recipe"), options.pop("config", None)
+    name = _name(path, labels)
+    arguments = [f"{option}={_argument(path, value, names)}" for option, value in options.items()]
+    return SweepRun(name, labels, [recipe, *([config] if config else []), *arguments, f"name={name}"])
+
+
+def _name(path: Path, labels: Mapping[str, str]) -> str:
+    return f"{path.stem}/" + "-".join(re.sub(r"[^\w.+=]+", "_", label) for label in labels.values())
+
+
+def _compared(path: Path, run: SweepRun, label: str, axes: Mapping[str, Mapping]) -> SweepRun:
+    """The run, with the name of that which differs from it by having `label`; unless it is that itself."""
+    holding = [axis for axis, choices in axes.items() if label in choices]
+    if len(holding) != 1:
+        raise InputError(f"{path}: against: {label} must be a label of one thing that is varied, not of {len(holding)}")
+    other = _name(path, run.labels | {holding[0]: label})
+    return run if other == run.name else replace(run, against=other)
 
 
 def _read_yaml(path: Path) -> dict:
@@ -100,55 +148,20 @@ def _read_yaml(path: Path) -> dict:
     return sweep
 
 
-def _choices(path: Path, axis: str, values: list | dict) -> dict[str, dict]:
+def _choices(path: Path, axis: str, values: list | dict, of: str = "") -> dict[str, dict]:
     """Label -> options, for one thing that is varied."""
     if isinstance(values, list) and values:
         return {str(value): {axis: value} for value in values}
     if isinstance(values, dict) and values and all(isinstance(options, dict) for options in values.values()):
         return {str(label): options for label, options in values.items()}
-    raise InputError(f"{path}: vary.{axis} must be a list of values, or labels each with its options")
+    raise InputError(f"{path}: {of}{axis} must be a list of values, or labels each with its options")
 
 
-def _argument(path: Path, value: object, labels: dict[str, str]) -> str:
-    """A value as the command line takes it, with the labels put in."""
+def _argument(path: Path, value: object, names: Mapping[str, object]) -> str:
+    """A value as the command line takes it, with what it names put in."""
     if isinstance(value, str):
         try:
-            return Template(value).substitute(labels)
+            return Template(value).substitute(names)
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: '{value}' names a label that is not varied: {error}") from error
     return json.dumps(value)
-
-
-def _state(run: SweepRun) -> str:
-    if run.finished:
-        return "finished"
-    return "unfinished" if run.folder.exists() else "not started"
-
-
-def _losses(folder: Path) -> dict[str, float]:
-    from sempre.training.runs.logging import (
-        read_log,  # brings torch, which a task that asks for its command need not await
-    )
-
-    log = read_log(folder / "log.jsonl")
-    losses = [line["loss"] for line in log if line["kind"] == "validation"]
-    row = {"steps": log[-1]["step"]} if log else {}
-    return row | ({"validation_loss": losses[-1], "lowest_validation_loss": min(losses)} if losses else {})
-
-
-def _scores(folder: Path) -> dict[str, float | str]:
-    """Means of the scores in a fine-tuning's summary.json, AJI+ of each group, and what its first weights were."""
-    summary = folder / "summary.json"
-    if not summary.exists():
-        return {}
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    overall = content.get("refined") or content.get("scores", {})  # of finetune/unet.py; of the others
-    row = {name: score["mean"] for name, score in overall.items() if _has_mean(score)}
-    for group, scores in content.get("groups", {}).items():
-        row |= {f"{name} {group}": scores[name]["mean"] for name in GROUP_SCORES if _has_mean(scores.get(name))}
-    started = {repeat["initial_weights"] for repeat in content.get("repeats", []) if "initial_weights" in repeat}
-    return row | ({"initial_weights": ", ".join(sorted(started))} if started else {})
-
-
-def _has_mean(score: object) -> bool:
-    return isinstance(score, dict) and "mean" in score

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sempre.errors import InputError
-from sempre.training.chains.sweep import read_sweep, sweep_table
+from sempre.training.chains.sweep import read_sweep, run_here
+from sempre.training.chains.sweep_tables import seeds_table, sweep_table
 from tools import sweep as sweep_command
 
 SWEEP = """
@@ -105,6 +106,12 @@ def test_a_task_is_told_its_command_until_it_has_finished(sizes, monkeypatch, ca
         ("recipe: a.py\nvary: {seed: [1, 1.0, '1']}", None),
         ("recipe: a.py\nvary: {path: [a/b, a b]}", "two runs would be named bad/a_b"),
         ("recipe: a.py\nvary: {backbone: [runs/$size]}", "names a label that is not varied"),
+        (
+            "recipe: a.py\nvary: {seed: [1]}\nagainst: 2",
+            "against: 2 must be a label of one thing that is varied, not of 0",
+        ),
+        ("recipe: a.py\nvary: {seed: [1], epochs: [1]}\nagainst: 1", "not of 2"),
+        ("recipe: a.py\nvary: {seed: [1]}\nonce: b.py", "once must be a list of values, or labels"),
         ("recipe: [", "is not valid YAML"),
     ],
 )
@@ -130,3 +137,79 @@ def test_a_label_may_stand_for_another_recipe(tmp_path):
     dense, mask_rcnn = read_sweep(path)
     assert dense.command == ["finetune/dense.py", "configs/dense/demo.yaml", "epochs=2", "name=methods/dense"]
     assert mask_rcnn.command == ["finetune/mask_rcnn.py", "epochs=3", "name=methods/mask_rcnn"]
+
+
+STARTS = """
+recipe: job.py
+options: {data: my_set}
+vary:
+  start: {random: {}, spark: {backbone: spark}}
+  labels: [8, 30]
+  seed: [0, 1]
+against: random
+once:
+  watershed: {recipe: baseline.py, data: $data}
+"""
+
+
+def test_a_run_that_nothing_varies_is_the_last(tmp_path):
+    (tmp_path / "starts.yaml").write_text(STARTS)
+    *varied, watershed = read_sweep(tmp_path / "starts.yaml")
+    assert watershed.command == ["baseline.py", "data=my_set", "name=starts/watershed"]
+    assert (watershed.labels, watershed.against) == ({"start": "watershed"}, "")
+    assert [run.against for run in varied] == [*4 * [""], *(run.name for run in varied[:4])]
+
+
+def test_seeds_are_averaged_and_compared_where_both_have_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "starts.yaml").write_text(STARTS)
+    runs = read_sweep(tmp_path / "starts.yaml")
+    scores = {
+        "random-8-0": 0.4,
+        "random-8-1": 0.5,
+        "spark-8-0": 0.6,
+        "spark-8-1": 0.9,
+        "random-30-0": 0.5,
+        "watershed": 0.5,
+    }
+    scores |= {"spark-30-0": 0.7, "spark-30-1": 0.9}
+    for run in runs:
+        if (score := scores.get(run.folder.name)) is not None:
+            run.folder.mkdir(parents=True)
+            (run.folder / "summary.json").write_text(json.dumps({"scores": {"aji_plus": {"mean": score, "std": 0.0}}}))
+            (run.folder / "finished").touch()
+    table = {(row["start"], row.get("labels")): row for row in seeds_table(runs, sweep_table(runs))}
+    assert set(table) == {("random", "8"), ("spark", "8"), ("random", "30"), ("spark", "30"), ("watershed", None)}
+    spark = table["spark", "8"]
+    assert spark["aji_plus"] == pytest.approx(0.75)
+    assert spark["sd"] == pytest.approx(0.3 / 2**0.5)
+    assert spark["ERR %"] == pytest.approx(100 * (0.55 - 0.25) / 0.55)
+    assert (spark["runs"], table["watershed", None]["runs"]) == (2, 1)
+    assert "ERR %" not in table["spark", "30"], "seed 1 of the other has not finished"
+    assert "ERR %" not in table["random", "8"]
+    assert "sd" not in table["random", "30"]
+
+
+def test_what_has_not_finished_runs_here_one_after_another(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "job.py").write_text(
+        "import pathlib, sys\n"
+        "name = next(word[5:] for word in sys.argv if word.startswith('name='))\n"
+        "pathlib.Path('runs', name).mkdir(parents=True, exist_ok=True)\n"
+        "with open('order', 'a') as order: order.write(name + '\\n')\n"
+        "codes = pathlib.Path('codes')\n"
+        "sys.exit(int(codes.read_text()) if codes.exists() and 'seed=1' in sys.argv else 0)\n"
+    )
+    (tmp_path / "seeds.yaml").write_text("recipe: job.py\nvary: {seed: [0, 1, 2]}")
+    runs = read_sweep(tmp_path / "seeds.yaml")
+    (tmp_path / "codes").write_text("75")
+    assert run_here(runs, checkout) == 75, "a signal stops the sweep too"
+    (tmp_path / "codes").write_text("2")
+    assert run_here(runs, checkout) == 1
+    assert "1 failed, see above: seeds/1" in capfd.readouterr().err
+    assert [run.finished for run in runs] == [True, False, True]
+    (tmp_path / "codes").unlink()
+    assert run_here(runs, checkout) == 0
+    assert (tmp_path / "order").read_text().split() == ["seeds/0", "seeds/1", "seeds/1", "seeds/2", "seeds/1"]
