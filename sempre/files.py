@@ -57,6 +57,24 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """Every file below `folder`, sorted, also behind links to folders; hidden files and folders are passed over.
+
+    What several ways lead to counts once, where it lies rather than behind a link: so links may go in circles.
+    """
+    waiting, seen, found = [Path(folder)], set(), []
+    while waiting:
+        for at, folders, files in os.walk(waiting.pop(0)):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if (real := os.path.realpath(at)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            found += [Path(at, name) for name in files if not name.startswith(".")]
+            waiting += [Path(at, name) for name in folders if Path(at, name).is_symlink()]
+    return sorted(found)
+
+
 def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
     """Rows as CSV, with a column for each name that any of them has. Whole or absent."""
     columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -20,7 +20,7 @@ import numpy as np
 
 from sempre.data.labels.groups import read_groups
 from sempre.errors import InputError, run_command
-from sempre.files import read_json, write_json
+from sempre.files import files_below, read_json, write_json
 from sempre.images import encode_rle, find_micrographs
 from sempre.images.reading.instance_files import read_instances
 from sempre.metrics import (
@@ -99,12 +99,11 @@ def instance_files(folder: Path) -> dict[str, Path]:
     """The files of instances in `folder` by their stems, a label image where it has run lengths beside it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    files = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES]
+    files = [file for file in files_below(folder) if file.suffix.lower() in SUFFIXES]
     files.sort(key=lambda file: (file.suffix.lower() == ".json", file))  # of one stem the first one counts
     by_stem: dict[str, Path] = {}
     for file in files:
-        hidden = any(part[0] == "." for part in file.relative_to(folder).parts)
-        if hidden or file.stem in ("scores", "summary"):
+        if file.stem in ("scores", "summary"):
             continue
         if by_stem.setdefault(file.stem, file).parent != file.parent:
             raise InputError(f"{by_stem[file.stem]} and {file} share the stem {file.stem}: score one of them")

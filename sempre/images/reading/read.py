@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError, one_input_error
+from sempre.files import files_below
 from sempre.images.reading.claims import (
     check_inside,
     check_mrc,
@@ -112,7 +113,7 @@ def one_error(path: Path) -> Iterator[None]:
 
 
 def find_micrographs(folder: str | Path) -> list[Path]:
-    """Every micrograph below `folder`, sorted; hidden files and folders are passed over.
+    """Every micrograph below `folder`, as `files_below` finds them.
 
     So are the label images of labelled sets: a folder `labels` or `segmaps` beside `images` or `samples`. Where the
     folder given is itself one of labels, they are what is meant.
@@ -123,13 +124,7 @@ def find_micrographs(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in MICROGRAPH_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found = [path for path in files_below(folder) if path.suffix.lower() in MICROGRAPH_SUFFIXES and path.is_file()]
     labels = {at for at in {path.parent for path in found} if _holds_labels(at, folder)}
     found = [path for path in found if path.parent not in labels]
     if not found:

@@ -224,6 +224,20 @@ def test_micrographs_are_found_below_a_folder_in_order(tmp_path):
         find_micrographs(tmp_path / "empty")
 
 
+def test_micrographs_behind_links_to_folders_are_found_once(tmp_path):
+    """A pile is often a folder of links to where microscopes write; it "held no micrographs"."""
+    pile, disk = tmp_path / "pile", tmp_path / "disk"
+    for name in ("pile/own/1.tif", "disk/2.tif", "disk/deep/3.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (pile / "a").symlink_to(pile / "own")
+    (pile / "microscope").symlink_to(disk)
+    (disk / "deep/round").symlink_to(pile)
+    (disk / "gone").symlink_to(tmp_path / "nowhere")
+    found = [file.relative_to(pile).as_posix() for file in find_micrographs(pile)]
+    assert found == ["microscope/2.tif", "microscope/deep/3.tif", "own/1.tif"]
+
+
 def test_the_label_images_of_a_labelled_set_are_no_micrographs(tmp_path):
     """Pretraining on a labelled set's folder took its label images for micrographs too."""
     for name in ("images/a", "images/deep/b", "labels/a", "labels/deep/b", "other/labels/c", "train/samples/d",
