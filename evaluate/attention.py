@@ -35,9 +35,7 @@ from sempre.report.pages.clusters import AttentionExample, attention_parts, draw
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
-    backbone: str = (
-        "???"  # of a vision transformer: backbone/ folder, official .pth file, timm's name, random:<its name>
-    )
+    backbone: str = "???"  # a vision transformer's: backbone/ folder, official .pth, timm's name, random:<its name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     name: str = "attention"  # the result goes to runs/<name>
     size: int = 512  # longer side that images are seen at, px; 0 keeps their own resolution

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+CHECKOUT = Path(__file__).parents[1]
 
 
 def read_options(options_class: type[Options], arguments: list[str] | None = None) -> Options:
@@ -38,7 +39,7 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
     known = [field.name for field in fields(options_class)]
     pairs = [argument for argument in arguments if "=" in argument]
     for path in (argument for argument in arguments if "=" not in argument):
-        config = _merge(config, _read_yaml(Path(path)), known, path)
+        config = _merge(config, _read_yaml(yaml_file(path)), known, path)
     for pair in pairs:
         config = _merge(config, _read_pair(pair), known, pair)
     try:
@@ -49,6 +50,12 @@ def read_options(options_class: type[Options], arguments: list[str] | None = Non
         raise InputError(f"{', '.join(missing)} must be given: add {example} (see --help)") from error
     except OmegaConfBaseException as error:
         raise InputError(f"the options cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def yaml_file(name: str | Path) -> Path:
+    """The file of a name as `configs/…`: where the command runs, else in the checkout that sempre is imported from."""
+    path = Path(name)
+    return CHECKOUT / path if not path.is_file() and (CHECKOUT / path).is_file() else path
 
 
 def part_of(options: object, part: type[Options]) -> Options:

@@ -45,9 +45,7 @@ from sempre.scan.think.patches import Patches, see
 class Options(ExploreOptions, SimulatorOptions):
     preview: str = "???"  # micrograph of low magnification
     out: str = "???"  # folder for what is written
-    backbone: str = (
-        "particles"  # backbone/ folder, official .pth file, timm's name, random:<name>, intensity or particles
-    )
+    backbone: str = "particles"  # backbone/ folder, official .pth, timm's name, random:<name>, intensity or particles
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     layer: int = 0  # of the backbone that is read out: the first sees the finest; vision transformers want a late one
     clicks: str = ""  # JSON file of clicks on the preview

@@ -54,7 +54,8 @@ def main() -> int | None:
     if not options.data and not options.render:
         raise InputError("data= must be given: a folder of labelled micrographs, and unlabelled= one to pretrain on")
     folder = Path("runs") / options.name
-    folder.mkdir(parents=True, exist_ok=True)
+    if not options.dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
     if options.run == "here" and not options.dry_run:
         lock_run(folder)
 
@@ -74,14 +75,15 @@ def main() -> int | None:
     # Cells: every pretraining, then every fine-tuning.
     cells = plan_cells(options, data, store, images, len(sides.training))
     left_out = left_out_arms(options)
-    print("\n".join([*left_out, *plan_summary(cells, options, folder, options.parallel)]))
+    plan = [*left_out, *plan_summary(cells, options, folder, options.parallel)]
     again = [argument for argument in sys.argv[1:] if not argument.startswith(("run=", "dry_run="))]
     report = ["tools/study.py", *again, "run=report"]
     jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
     if options.dry_run:
         print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
-        print("\n".join(["as jobs:", *map(submission, jobs)]))
+        print("\n".join(["as jobs:", *map(submission, jobs), *plan]))
         return None
+    print("\n".join(plan))
     # Once, before the first cell: a label image that does not fit must not be told after a night of pretraining.
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))

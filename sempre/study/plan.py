@@ -42,9 +42,7 @@ class StudyOptions:
     densecl: list[str] = field(default_factory=list)  # of pretrain/densecl.py
     mask_rcnn: list[str] = field(default_factory=list)  # of finetune/mask_rcnn.py
     dense: list[str] = field(default_factory=list)  # of finetune/dense.py
-    seconds_a_step: dict[str, float] = field(
-        default_factory=dict
-    )  # stated for Atto, of fcmae, densecl, mask_rcnn, dense
+    seconds_a_step: dict[str, float] = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
     measured_on: str = ""  # the machine that seconds_a_step is of, in words
     parallel: int = 1  # cells at the same time on this machine
 

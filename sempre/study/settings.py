@@ -1,11 +1,11 @@
 """What a recipe is told in a study: its arguments, and the numbers among them that a plan is made from."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from sempre.config import yaml_file
 from sempre.errors import InputError, one_input_error
 
 
@@ -33,9 +33,9 @@ def read_settings(recipe: str, arguments: list[str]) -> Settings:
     """
     merged = OmegaConf.create()
     for argument in arguments:
-        if "=" not in argument and not Path(argument).is_file():
+        if "=" not in argument and not yaml_file(argument).is_file():
             raise InputError(f"{recipe}={argument} is neither a YAML file nor key=value")
         with one_input_error(lambda reason, argument=argument: f"{recipe}={argument} cannot be read: {reason}"):
-            update = OmegaConf.from_dotlist([argument]) if "=" in argument else OmegaConf.load(argument)
+            update = OmegaConf.from_dotlist([argument]) if "=" in argument else OmegaConf.load(yaml_file(argument))
             merged = OmegaConf.merge(merged, update)
     return Settings(recipe, list(arguments), cast(dict[str, Any], OmegaConf.to_container(merged)))

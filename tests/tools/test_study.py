@@ -1,6 +1,7 @@
 """The study by one command, with the recipes themselves, at the smallest size."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -26,18 +27,40 @@ SMALL = (
 )
 
 
-def test_labels_that_do_not_fit_are_told_before_any_cell(tmp_path, monkeypatch):
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Calls the command, in a folder with a labelled set, by a preset and further options."""
     for folder in ("set/images", "set/labels"):
         (tmp_path / folder).mkdir(parents=True)
     for seed in range(6):
         field = render_field(seed, (96, 96))
         tifffile.imwrite(tmp_path / f"set/images/{seed}.tif", field.pixels)
-        write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels[: 96 - 8 * (seed == 5)])
-    preset = str(ROOT / "configs/studies/demo.yaml")
-    monkeypatch.setattr(sys, "argv", ["tools/study.py", preset, "data=set", "unlabelled=set/images", "name=study"])
+        write_labels(tmp_path / f"set/labels/{seed}.tif", field.labels)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"5\.tif is 96x96 px but its labels in .* are 88x96 px"):
+
+    def call(preset, *options):
+        preset = f"configs/studies/{preset}.yaml"
+        command = ["tools/study.py", preset, "data=set", "unlabelled=set/images", "name=study", *options]
+        monkeypatch.setattr(sys, "argv", command)
         main()
+
+    return call
+
+
+@pytest.mark.parametrize("preset", ["cpu-night", "gpu-hour", "paper"])
+def test_a_dry_run_tells_all_and_writes_nothing(study, tmp_path, preset, capsys):
+    study(preset, "dry_run=true")
+    printed = capsys.readouterr().out
+    assert "mask_rcnn-atto-fcmae-0: finetune/mask_rcnn.py" in printed
+    assert "finetune=$(sbatch" in printed
+    assert re.search(r"^in all [\d.]+ hours .* GB$", printed.rpartition("report=$(")[2], re.MULTILINE)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labels_that_do_not_fit_are_told_before_any_cell(study, tmp_path):
+    write_labels(tmp_path / "set/labels/5.tif", render_field(5, (96, 96)).labels[:88])
+    with pytest.raises(InputError, match=r"5\.tif is 96x96 px but its labels in .* are 88x96 px"):
+        study("demo")
     assert not (tmp_path / "runs/study/store.h5").exists()
 
 

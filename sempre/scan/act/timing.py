@@ -12,9 +12,7 @@ class TimingOptions:
     speed_um_s: float = 100.0  # of the stage, um per s
     settle_s: float = 0.5  # after each move, until the stage stands still
     backlash_um: float = 1.0  # that the stage goes too far and comes back, when it would arrive from the wrong side
-    approach: list[int] = field(
-        default_factory=lambda: [1, 1]
-    )  # x, y: 1 to arrive upwards, -1 downwards, 0 as it comes
+    approach: list[int] = field(default_factory=lambda: [1, 1])  # x, y: 1 to arrive upwards, -1 down, 0 as it comes
     dwell_us: float = 5.0  # of the beam on each px of a field's micrograph
     field_px: int = 512  # side of a field's micrograph
 

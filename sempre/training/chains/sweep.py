@@ -32,6 +32,7 @@ from string import Template
 
 from omegaconf import OmegaConf
 
+from sempre.config import yaml_file
 from sempre.errors import InputError
 from sempre.training.runs.preemption import EXIT_PREEMPTED
 
@@ -63,7 +64,7 @@ def read_sweep(path: str | Path) -> list[SweepRun]:
     Raises:
         InputError: when the file is missing or not as described above, or two runs would have the same name.
     """
-    path = Path(path)
+    path = yaml_file(path)
     sweep = _read_yaml(path)
     axes = {str(axis): _choices(path, str(axis), values, "vary.") for axis, values in sweep["vary"].items()}
     common = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
