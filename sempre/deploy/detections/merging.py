@@ -90,7 +90,7 @@ def _without_repeats(whole: Found) -> Found:
     """Of instances that different views saw whole and that are the same particle, the best scored."""
     ranked = sorted(whole, key=lambda entry: -entry[1].score)
     repeats: dict[int, list[int]] = {}
-    for first, second in _pairs(ranked):
+    for first, second in overlapping_pairs(ranked):
         (_, a), (_, b) = ranked[first], ranked[second]
         shared = shared_pixels(a, b)
         if shared >= SAME_PARTICLE * (a.mask.sum() + b.mask.sum() - shared):
@@ -105,7 +105,7 @@ def _without_repeats(whole: Found) -> Found:
 def _pieces_of(once: Found, cut: Found) -> list[tuple[int, int]]:
     """Which instances hold half or more of which cut ones: positions in `once` and in `cut`."""
     held = []
-    for first, second in _pairs(once + cut):
+    for first, second in overlapping_pairs(once + cut):
         if first < len(once) <= second:
             (_, a), (_, b) = once[first], cut[second - len(once)]
             if shared_pixels(a, b) >= SAME_PARTICLE * b.mask.sum():
@@ -122,7 +122,7 @@ def _with_pieces(large: Found, cut: Found) -> Found:
 def _without_occupied(once: Found, large: Found, views: list[View]) -> Found:
     """The large instances of which small or better scored ones in `once` leave free all but a small share."""
     occupied = [np.zeros_like(instance.mask) for _, instance in large]
-    for first, second in _pairs(once + large):
+    for first, second in overlapping_pairs(once + large):
         if first < len(once) <= second:
             (_, a), (number, b) = once[first], large[second - len(once)]
             if a.score < b.score and max(a.mask.shape) > SMALL * views[number].least_side:
@@ -149,7 +149,7 @@ def _join_pieces(pieces: Found, views: list[Box]) -> list[Instance]:
     would not do: of a neighbour that only just reaches into the strip, a few overlapping pixels are half.
     """
     links = []
-    for first, second in _pairs(pieces):
+    for first, second in overlapping_pairs(pieces):
         (view, a), (other, b) = pieces[first], pieces[second]
         strip = intersection(views[view], views[other])
         shared = shared_pixels(a, b)
@@ -165,7 +165,7 @@ def _join_pieces(pieces: Found, views: list[Box]) -> list[Instance]:
     ]
 
 
-def _pairs(entries: Found) -> Iterator[tuple[int, int]]:
+def overlapping_pairs(entries: Found) -> Iterator[tuple[int, int]]:
     """Rising pairs of instances from different views whose boxes overlap."""
     boxes = np.array([instance.box for _, instance in entries], dtype=np.int64).reshape(-1, 4)
     members: dict[int, list[int]] = {}
