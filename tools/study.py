@@ -56,8 +56,8 @@ def main() -> int | None:
     folder = Path("runs") / options.name
     if not options.dry_run:
         folder.mkdir(parents=True, exist_ok=True)
-    if options.run == "here" and not options.dry_run:
-        lock_run(folder)
+        if options.run == "here":
+            lock_run(folder)
 
     # Data: a labelled set, and a store of what is to be pretrained on.
     data, unlabelled = (Path(options.data), Path(options.unlabelled))

@@ -115,8 +115,8 @@ def one_error(path: Path) -> Iterator[None]:
 def find_micrographs(folder: str | Path) -> list[Path]:
     """Every micrograph below `folder`, as `files_below` finds them.
 
-    So are the label images of labelled sets: a folder `labels` or `segmaps` beside `images` or `samples`. Where the
-    folder given is itself one of labels, they are what is meant.
+    Label images of labelled sets are passed over: a folder `labels` or `segmaps` beside `images` or `samples`. Where
+    the folder given is itself one of labels, they are what is meant.
 
     Raises:
         InputError: for a folder that is missing or holds none.

@@ -81,6 +81,22 @@ def test_the_table_lists_all_runs_whatever_has_become_of_them(sizes, monkeypatch
     assert [row["name"] for row in table] == [run.name for run in runs]
     assert table[0]["aji_plus"] == "0.75"
     assert table[2]["validation_loss"] == ""
+    with Path("runs/sizes_seeds.csv").open(newline="") as file:
+        assert [(row["size"], row["arm"], row["runs"], row["aji_plus"]) for row in csv.DictReader(file)] == [
+            ("atto", "random", "1", "0.75")
+        ]
+
+
+def test_the_command_runs_what_is_left_here_and_tells_how_that_ended(sizes, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(sweep_command, "run_here", lambda runs, root: asked.append((len(runs), root)) or 1)
+    monkeypatch.setattr("sys.argv", ["sweep.py", f"sweep={sizes}", "here=true"])
+    assert sweep_command.main() == 1
+    assert asked == [(12, sweep_command.ROOT)]
+    assert "0 of 12 runs have finished" in capsys.readouterr().out, "the table follows, however it ended"
+    monkeypatch.setattr("sys.argv", ["sweep.py", f"sweep={sizes}"])
+    assert sweep_command.main() == 0
+    assert len(asked) == 1
 
 
 def test_a_task_is_told_its_command_until_it_has_finished(sizes, monkeypatch, capsys):
