@@ -21,6 +21,7 @@ from sempre.errors import InputError, run_command
 from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
+    from sempre.images import PixelSize
     from sempre.images.scale_bar import Reader
 
 EXAMPLES = """examples:
@@ -76,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip too, as rois in --format does")
     command.add_argument("--overwrite", action="store_true", help="segment again what is done already")
     command.add_argument(
-        "--pixel-size", metavar="SIZE", help="of all micrographs, as in 2.5nm or 0.01um, instead of what the files say"
+        "--pixel-size",
+        metavar="SIZE",
+        help="of all micrographs, as in 2.5nm, 0.01um or, for pixels that are not square, 2.5x5nm (width, then height),"
+        " instead of what the files say",
     )
     command.add_argument("--pixel-size-nm", type=float, metavar="NM", help="the same as a number of nm")
     command.add_argument(
@@ -132,9 +136,9 @@ def segment(options: argparse.Namespace) -> int:
 
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
+    if options.pixel_size_nm is not None and not 0 < options.pixel_size_nm < math.inf:
+        raise InputError(f"--pixel-size-nm {options.pixel_size_nm:g} is no size: give nm per pixel, above 0")
     pixel_size_nm = options.pixel_size_nm if options.pixel_size is None else parse_pixel_size(options.pixel_size)
-    if pixel_size_nm is not None and not 0 < pixel_size_nm < math.inf:
-        raise InputError(f"--pixel-size-nm {pixel_size_nm:g} is no size: give nm per pixel, above 0")
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
     formats = parse_formats(options.format)
@@ -181,21 +185,23 @@ def scale_bar_reader(wanted: bool | None, threads: int | None) -> "Reader | None
         return None
 
 
-def parse_pixel_size(text: str) -> float:
-    """nm per px of a length with its unit, as in "2.5nm", "0.01 µm" or "3.2 Å".
+def parse_pixel_size(text: str) -> "PixelSize":
+    """nm per px of a length with its unit, as in "2.5nm", "0.01 µm" or "3.2 Å", or of two, x and y, as in "2.5x5nm".
 
     Raises:
         InputError: for anything else.
     """
-    from sempre.images.reading.pixel_size import NM
+    from sempre.images.reading.pixel_size import as_pixel_size, length_nm
 
-    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([^\W\d]+)\s*", text)
-    try:
-        size = float(found[1]) * NM[found[2]] if found else 0.0
-    except (KeyError, ValueError):
-        size = 0.0
-    if not 0 < size < math.inf:
-        raise InputError(f"--pixel-size {text} is no size: give a length above 0 with its unit, as in 2.5nm or 0.01um")
+    parts = re.split(r"\s*[x×]\s*", text)
+    unit = re.sub(r"^[\d\s.,]+(?:[eE][-+]?\d+)?", "", parts[-1])
+    sides = [length_nm(part if re.search(r"[^\W\d]\s*$", part) else part + unit) or 0.0 for part in parts]
+    if len(sides) > 2 or not all(0 < side < math.inf for side in sides):
+        raise InputError(
+            f"--pixel-size {text} is no size: give a length above 0 with its unit, as in 2.5nm, 0.01um or 2.5x5nm"
+        )
+    size = as_pixel_size((sides[0], sides[-1]))
+    assert size is not None  # as its sides are numbers
     return size
 
 

@@ -1,6 +1,6 @@
 """Micrographs and the instances in them."""
 
-from sempre.images.information_bar import crop_information_bar, find_information_bar
+from sempre.images.information_bar import crop_information_bar, field_rows, find_information_bar
 from sempre.images.instances import (
     decode_rle,
     draw_ellipses,
@@ -16,15 +16,19 @@ from sempre.images.normalise import (
     to_uint8,
 )
 from sempre.images.reading.label_images import read_labels, write_label_png, write_labels, write_mask_png
+from sempre.images.reading.pixel_size import PixelSize, as_pixel_size
 from sempre.images.reading.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
     "MICROGRAPH_SUFFIXES",
     "Micrograph",
+    "PixelSize",
+    "as_pixel_size",
     "crop_information_bar",
     "decode_rle",
     "draw_ellipses",
     "encode_rle",
+    "field_rows",
     "find_information_bar",
     "find_micrographs",
     "instance_boxes",

@@ -57,6 +57,17 @@ def crop_information_bar(pixels: np.ndarray) -> np.ndarray:
     return pixels[: find_information_bar(pixels)]
 
 
+def field_rows(pixels: np.ndarray) -> tuple[int, int]:
+    """The first row of a micrograph's field and the row behind its last, between bars above and below it.
+
+    Args:
+        pixels: `[H, W]`, any real type.
+    """
+    bottom = find_information_bar(pixels)
+    above = len(pixels) - find_information_bar(pixels[::-1])
+    return (above, bottom) if above < bottom else (0, bottom)
+
+
 def _is_soft(lower: np.ndarray, top: int, background: float) -> bool:
     """Whether the bar's edge was blurred by resampling: then its first row is the field's as well."""
     if top < 3:

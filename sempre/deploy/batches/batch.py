@@ -19,7 +19,7 @@ from sempre.deploy.batches.naming import name_results
 from sempre.deploy.batches.results import write_results
 from sempre.deploy.batches.summary import Summary, summarise
 from sempre.deploy.networks.bundle import NAMES
-from sempre.deploy.networks.scale import find_pixel_size, scale_warning
+from sempre.deploy.networks.scale import find_pixel_size, scale_warning, square_warning
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.results.size_plot import write_size_plot
 from sempre.errors import InputError, one_line
@@ -36,7 +36,7 @@ class BatchOptions:
     out: Path
     formats: tuple[str, ...] = USUAL
     score_threshold: float | None = None
-    pixel_size_nm: float | None = None
+    pixel_size_nm: float | tuple[float, float] | None = None  # or a pair, x and y
     crop_information_bar: bool = False
     overwrite: bool = False
 
@@ -76,6 +76,12 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
     failures |= _finish(summary, options.out)
     done = [row for row in (summary.find(results) for _, results in named) if row and not row["error"]]
     particles = sum(int(row["particles"]) for row in done)
+    cut = sum(int(row["particles_cut"]) for row in done)
+    if cut:
+        print(
+            f"{cut} of {particles} particles are cut by a border or an information bar: medians and the plot of sizes"
+            " leave them out"
+        )
     of_before = f" ({before} done before)" if before else ""
     print(f"{particles} particles in {len(done)} micrographs{of_before}, {len(failures)} failed: {options.out}")
     if failures:
@@ -96,12 +102,15 @@ def segment_micrograph(
     pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
     if is_blank(pixels):
         _tell(f"warning: {source.path.name} shows a single grey value, in which there is nothing to find")
-    pixel_size_nm, size_source = find_pixel_size(micrograph, options.pixel_size_nm, scale_bars)
-    warning = scale_warning(segmenter.bundle, pixel_size_nm, segmenter.scale)
-    if warning:
-        _tell(f"warning: {source.path.name}: {warning}")
+    size, size_source = find_pixel_size(micrograph, options.pixel_size_nm, scale_bars)
+    for warning in (
+        square_warning(micrograph, size, options.pixel_size_nm),
+        scale_warning(segmenter.bundle, size.mean if size else None, segmenter.scale),
+    ):
+        if warning:
+            _tell(f"warning: {source.path.name}: {warning}")
     with tile_bar(source.path.name) as progress:
-        segmentation = segmenter.segment(pixels, pixel_size_nm, options.score_threshold, progress)
+        segmentation = segmenter.segment(pixels, size, options.score_threshold, progress)
     if segmentation.overflowing:
         (x0, y0, x1, y1), tiles = segmentation.overflowing[0], len(segmentation.overflowing)
         _tell(
@@ -133,7 +142,7 @@ def tile_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
     """Plot the sizes that the tables of a summary's rows list: in nm if every pixel size is known, else in px.
 
-    No particles give no plot.
+    Particles that a border cuts are left out. No other particles give no plot.
 
     Raises:
         InputError: for a table that is damaged.
@@ -141,27 +150,29 @@ def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
     """
     tables = {row["results"]: out / (row["results"] + SUFFIXES["csv"]) for row in rows if not row["error"]}
     listed = [row for row in rows if row["results"] in tables and tables[row["results"]].is_file()]
-    diameters = {row["results"]: read_diameters(tables[row["results"]]) for row in listed}
-    with_particles = [row for row in listed if len(diameters[row["results"]])]
-    if not with_particles:
+    with_particles = [row for row in listed if int(row["particles"]) > int(row["particles_cut"])]
+    unit = "nm" if all(row["pixel_size_nm"] for row in with_particles) else "px"
+    diameters = [read_diameters(tables[row["results"]], unit) for row in with_particles]
+    if not sum(map(len, diameters)):
         (out / SIZE_PLOT).unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
         return
-    known = all(row["pixel_size_nm"] for row in with_particles)
-    scaled = [diameters[row["results"]] * (float(row["pixel_size_nm"]) if known else 1.0) for row in with_particles]
-    write_size_plot(out / SIZE_PLOT, np.concatenate(scaled), "nm" if known else "px", len(listed))
+    cut = sum(int(row["particles_cut"]) for row in listed)
+    write_size_plot(out / SIZE_PLOT, np.concatenate(diameters), unit, len(listed), cut)
 
 
-def read_diameters(table: Path) -> np.ndarray:
-    """The equivalent diameters `[N]` in px that a table of particles lists.
+def read_diameters(table: Path, unit: str) -> np.ndarray:
+    """The equivalent diameters `[N]` that a table of particles lists, in nm or px, without those that a border cuts.
 
     Raises:
         InputError: for a table without them.
     """
+    column = f"equivalent_diameter_{unit}"
     with table.open(newline="", encoding="utf-8") as file:
         try:
-            return np.array([float(row["equivalent_diameter_px"]) for row in csv.DictReader(file)])
+            rows = [row for row in csv.DictReader(file) if not int(row["touches_border"])]
+            return np.array([float(row[column]) for row in rows])
         except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise InputError(f"{table} lists no equivalent_diameter_px: segment again with --overwrite") from error
+            raise InputError(f"{table} lists no {column}: segment again with --overwrite") from error
 
 
 def _finish(summary: Summary, out: Path) -> dict[str, str]:

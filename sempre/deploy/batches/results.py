@@ -24,7 +24,7 @@ def write_results(base: Path, formats: tuple[str, ...], pixels: np.ndarray, segm
         OSError: for a file that cannot be written.
     """
     base.parent.mkdir(parents=True, exist_ok=True)
-    labels, pixel_size_nm = segmentation.labels, segmentation.pixel_size_nm
+    labels, pixel_size_nm = segmentation.labels, segmentation.pixel_size_nm  # along x, as a scale bar lies
     for name, path in zip(formats, result_paths(base, formats), strict=True):
         match name:
             case "tif":
@@ -32,7 +32,7 @@ def write_results(base: Path, formats: tuple[str, ...], pixels: np.ndarray, segm
             case "png":
                 write_label_png(path, labels)
             case "csv":
-                write_csv(path, segmentation.particles, pixel_size_nm)
+                write_csv(path, segmentation.particles, segmentation.pixel_size)
             case "overlay":
                 write_overlay(path, pixels, labels, pixel_size_nm)
             case "rois":

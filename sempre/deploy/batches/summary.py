@@ -15,9 +15,11 @@ COLUMNS: tuple[str, ...] = (
     "micrograph",
     "width_px",
     "height_px",
-    "pixel_size_nm",
+    "pixel_size_nm",  # along x
+    "pixel_size_y_nm",
     "pixel_size_source",
     "particles",
+    "particles_cut",  # by a border or an information bar: the medians leave them out
     "covered_share",
     "median_equivalent_diameter_px",
     "median_equivalent_diameter_nm",
@@ -108,19 +110,21 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def summarise(segmentation: Segmentation, field: int) -> dict[str, str]:
     """The columns that a segmentation fills; `field` is how many px of the micrograph were looked at."""
     height, width = segmentation.labels.shape
-    diameters = [particle.equivalent_diameter for particle in segmentation.particles]
+    whole = [particle.equivalent_diameter for particle in segmentation.particles if not particle.touches_border]
     row = {
         "width_px": str(width),
         "height_px": str(height),
-        "particles": str(len(diameters)),
+        "particles": str(len(segmentation.particles)),
+        "particles_cut": str(len(segmentation.particles) - len(whole)),
         "covered_share": f"{np.count_nonzero(segmentation.labels) / field:.4f}",
         "overflowing_tiles": str(len(segmentation.overflowing)),
     }
-    if segmentation.pixel_size_nm is not None:
-        row["pixel_size_nm"] = f"{segmentation.pixel_size_nm:.6g}"
-    if diameters:
-        median = float(np.median(diameters))
+    size = segmentation.pixel_size
+    if size is not None:
+        row |= {"pixel_size_nm": f"{size.x:.6g}", "pixel_size_y_nm": f"{size.y:.6g}"}
+    if whole:
+        median = float(np.median(whole))
         row["median_equivalent_diameter_px"] = f"{median:.6g}"
-        if segmentation.pixel_size_nm is not None:
-            row["median_equivalent_diameter_nm"] = f"{median * segmentation.pixel_size_nm:.6g}"
+        if size is not None:
+            row["median_equivalent_diameter_nm"] = f"{median * size.mean:.6g}"
     return row

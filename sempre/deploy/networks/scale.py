@@ -8,23 +8,52 @@ another pixel size is brought to that of its training micrographs, if both are k
 
 from sempre.deploy.networks.bundle import Bundle, DenseBundle
 from sempre.errors import InputError
-from sempre.images import Micrograph
+from sempre.images import Micrograph, PixelSize, as_pixel_size
 from sempre.images.scale_bar import Reader, read_scale_bar
 
 LARGEST = 16.0  # as in a bundle's own scales
 MOST = 8.0  # a micrograph is reduced or enlarged by this much at most; beyond, little of its particles is left to see
 
 
-def find_pixel_size(micrograph: Micrograph, by_hand: float | None, reader: Reader | None) -> tuple[float | None, str]:
-    """Pixel size in nm and where it is from: given by hand, the file's, its sidecar's, or the scale bar's."""
+def find_pixel_size(
+    micrograph: Micrograph, by_hand: float | tuple[float, float] | None, reader: Reader | None
+) -> tuple[PixelSize | None, str]:
+    """Pixel size and where it is from: given by hand, the file's, its sidecar's, or the scale bar's.
+
+    A scale bar tells the size along x alone: it is not read where the file says that its pixels are not square.
+    """
     if by_hand is not None:
-        return by_hand, "option"
-    if micrograph.pixel_size_nm is not None:
-        return micrograph.pixel_size_nm, micrograph.pixel_size_source
-    bar = read_scale_bar(micrograph.pixels, reader) if reader is not None else None
+        return as_pixel_size(by_hand), "option"
+    if micrograph.pixel_size is not None:
+        return micrograph.pixel_size, micrograph.pixel_size_source
+    if reader is None or not has_square_pixels(micrograph):
+        return None, ""
+    bar = read_scale_bar(micrograph.pixels, reader)
     if bar is None:
         return None, ""
-    return bar.pixel_size_nm, f"scale bar, {bar.length_nm:g} nm on {bar.length_px:.1f} px"
+    return as_pixel_size(bar.pixel_size_nm), f"scale bar, {bar.length_nm:g} nm on {bar.length_px:.1f} px"
+
+
+def has_square_pixels(micrograph: Micrograph) -> bool:
+    """Whether nothing in the file, be it a resolution for prints, says that its pixels are not square."""
+    size = micrograph.pixel_size or PixelSize(1.0, micrograph.pixel_aspect)
+    return size.is_square
+
+
+def square_warning(
+    micrograph: Micrograph, size: PixelSize | None, by_hand: float | tuple[float, float] | None
+) -> str | None:
+    """One sentence about pixels that are not square; None of square ones."""
+    if size is not None and not size.is_square:
+        return (
+            f"its pixels are {size.x:.4g} nm wide and {size.y:.4g} nm high: sizes in nm are measured with both, but"
+            " lengths in px and ImageJ's outlines take every pixel for a square"
+        )
+    if has_square_pixels(micrograph):
+        return None
+    if by_hand is not None:
+        return "its file says that its pixels are not square, the pixel size given says that they are"
+    return "its file says that its pixels are not square, so no scale bar is read: give their --pixel-size, as 2.5x5nm"
 
 
 def check_scale(scale: float | None) -> None:

@@ -14,21 +14,29 @@ from sempre.deploy.networks.scale import check_scale, seen_scales
 from sempre.deploy.networks.session import open_session
 from sempre.deploy.results.particles import Particle, measure_particles
 from sempre.errors import InputError
-from sempre.images import is_blank, percentile_normalise
+from sempre.images import PixelSize, as_pixel_size, field_rows, is_blank, percentile_normalise
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """`labels` int32 `[H, W]`, 0 = background; `particles[k]` has the id k + 1, by falling score.
 
-    `overflowing` are boxes (x0, y0, x1, y1, px) in which particles may be missing, because there were more than the
-    model lists.
+    `pixel_size_nm` is along x, `pixel_size_y_nm` along y. `overflowing` are boxes (x0, y0, x1, y1, px) in which
+    particles may be missing, because there were more than the model lists.
     """
 
     labels: np.ndarray
     particles: list[Particle]
     pixel_size_nm: float | None = None
     overflowing: list[Box] = field(default_factory=list)
+    pixel_size_y_nm: float | None = None
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """nm per px along x and y; None where it is unknown."""
+        if self.pixel_size_nm is None:
+            return None
+        return as_pixel_size((self.pixel_size_nm, self.pixel_size_y_nm or self.pixel_size_nm))
 
     def above(self, score: float) -> "Segmentation":
         """The particles that score more. Of a dense segmenter that is what it finds by this threshold, without another
@@ -82,7 +90,7 @@ class Segmenter:
     def segment(
         self,
         pixels: np.ndarray,
-        pixel_size_nm: float | None = None,
+        pixel_size_nm: float | tuple[float, float] | None = None,
         score_threshold: float | None = None,
         progress: Callable[[int, int], None] = lambda looks, of: None,
     ) -> Segmentation:
@@ -90,15 +98,20 @@ class Segmenter:
 
         Args:
             pixels: raw grey values; they are normalised here, over the whole micrograph.
-            pixel_size_nm: nm per px; a model of one magnification sees the micrograph at its own.
+            pixel_size_nm: nm per px, or a pair of them where pixels are not square: x (their width), then y (their
+                height); a model of one magnification sees the micrograph at its own.
             score_threshold: particles score more; None is the bundle's.
             progress: called after each look of the network at a tile with the looks so far and those expected.
 
         Raises:
-            InputError: for pixels that are not a grey image, a threshold outside [0, 1], and when the network fails.
+            InputError: for pixels that are not a grey image, a pixel size that is not above 0, a threshold outside
+                [0, 1], and when the network fails.
         """
-        labels, scores, overflowing = self.find(pixels, score_threshold, pixel_size_nm, progress)
-        return Segmentation(labels, measure_particles(labels, scores), pixel_size_nm, overflowing)
+        size = as_pixel_size(pixel_size_nm)
+        labels, scores, overflowing = self.find(pixels, score_threshold, size.mean if size else None, progress)
+        particles = measure_particles(labels, scores, size, field_rows(pixels)) if len(scores) else []
+        x, y = size or (None, None)
+        return Segmentation(labels, particles, x, overflowing, y)
 
     def find(
         self,

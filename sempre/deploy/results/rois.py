@@ -4,12 +4,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from roifile import ROI_TYPE, ImagejRoi
+from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from scipy import ndimage
 
 from sempre.files import whole_or_absent
 
 READABLE = 0o644 << 16
+LARGEST = 60_535  # px: ImageJ takes larger 16-bit numbers for negative ones, and writes such coordinates as floats too
+SUBPIXEL_VERSION = 222  # of the format, from which on ImageJ reads floats
 MOVE_TO, LINE_TO, CLOSE = 0.0, 1.0, 4.0  # java.awt.geom.PathIterator's segments, of which ImageJ's composites consist
 
 
@@ -35,10 +37,18 @@ def roi(loops: list[np.ndarray], name: str) -> ImagejRoi:
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
     bounds = {"left": left, "top": top, "right": right, "bottom": bottom}
     if len(loops) == 1:
-        coordinates = (corners - (left, top)).astype(np.int32)
-        return ImagejRoi(
-            roitype=ROI_TYPE.TRACED, name=name, n_coordinates=len(corners), integer_coordinates=coordinates, **bounds
+        polygon = ImagejRoi(
+            roitype=ROI_TYPE.TRACED,
+            name=name,
+            n_coordinates=len(corners),
+            integer_coordinates=(corners - (left, top)).astype(np.int32),
+            **bounds,
         )
+        if max(right, bottom) > LARGEST:
+            polygon.version = SUBPIXEL_VERSION
+            polygon.options |= ROI_OPTIONS.SUB_PIXEL_RESOLUTION
+            polygon.subpixel_coordinates = corners.astype(np.float32)  # which holds whole numbers up to 2^24
+        return polygon
     path: list[float] = []
     for loop in loops:
         for corner, (x, y) in enumerate(loop.tolist()):

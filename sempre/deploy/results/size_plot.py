@@ -12,7 +12,7 @@ from sempre.files import ORIGIN, whole_or_absent
 MOST_BINS = 60
 
 
-def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, micrographs: int) -> None:
+def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, micrographs: int, cut: int = 0) -> None:
     """Draw the histogram of equivalent diameters `[N]`, N >= 1, over their logarithm, as a PNG. Whole or absent.
 
     Args:
@@ -20,6 +20,7 @@ def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, microgra
         diameters: in `unit`, all above 0.
         unit: "nm" or "px".
         micrographs: how many the particles come from.
+        cut: how many particles more a border cuts, whose sizes are not among the diameters.
     """
     path = Path(path)
     figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
@@ -39,7 +40,8 @@ def write_size_plot(path: str | Path, diameters: np.ndarray, unit: str, microgra
     axes.set_ylabel("particles")
     images = "micrograph" if micrographs == 1 else "micrographs"
     particles = "particle" if len(diameters) == 1 else "particles"
-    axes.set_title(f"{len(diameters):,} {particles} in {micrographs:,} {images}")
+    without = f", without {cut:,} that a border cuts" if cut else ""
+    axes.set_title(f"{len(diameters):,} {particles} in {micrographs:,} {images}{without}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     with whole_or_absent(path) as partial:

@@ -26,7 +26,16 @@ from sempre.images.reading.claims import (
     plane_bytes,
 )
 from sempre.images.reading.guard import look_through
-from sempre.images.reading.pixel_size import NM, ims_pixel_size_nm, phenom_pixel_size_nm, tiff_pixel_size_nm
+from sempre.images.reading.pixel_size import (
+    PixelSize,
+    as_pixel_size,
+    axes_pixel_size_nm,
+    ims_pixel_size_nm,
+    phenom_pixel_size_nm,
+    picture_pixel_aspect,
+    tiff_pixel_aspect,
+    tiff_pixel_size_nm,
+)
 from sempre.images.reading.sidecar import sidecar_pixel_size_nm
 
 MAX_PIXELS = 1 << 29
@@ -55,14 +64,30 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class Micrograph:
     """A grey image `[H, W]`, or a coloured one `[H, W, 3]` where that was asked for, in the file's integers or float32.
 
-    `pixel_size_nm` is None if the file and the one that the microscope wrote beside it are silent; else
-    `pixel_size_source` is "metadata" or "sidecar" and that file's name.
+    `pixel_size_nm` is along x, the width of a pixel, `pixel_size_y_nm` along y; both are None if the file and the one
+    that the microscope wrote beside it are silent. Else `pixel_size_source` is "metadata" or "sidecar" and that file's
+    name. `pixel_aspect` is the height over the width of a pixel by the resolution for prints, which tells no size.
     """
 
     pixels: np.ndarray
     pixel_size_nm: float | None = None
     metadata: dict = field(default_factory=dict)
     pixel_size_source: str = ""
+    pixel_size_y_nm: float | None = None
+    pixel_aspect: float = 1.0
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """nm per px along x and y; one number where they differ by 1 % at most, or the file says one."""
+        if self.pixel_size_nm is None:
+            return None
+        return as_pixel_size((self.pixel_size_nm, self.pixel_size_y_nm or self.pixel_size_nm))
+
+    def sized(self, size: PixelSize | None, source: str = "metadata") -> "Micrograph":
+        """With this pixel size; as it is where that is None."""
+        if size is None:
+            return self
+        return replace(self, pixel_size_nm=size.x, pixel_size_y_nm=size.y, pixel_size_source=source)
 
 
 @dataclass(frozen=True)
@@ -71,7 +96,7 @@ class Plane:
 
     array: Any  # h5py's dataset or dask's array
     at: tuple[int | slice, ...]
-    pixel_size_nm: float | None
+    pixel_size: PixelSize | None
     metadata: dict
 
 
@@ -94,11 +119,9 @@ def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool
     if micrograph.pixels.size == 0:
         raise InputError(f"{path} holds no pixels")
     if micrograph.pixel_size_nm is not None:
-        return replace(micrograph, pixel_size_source="metadata")
+        return micrograph
     sidecar = sidecar_pixel_size_nm(path, micrograph.pixels.shape[1])
-    if sidecar is not None:
-        return replace(micrograph, pixel_size_nm=sidecar[0], pixel_size_source=f"sidecar {sidecar[1]}")
-    return micrograph
+    return micrograph.sized(sidecar[0], f"sidecar {sidecar[1]}") if sidecar is not None else micrograph
 
 
 @contextmanager
@@ -156,7 +179,8 @@ def _read_tiff(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
         check_tiff_page(path, page, max_pixels)
         pixels = levels(stored_levels(page, page.asarray()))
         metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
-        return Micrograph(pixels, tiff_pixel_size_nm(file), metadata)
+        micrograph = Micrograph(pixels, metadata=metadata, pixel_aspect=tiff_pixel_aspect(file))
+        return micrograph.sized(tiff_pixel_size_nm(file))
 
 
 def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, max_pixels: int = MAX_PIXELS) -> None:
@@ -195,9 +219,10 @@ def _read_picture(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     with open_picture(path, max_pixels) as image:
         size = _behind_the_picture(path) if image.format == "JPEG" else None
         metadata = {"format": image.format or path.suffix[1:].upper()}
+        aspect = picture_pixel_aspect(image.info)
         if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
             image = image.convert("RGB" if image.mode != "1" else "L")
-        return Micrograph(levels(np.asarray(image)), size, metadata)
+        return Micrograph(levels(np.asarray(image)), metadata=metadata, pixel_aspect=aspect).sized(size)
 
 
 @contextmanager
@@ -219,8 +244,8 @@ def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Ima
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _behind_the_picture(path: Path) -> float | None:
-    """Pixel size in nm by what Phenom's microscopes write at the end of a JPEG."""
+def _behind_the_picture(path: Path) -> PixelSize | None:
+    """Pixel size by what Phenom's microscopes write at the end of a JPEG."""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - TRAILER, 0))
         return phenom_pixel_size_nm(file.read().decode("latin-1"))
@@ -230,7 +255,8 @@ def _read_plane(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
     if h5py.is_hdf5(path):
         look_through(path)
     with open_plane(path, max_pixels) as plane:
-        return Micrograph(levels(np.asarray(plane.array[plane.at])), plane.pixel_size_nm, plane.metadata)
+        pixels = levels(np.asarray(plane.array[plane.at]))
+        return Micrograph(pixels, metadata=plane.metadata).sized(plane.pixel_size)
 
 
 def open_plane(path: Path, max_pixels: int) -> AbstractContextManager[Plane]:
@@ -270,7 +296,7 @@ def _open_ims(path: Path, max_pixels: int) -> Iterator[Plane]:
         check_size(path, (height, width), max_pixels)
         dataset = ims_channel(file, 0)
         check_packing(path, plane_bytes(dataset))
-        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, height, width)
         at = (depth // 2, slice(height), slice(width))
         yield Plane(dataset, at, size, {"format": "Imaris", "slices": depth})
 
@@ -327,13 +353,8 @@ def _open_rosettasciio(path: Path, max_pixels: int) -> Iterator[Plane]:
     data = signal["data"]
     check_size(path, data.shape[-2:], max_pixels)
     check_packing(path, plane_bytes(data))
-    yield Plane(data, (0,) * (data.ndim - 2), _axis_nm(signal["axes"][-1]), {"format": plugin})
-
-
-def _axis_nm(axis: dict) -> float | None:
-    """Pixel size of a RosettaSciIO axis."""
-    factor = NM.get(axis.get("units", ""))
-    return axis["scale"] * factor if factor and axis["scale"] > 0 else None
+    y, x = signal["axes"][-2:]
+    yield Plane(data, (0,) * (data.ndim - 2), axes_pixel_size_nm(x, y), {"format": plugin})
 
 
 def check_size(path: Path, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS) -> None:

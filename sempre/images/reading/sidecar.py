@@ -4,16 +4,17 @@ import codecs
 import re
 from pathlib import Path
 
-from sempre.images.reading.pixel_size import NM, ini_pixel_size_nm
+from sempre.images.reading.pixel_size import NUMBER, PixelSize, ini_pixel_size_nm, nm_per_unit, possible
 
 LARGEST = 1 << 20  # bytes: a larger file is no sidecar
 
 
-def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[float, str] | None:
-    """Pixel size in nm of the micrograph at `path` by the file beside it, and that file's name.
+def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[PixelSize, str] | None:
+    """Pixel size of the micrograph at `path` by the file beside it, and that file's name.
 
-    JEOL (`.txt`: how many px the micron bar takes and what it stands for), Hitachi (`.txt`, in nm) and TESCAN (`.hdr`,
-    in m). One that was written for an image of another width is passed over: the micrograph was resized since.
+    JEOL (`.txt`: how many px the micron bar takes and what it stands for), Hitachi (`.txt`, in nm), TESCAN (`.hdr`,
+    in m) and SerialEM (`.mdoc`, in Å). One that was written for an image of another width is passed over: the
+    micrograph was resized since.
 
     Args:
         path: of the micrograph.
@@ -21,8 +22,12 @@ def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[float, str] | None:
     """
     for sidecar in find_sidecars(path):
         text = _text(sidecar)
-        size = ini_pixel_size_nm(text) if sidecar.suffix == ".hdr" else _jeol_or_hitachi(text, width)
-        if size is not None and 0 < size < NM["m"]:
+        if sidecar.suffix == ".hdr":
+            size = ini_pixel_size_nm(text)
+        else:
+            side = _serialem(text, width) if sidecar.suffix == ".mdoc" else _jeol_or_hitachi(text, width)
+            size = possible((side, side)) if side is not None else None
+        if size is not None:
             return size, sidecar.name
     return None
 
@@ -30,7 +35,7 @@ def sidecar_pixel_size_nm(path: Path, width: int) -> tuple[float, str] | None:
 def find_sidecars(path: Path) -> list[Path]:
     """The files beside the micrograph at `path` that may tell its pixel size, in the order they are asked."""
     names = (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.stem}.hdr", f"{path.stem}-{path.suffix[1:]}.hdr")
-    sidecars = map(path.with_name, names)
+    sidecars = map(path.with_name, (*names, f"{path.name}.mdoc", f"{path.stem}.mdoc"))
     return [sidecar for sidecar in sidecars if sidecar.is_file() and sidecar.stat().st_size <= LARGEST]
 
 
@@ -50,16 +55,22 @@ def _jeol_or_hitachi(text: str, width: int) -> float | None:
         size = _number(r"^PixelSize\s*=", text)
         return size if _is_as_wide(r"^DataSize\s*=\s*(\d+)", text, width) else None
     long = _number(r"^\$\$SM_MICRON_BAR\s", text)
-    marker = re.search(r"^\$\$SM_MICRON_MARKER\s+([\d.]+)\s*([a-zµμ]+)", text, re.MULTILINE | re.IGNORECASE)
+    marker = re.search(rf"^\$\$SM_MICRON_MARKER\s+({NUMBER})\s*(\S+)", text, re.MULTILINE | re.IGNORECASE)
     if not long or marker is None or not _is_as_wide(r"^\$CM_FULL_SIZE\s+(\d+)", text, width):
         return None
-    factor = NM.get(marker[2].lower())
-    return float(marker[1]) * factor / long if factor else None
+    nm = nm_per_unit(marker[2])
+    return float(marker[1].replace(",", ".")) * nm / long if nm else None
+
+
+def _serialem(text: str, width: int) -> float | None:
+    """Pixel size in nm of SerialEM's metadata, which give Å."""
+    size = _number(r"^PixelSpacing\s*=", text)
+    return size / 10 if size and _is_as_wide(r"^ImageSize\s*=\s*(\d+)", text, width) else None
 
 
 def _number(name: str, text: str) -> float | None:
-    found = re.search(name + r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", text, re.MULTILINE)
-    return float(found[1]) if found else None
+    found = re.search(rf"{name}\s*({NUMBER})", text, re.MULTILINE)
+    return float(found[1].replace(",", ".")) if found else None
 
 
 def _is_as_wide(name: str, text: str, width: int) -> bool:

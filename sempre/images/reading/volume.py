@@ -13,6 +13,7 @@ from sempre.errors import InputError
 from sempre.images.reading.claims import check_packing, plane_bytes
 from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import (
+    PixelSize,
     ims_pixel_size_nm,
     ims_slice_distance_nm,
     tiff_pixel_size_nm,
@@ -40,8 +41,8 @@ MOST_SUBIFDS = 100  # smaller copies of a page; a damaged list would be walked f
 class Volume:
     """What a volume's header says. `read` opens the file anew each time, so processes may share a volume.
 
-    `shape` is a slice's height and width in px; `pixel_size_nm` and `slice_distance_nm`, from slice to slice, are None
-    when the file is silent.
+    `shape` is a slice's height and width in px; `pixel_size_nm`, along x, `pixel_size_y_nm` and `slice_distance_nm`,
+    from slice to slice, are None when the file is silent.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Volume:
     shape: tuple[int, int]
     pixel_size_nm: float | None
     slice_distance_nm: float | None = None
+    pixel_size_y_nm: float | None = None
 
     def read(self, slice: int, channel: int = 0) -> np.ndarray:
         """Grey values `[H, W]` of one slice of one channel, both counted from 0, in the file's integers or float32.
@@ -116,20 +118,27 @@ def open_volume(path: str | Path) -> Volume:
                 size, distance = tiff_pixel_size_nm(file), tiff_slice_distance_nm(file)
         else:
             micrograph = read_micrograph(path)
-            slices, channels, size, distance = 1, 1, micrograph.pixel_size_nm, None
+            slices, channels, size, distance = 1, 1, micrograph.pixel_size, None
             height, width = micrograph.pixels.shape
         check_size(path, (height, width))
-    return Volume(path, slices, channels, (height, width), size, distance)
+    return _volume(path, slices, channels, (height, width), size, distance)
+
+
+def _volume(
+    path: Path, slices: int, channels: int, shape: tuple[int, int], size: PixelSize | None, distance: float | None
+) -> Volume:
+    x, y = size or (None, None)
+    return Volume(path, slices, channels, shape, x, distance, y)
 
 
 def _open_ims_volume(path: Path) -> Volume:
     with h5py.File(path) as file:
         slices, height, width = ims_shape(file)
         channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
-        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, width)
+        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, height, width)
         distance = ims_slice_distance_nm(file[IMS_INFORMATION].attrs, slices)
         check_size(path, (height, width))
-        return Volume(path, slices, channels, (height, width), size, distance)
+        return _volume(path, slices, channels, (height, width), size, distance)
 
 
 def look_at(path: Path) -> None:

@@ -21,6 +21,7 @@ LENGTH = re.compile(
 # times and `rm` of nm six times, of any other never.
 MISREAD = {"pm": "um", "rm": "nm", "rim": "nm"}
 NUMBER, UNIT = re.compile(r"\d+(?:[.,]\d+)?|[lI]"), re.compile(r"nm|[uµμ]m|mm", re.IGNORECASE)
+ONES = {"l", "I", "i"}
 NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
 DIGITS = {1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 7.5, 8, 9}  # leading digits of the numbers that people choose
 UNSURE = 0.5  # readings of lower scores are none
@@ -48,7 +49,10 @@ def length_nm(text: str) -> float | None:
     found = LENGTH.fullmatch(text.strip())
     if not found:
         return None
-    spelt = "1" if found["number"] in "lI" else re.sub("[OD]", "0", found["number"].upper())  # alike in many typefaces
+    # Alike in many typefaces.
+    spelt = "1" if found["number"] in ONES else re.sub("[OD]", "0", found["number"].upper())
+    if not spelt[0].isdigit():
+        return None
     thousands = re.fullmatch(r"[1-9],000", spelt)
     number = float(spelt.replace(",", "" if thousands else "."))
     if re.match(r"0\d", spelt) or number == 0:
