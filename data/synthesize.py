@@ -3,6 +3,7 @@
     python data/synthesize.py out=DIR
     python data/synthesize.py out=DIR seed=1 labelled=200 unlabelled=2000 size=1024 workers=16
     python data/synthesize.py out=DIR labelled=2000 unlabelled=0 variety=wide  # to train on for pictures of all sorts
+    python data/synthesize.py out=DIR labelled=40 unlabelled=0 variety=wide specimens=[facets,powder]  # these alone
     python data/synthesize.py out=DIR labelled=50 unlabelled=0 variety=fungus  # a fungus in stained roots, in colour
 
 DIR gets labelled/images/*.tif and labelled/labels/*.tif (of the same names), unlabelled/*.tif (other fields) and
@@ -34,6 +35,7 @@ SHAPING = (
     "variety",
     "magnifications",
     "kinds",
+    "specimens",
     "information_bars",
 )  # options that change what a field shows
 FUNGUS = "fungus"
@@ -54,6 +56,7 @@ class Options:
     variety: str = "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
     kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
+    specimens: list[str] = field(default_factory=list)  # scenes of other laboratories, in turn; wide shows some of them
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: int = 0  # processes; 0 = one a CPU
 
@@ -100,8 +103,8 @@ def check(options: Options, out: Path) -> None:
         raise InputError(f"size={options.size} is too small: give at least 64")
     if options.variety not in (*VARIETIES, FUNGUS):
         raise InputError(f"variety={options.variety} is unknown: choose {', '.join((*VARIETIES, FUNGUS))}")
-    if options.variety == FUNGUS and (options.magnifications or options.kinds):
-        raise InputError(f"variety={FUNGUS} shows no particles: leave magnifications and kinds away")
+    if options.variety == FUNGUS and (options.magnifications or options.kinds or options.specimens):
+        raise InputError(f"variety={FUNGUS} shows no particles: leave magnifications, kinds and specimens away")
     if (out / "options.yaml").is_file():
         changed = changed_keys(options, out / "options.yaml")
         other = [line for line in changed if line.split(":")[0] in SHAPING]
@@ -147,8 +150,13 @@ def shown(options: Options, number: int, empty_share: float = 0.0) -> FieldOptio
     magnification = magnifications[number % len(magnifications)] if magnifications else None
     # Evenly spread, and a longer set begins with the shorter one.
     empty = int((number + 1) * empty_share) > int(number * empty_share)
+    turn = number // max(len(magnifications), 1)  # each specimen is seen at every magnification
     return FieldOptions(
-        magnification, tuple(options.kinds) or None, count=0 if empty else None, variety=options.variety
+        magnification,
+        tuple(options.kinds) or None,
+        count=0 if empty else None,
+        variety=options.variety,
+        specimen=options.specimens[turn % len(options.specimens)] if options.specimens else None,
     )
 
 

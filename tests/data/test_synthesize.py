@@ -72,6 +72,18 @@ def test_a_set_of_the_fungus_is_in_colour(tmp_path, monkeypatch):
         synthesize(monkeypatch, f"out={tmp_path / 'other'}", "variety=fungus", "kinds=[rod]")
 
 
+def test_specimens_are_rendered_in_turn_at_every_magnification(tmp_path, monkeypatch):
+    options = ["labelled=4", "unlabelled=0", "size=96", "magnifications=[low,high]", "specimens=[sintered,cuboids]"]
+    synthesize(monkeypatch, f"out={tmp_path}", *options)
+    shown = [("low", "sintered"), ("high", "sintered"), ("low", "cuboids"), ("high", "cuboids")]
+    for number, (magnification, specimen) in enumerate(shown):
+        field = render_field(number, (96, 96), FieldOptions(magnification, specimen=specimen))
+        written = read_labels(tmp_path / f"labelled/labels/labelled_{number:05}.tif")
+        np.testing.assert_array_equal(written, field.labels)
+    with pytest.raises(InputError, match="specimen 'soot' is unknown"):
+        synthesize(monkeypatch, f"out={tmp_path / 'other'}", "specimens=[soot]", *SMALL)
+
+
 def test_no_micrograph_is_both_labelled_and_unlabelled(tmp_path, monkeypatch):
     synthesize(monkeypatch, f"out={tmp_path}", *SMALL, "information_bars=false")
     everything = [read_micrograph(file).pixels.tobytes() for file in tmp_path.rglob("*/labelled_*.tif")]

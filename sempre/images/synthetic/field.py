@@ -1,17 +1,19 @@
 """A field of view of an electron microscope, rendered with the instances in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from sempre.images.synthetic.annotations import annotate
 from sempre.images.synthetic.artefacts import compressed, developed, drifted, resampled
-from sempre.images.synthetic.detector import emitted, record, surface_texture
+from sempre.images.synthetic.detector import emitted, record
 from sempre.images.synthetic.grounds.backdrops import render_backdrop
 from sempre.images.synthetic.grounds.supports import render_support
-from sempre.images.synthetic.options import FieldOptions, check, chosen
+from sempre.images.synthetic.material import material
+from sempre.images.synthetic.options import DECIDED, FieldOptions, check, chosen
 from sempre.images.synthetic.scene import MAX_PARTICLES, Scene, pour
+from sempre.images.synthetic.specimens.specimen import drawn_specimen, render_specimen
 from sempre.images.synthetic.transmission import Projection, transmitted
 
 PIXEL_SIZE_NM = {"low": (25.0, 200.0), "medium": (6.0, 40.0), "high": (1.0, 8.0)}
@@ -19,7 +21,7 @@ FINER = {"sem": 1.0, "tem": 0.05, "stem": 0.05}  # a transmission microscope's p
 FEATURES = {"low": 14.0, "medium": 35.0, "high": 90.0}  # size of the substrate's features, px
 MIN_AREA = 12  # px of an instance that are seen; smaller ones are no instances
 # The second word of a generator's key: what is drawn, so that fixing one thing leaves the others as they are.
-CHOICES, SUBSTRATE, PARTICLES, MATERIAL, RECORDING, CONTRAST, PUBLISHING = range(7)
+CHOICES, SUBSTRATE, PARTICLES, MATERIAL, RECORDING, CONTRAST, PUBLISHING, SPECIMEN = range(8)
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,18 @@ def render_field(seed: int, size: tuple[int, int] = (640, 640), options: FieldOp
         InputError: for a seed outside 0 to 2^64 - 1, a side shorter than 64 px or an unknown name in the options.
     """
     check(seed, size, options)
-    options = chosen(options or FieldOptions(), _generator(seed, CHOICES))
-    draw = _scanned if options.modality == "sem" else _projected
+    given = options or FieldOptions()
+    specimen = _specimen(seed, given)
+    options = chosen(replace(given, modality="sem") if specimen else given, _generator(seed, CHOICES))
     assert options.microscope and options.magnification and options.modality  # drawn, where they were not given
-    light, owner, kinds = draw(seed, size, options)
-    pixels = record(light, options.microscope, _generator(seed, RECORDING))
+    if specimen:
+        random = _generator(seed, SPECIMEN, 1)
+        empty = given.count == 0
+        pixels, owner, kinds = render_specimen(specimen, size, options.magnification, options.microscope, empty, random)
+    else:
+        draw = _scanned if options.modality == "sem" else _projected
+        light, owner, kinds = draw(seed, size, options)
+        pixels = record(light, options.microscope, _generator(seed, RECORDING))
     low, high = PIXEL_SIZE_NM[options.magnification]
     pixel_size_nm = float(np.exp(_generator(seed, CHOICES, 1).uniform(np.log(low), np.log(high))))
     pixel_size_nm *= FINER[options.modality]
@@ -59,6 +68,14 @@ def render_field(seed: int, size: tuple[int, int] = (640, 640), options: FieldOp
     return Field(pixels, labels, tuple(kinds[number - 1] for number in shown), pixel_size_nm)
 
 
+def _specimen(seed, given: FieldOptions) -> str | None:
+    """The specimen asked for, or one drawn where nothing is asked for that it would decide."""
+    decided = any(getattr(given, name) is not None for name in (*DECIDED, "modality")) or given.count
+    if given.specimen or given.variety != "wide" or decided:
+        return given.specimen
+    return drawn_specimen(given.count == 0, _generator(seed, SPECIMEN))
+
+
 def _scanned(seed, size, options) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Secondary electrons that reach the detector `[H, W]`, owners `[H, W]` and the particles' kinds."""
     magnification = options.magnification
@@ -66,7 +83,7 @@ def _scanned(seed, size, options) -> tuple[np.ndarray, np.ndarray, list[str]]:
     relief, brightness = render_backdrop(options.substrate, size, features, _generator(seed, SUBSTRATE))
     scene = Scene.of_relief(relief)
     kinds = _poured(scene, seed, options)
-    brightness, roughness = _material(scene, brightness, len(kinds), magnification, _generator(seed, MATERIAL))
+    brightness, roughness = material(scene, brightness, len(kinds), magnification, _generator(seed, MATERIAL))
     if options.variety == "wide":
         brightness = _contrasted(brightness, scene.owner > 0, _generator(seed, CONTRAST))
     return emitted(scene, brightness, roughness, options.microscope), scene.owner, kinds
@@ -127,24 +144,6 @@ def _published(pixels, owner, pixel_size_nm, random) -> tuple[np.ndarray, np.nda
     if random.random() < 0.5:
         pixels = compressed(pixels, int(random.integers(20, 92)))
     return pixels, owner
-
-
-def _material(scene, substrate, count, magnification, random) -> tuple[np.ndarray, np.ndarray]:
-    """Yield `[H, W]` and slopes of the fine texture `[2, H, W]` of substrate and particles."""
-    phases = random.uniform(1.3, 3.4) * random.lognormal(0, 0.18, int(random.integers(1, 4)))
-    yields = phases[random.integers(len(phases), size=count)] * random.lognormal(0, 0.06, count)
-    yields = np.concatenate([[1.0], yields]).astype(np.float32)
-    grain = {"low": 2.0, "medium": 3.5, "high": 7.0}[magnification] * random.uniform(0.7, 1.6)
-    texture = surface_texture(substrate.shape, grain, random)
-    rough = np.concatenate([[0.0], random.choice([0.02, 0.06, 0.14]) * random.lognormal(0, 0.4, count)])
-    # Each particle shows its own part of the texture.
-    height, width = substrate.shape
-    shift_y, shift_x = random.integers(0, (height, width), (count + 1, 2)).T
-    rows = (np.arange(height)[:, None] + shift_y[scene.owner]) % height
-    columns = (np.arange(width)[None] + shift_x[scene.owner]) % width
-    roughness = texture[:, rows, columns] * rough.astype(np.float32)[scene.owner]
-    particle = scene.owner > 0
-    return np.where(particle, yields[scene.owner], substrate), roughness
 
 
 def _instances(owner: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

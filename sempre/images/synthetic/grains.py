@@ -137,9 +137,16 @@ def _turns(lean, random) -> np.ndarray:
 
 def _rough(diameter, random) -> Rough:
     base = random_solid("sphere" if random.random() < 0.6 else "polyhedron", diameter, random)
+    return rough_surface(base, diameter, random)
+
+
+def rough_surface(
+    base: Ellipsoid | Capsule | Polyhedron, diameter: float, random: np.random.Generator, height: float = 1.0
+) -> Rough:
+    """A solid, about `diameter` px wide, with bumps, flakes or pores on its upper side, `height` times the usual."""
     style = str(random.choice(["bumps", "flakes", "pores"]))
     grain = int(np.clip(2 ** np.rint(np.log2(diameter * random.uniform(0.04, 0.15))), 2, 32))
-    amplitude = grain * random.uniform(0.15, 0.5)
+    amplitude = grain * random.uniform(0.15, 0.5) * height
     return Rough(base, _tile(style, grain), amplitude, random.integers(0, TILE, 2))
 
 

@@ -5,16 +5,20 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from sempre.errors import InputError
+from sempre.images.synthetic.composites import COMPOSITES
 from sempre.images.synthetic.detector import Microscope
 from sempre.images.synthetic.grains import WIDE_KINDS
 from sempre.images.synthetic.grounds.backdrops import WIDE_SUBSTRATES
+from sempre.images.synthetic.grounds.structured import STRUCTURED
 from sempre.images.synthetic.grounds.substrate import SUBSTRATES
 from sempre.images.synthetic.grounds.supports import SUPPORTS
 from sempre.images.synthetic.scene import ARRANGEMENTS, DIAMETERS, WIDE_ARRANGEMENTS
 from sempre.images.synthetic.solids import KINDS
+from sempre.images.synthetic.specimens.specimen import SPECIMENS
 
 MODALITIES = ("sem", "tem", "stem")
 VARIETIES = ("plain", "wide")
+DECIDED = ("kinds", "arrangement", "substrate")  # what a specimen decides itself
 # Probabilities of WIDE_ARRANGEMENTS: dispersed, agglomerated, packed, aggregates, bimodal, crowded, lattice.
 ARRANGEMENT_ODDS = {
     "sem": (0.24, 0.22, 0.12, 0.10, 0.16, 0.10, 0.06),
@@ -29,15 +33,17 @@ class FieldOptions:
 
     Args:
         magnification: low, medium or high: particles of 5 to 45, 14 to 130 or 60 to 400 px.
-        kinds: particles to choose from, of WIDE_KINDS.
+        kinds: particles to choose from, of WIDE_KINDS and COMPOSITES.
         count: particles to pour, 0 for an empty field; not all of them stay visible.
         arrangement: one of WIDE_ARRANGEMENTS.
-        substrate: one of WIDE_SUBSTRATES, with modality tem or stem one of SUPPORTS.
+        substrate: one of WIDE_SUBSTRATES or STRUCTURED, with modality tem or stem one of SUPPORTS.
         microscope: how the field is recorded.
         modality: sem, tem (dark on bright) or stem (dark field, bright on dark).
         variety: "plain" draws secondary electron micrographs as a microscope saves them, of KINDS in ARRANGEMENTS on
-            SUBSTRATES; "wide" draws from everything above, and pictures as papers print them: annotated, drifted,
-            clipped, compressed.
+            SUBSTRATES; "wide" draws from everything above and SPECIMENS, and pictures as papers print them: annotated,
+            drifted, clipped, compressed.
+        specimen: one of SPECIMENS, a scene that decides itself about kinds, count, arrangement, substrate and modality.
+            Where it is None, a share of the wide fields that leave these open shows one that is drawn.
     """
 
     magnification: str | None = None
@@ -48,6 +54,7 @@ class FieldOptions:
     microscope: Microscope | None = None
     modality: str | None = None
     variety: str = "plain"
+    specimen: str | None = None
 
 
 def chosen(options: FieldOptions, random: np.random.Generator) -> FieldOptions:
@@ -124,15 +131,23 @@ def check(seed: int, size: tuple[int, int], options: FieldOptions | None) -> Non
         return
     if options.count is not None and options.count < 0:
         raise InputError(f"count {options.count} is negative: give 0 for an empty field")
-    grounds = {None: (*WIDE_SUBSTRATES, *SUPPORTS), "sem": WIDE_SUBSTRATES}.get(options.modality, SUPPORTS)
+    decided = [name for name in DECIDED if getattr(options, name) is not None]
+    if options.specimen and (decided or options.count or options.modality not in (None, "sem")):
+        raise InputError(
+            f"specimen {options.specimen} decides about kinds, arrangement, substrate, modality and count itself: "
+            "leave them away (count=0 shows its ground alone)"
+        )
+    scanned = (*WIDE_SUBSTRATES, *STRUCTURED)
+    grounds = {None: (*scanned, *SUPPORTS), "sem": scanned}.get(options.modality, SUPPORTS)
     known = {
         "magnification": tuple(DIAMETERS),
         "arrangement": WIDE_ARRANGEMENTS,
         "modality": MODALITIES,
         "variety": VARIETIES,
         "substrate": grounds,
+        "specimen": SPECIMENS,
     }
     given = [(name, getattr(options, name), names) for name, names in known.items()]
-    for name, value, names in given + [("kind", kind, WIDE_KINDS) for kind in options.kinds or ()]:
+    for name, value, names in given + [("kind", kind, (*WIDE_KINDS, *COMPOSITES)) for kind in options.kinds or ()]:
         if value is not None and value not in names:
             raise InputError(f"{name} '{value}' is unknown: choose {', '.join(names)}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sempre.images.synthetic.arrangements import ARRANGED, arranged
-from sempre.images.synthetic.grains import any_solid
+from sempre.images.synthetic.composites import any_grain
 from sempre.images.synthetic.solids import OUTSIDE
 
 # Equivalent diameters in px; in a small field the largest take 0.63 of its shorter side.
@@ -40,8 +40,11 @@ class Scene:
         normal = np.stack([-slope_x / length, -slope_y / length]).astype(np.float32)
         return cls(relief.copy(), relief, normal, np.zeros_like(relief), np.zeros(relief.shape, np.int32))
 
-    def drop(self, solid, x: float, y: float, number: int, escape: float) -> None:
-        """Let a solid fall at (x, y) px until it touches; its part outside the field is cut off."""
+    def drop(self, solid, x: float, y: float, number: int, escape: float, z: float | None = None) -> None:
+        """Let a solid fall at (x, y) px until it touches, or hold its centre at height `z` px where this is given.
+
+        Its part outside the field is cut off.
+        """
         height, width = self.owner.shape
         x0, x1 = max(int(x - solid.radius), 0), min(int(x + solid.radius) + 2, width)
         y0, y1 = max(int(y - solid.radius), 0), min(int(y + solid.radius) + 2, height)
@@ -53,7 +56,7 @@ class Scene:
             return
         window = (slice(y0, y1), slice(x0, x1))
         below = self.height[window]
-        rise = (below - surface.bottom)[solid_there].max()
+        rise = (below - surface.bottom)[solid_there].max() if z is None else np.float32(z)
         seen = solid_there & (surface.top + rise > below)
         below[seen] = surface.top[seen] + rise
         self.normal[:, y0:y1, x0:x1][:, seen] = surface.normal[:, seen]
@@ -89,7 +92,7 @@ def pour(
         kind = kinds[int(random.integers(len(kinds)))]
         candidates = _candidates(arrangement, diameter, centres, laid, (height, width), random)
         x, y = candidates[np.argmin(_ground(scene, candidates, diameter / 3))]
-        scene.drop(any_solid(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
+        scene.drop(any_grain(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
         laid.append((x, y, diameter))
         poured.append(kind)
     return poured
@@ -100,7 +103,7 @@ def _lay(scene, kinds, magnification, places, random) -> list[str]:
     laid = []
     for number, (x, y, diameter) in enumerate(places, start=1):
         kind = kinds[int(random.integers(len(kinds)))]
-        scene.drop(any_solid(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
+        scene.drop(any_grain(kind, diameter, random), x, y, number, ESCAPE_DEPTH[magnification])
         laid.append(kind)
     return laid
 

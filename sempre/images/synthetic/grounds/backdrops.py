@@ -3,13 +3,16 @@
 import numpy as np
 from scipy import ndimage
 
+from sempre.images.synthetic.grounds.structured import STRUCTURED, render_structure
 from sempre.images.synthetic.grounds.substrate import SUBSTRATES, correlated_noise, disc, render_substrate, sigmoid
 
 WIDE_SUBSTRATES = (*SUBSTRATES, "holes", "ridges", "stains", "bare")
 
 
 def render_backdrop(kind: str, shape: tuple[int, int], scale: float, random: np.random.Generator):
-    """Relief in px and brightness (about 1), both float32 `[H, W]`, of a ground of WIDE_SUBSTRATES."""
+    """Relief in px and brightness (about 1), both float32 `[H, W]`, of a ground of WIDE_SUBSTRATES or STRUCTURED."""
+    if kind in STRUCTURED:
+        return render_structure(kind, shape, scale, random)
     if kind in SUBSTRATES:
         return render_substrate(kind, shape, scale, random)
     if kind == "bare":
