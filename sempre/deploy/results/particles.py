@@ -13,6 +13,7 @@ from sempre.files import whole_or_absent
 from sempre.images import PixelSize, as_pixel_size
 
 PIXEL_INERTIA = 1 / 12  # second moment of a pixel as a unit square, px²
+BAR_EDGE = 2  # px: within so many of an information bar a particle touches it, for the bar's edge may be blurred
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def measure_particles(
     size = as_pixel_size(pixel_size_nm) or PixelSize(1.0, 1.0)
     tall, stretched = size.y / size.x, not size.is_square  # height of a pixel over its width
     top, bottom = field or (0, len(labels))
+    top += BAR_EDGE * (top > 0)
+    bottom -= BAR_EDGE * (bottom < len(labels))
     particles = []
     for index, (rows, columns) in enumerate(ndimage.find_objects(labels, max_label=len(scores))):
         mask = labels[rows, columns] == index + 1
@@ -112,7 +115,8 @@ def stretched_perimeter(mask: np.ndarray, tall: float) -> float:
     are `tall` times as high as wide.
 
     It is `skimage.measure.perimeter` (Benkrid and Crookes, "Design and FPGA implementation of a perimeter estimator",
-    2000) with steps of different lengths: a border pixel counts for half of the steps to its two neighbours.
+    2000) with steps of different lengths: a border pixel counts for half of the steps to its two neighbours. The line
+    follows the grid, so the circularity of a disc falls from 0.9 to 0.82 where pixels are three times as wide as high.
     """
     border = np.pad(mask & ~ndimage.binary_erosion(mask, border_value=0), 1).astype(np.int32)
     beside = border[1:-1, :-2] + border[1:-1, 2:]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.deploy.batches.batch import BatchOptions, segment_batch
+from sempre.deploy.batches.batch import BatchOptions, read_diameters, segment_batch
 from sempre.deploy.batches.inputs import find_inputs
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.images import read_labels
@@ -221,3 +221,46 @@ def test_a_name_that_is_no_utf_8_is_segmented_and_listed(segmenter, tmp_path):
     for _ in range(2):
         assert segment_batch(find_inputs([folder], out), segmenter, BatchOptions(out)) == 0
     assert len((out / "summary.csv").read_bytes().splitlines()) == 3
+
+
+def test_pixels_that_are_not_square(segment, micrographs, tmp_path, capsys):
+    pixels = np.full((120, 150), 200, np.uint16)
+    pixels[40:90, 30:80] = 4000
+    for path in micrographs.iterdir():
+        path.unlink()
+    for name, sizes in {"wide.tif": (4.0, 2.0), "tall.tif": (2.0, 8.0), "square.tif": (2.0, 2.0)}.items():
+        resolution = tuple(1 / size for size in sizes)
+        tifffile.imwrite(micrographs / name, pixels, imagej=True, resolution=resolution, metadata={"unit": "nm"})
+    assert segment(formats=("csv",)) == 0
+    rows = {row["micrograph"]: row for row in read_rows(tmp_path / "out/summary.csv")}
+    for name, (x, y) in {"wide.tif": (4.0, 2.0), "tall.tif": (2.0, 8.0), "square.tif": (2.0, 2.0)}.items():
+        row = rows[name]
+        assert (float(row["pixel_size_nm"]), float(row["pixel_size_y_nm"])) == pytest.approx((x, y))
+        ratio = float(row["median_equivalent_diameter_nm"]) / float(row["median_equivalent_diameter_px"])
+        assert ratio == pytest.approx(np.sqrt(x * y), rel=1e-4)
+        (particle,) = read_rows(tmp_path / f"out/{name[:-4]}_particles.csv")
+        assert float(particle["feret_min_nm"]) == pytest.approx(50 * min(x, y), rel=0.1)
+    told = capsys.readouterr().err
+    assert "tall.tif: its pixels are 2 nm wide and 8 nm high" in told and "square.tif: its pixels" not in told
+
+
+def test_what_a_border_cuts_is_left_out_and_that_is_said(segment, micrographs, tmp_path, capsys):
+    pixels = np.full((120, 150), 200, np.uint16)
+    pixels[40:90, :30] = 4000
+    tifffile.imwrite(micrographs / "d.tif", pixels)
+    assert segment() == 0
+    rows = {row["micrograph"]: row for row in read_rows(tmp_path / "out/summary.csv")}
+    assert (rows["d.tif"]["particles"], rows["d.tif"]["particles_cut"]) == ("1", "1")
+    assert rows["d.tif"]["median_equivalent_diameter_px"] == "" and rows["a.tif"]["median_equivalent_diameter_px"]
+    assert "1 of 4 particles are cut by a border or an information bar" in capsys.readouterr().out
+    assert len(read_diameters(tmp_path / "out/d_particles.csv", "px")) == 0
+
+
+def test_where_all_are_cut_there_is_no_plot(segment, micrographs, tmp_path):
+    for path in micrographs.iterdir():
+        path.unlink()
+    pixels = np.full((120, 150), 200, np.uint16)
+    pixels[:30, 40:90] = 4000
+    tifffile.imwrite(micrographs / "a.tif", pixels)
+    assert segment() == 0
+    assert not (tmp_path / "out/size_distribution.png").exists()

@@ -1,8 +1,11 @@
 import csv
 
+import numpy as np
 import pytest
 
-from sempre.deploy.batches.summary import COLUMNS, Summary, read_rows
+from sempre.deploy.batches.summary import COLUMNS, Summary, read_rows, summarise
+from sempre.deploy.networks.segmenter import Segmentation
+from sempre.deploy.results.particles import measure_particles
 
 
 @pytest.fixture
@@ -59,3 +62,32 @@ def test_names_of_any_language_come_back(tmp_path, add):
     add(summary, "Übersicht, β 粒子")
     (row,) = read_rows(tmp_path / "summary.csv")
     assert row["results"] == "Übersicht, β 粒子" and list(row) == list(COLUMNS)
+
+
+def squares(*places, side=10, shape=(60, 80)):
+    labels = np.zeros(shape, np.int32)
+    for number, (row, column) in enumerate(places, start=1):
+        labels[max(row, 0) : row + side, max(column, 0) : column + side] = number
+    return labels
+
+
+@pytest.mark.parametrize("size", [None, (2.5, 2.5), (2.5, 10.0), (8.0, 2.0)])
+def test_medians_are_of_whole_particles_and_their_true_sizes(size):
+    labels = squares((-6, 20), (20, -7), (20, 40), (54, 60))  # one of four is whole
+    particles = measure_particles(labels, np.ones(4), size)
+    x, y = size or (None, None)
+    row = summarise(Segmentation(labels, particles, x, [], y), labels.size)
+    assert (row["particles"], row["particles_cut"]) == ("4", "3")
+    assert float(row["median_equivalent_diameter_px"]) == pytest.approx(np.sqrt(400 / np.pi), rel=1e-5)
+    if size is None:
+        assert not {"pixel_size_nm", "median_equivalent_diameter_nm"} & set(row)
+    else:
+        assert (float(row["pixel_size_nm"]), float(row["pixel_size_y_nm"])) == size
+        assert float(row["median_equivalent_diameter_nm"]) == pytest.approx(np.sqrt(400 * x * y / np.pi), rel=1e-5)
+
+
+def test_no_whole_particle_has_no_median():
+    labels = squares((-6, 20), (54, 60))
+    row = summarise(Segmentation(labels, measure_particles(labels, np.ones(2), 2.0), 2.0), labels.size)
+    assert (row["particles"], row["particles_cut"]) == ("2", "2")
+    assert not [name for name in row if name.startswith("median")]

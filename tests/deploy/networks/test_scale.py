@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from sempre.deploy.networks.bundle import read_bundle
-from sempre.deploy.networks.scale import check_scale, scale_warning, seen_scales
+from sempre.deploy.networks.scale import check_scale, find_pixel_size, scale_warning, seen_scales, square_warning
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.errors import InputError
+from sempre.images import Micrograph, PixelSize
 from sempre.images.resize import resize_to
 from tests.deploy.conftest import bright_box_model, write_bundle
 
@@ -55,3 +56,30 @@ def test_results_are_in_px_of_the_micrograph_whatever_was_seen(tmp_path, scale):
     (particle,) = Segmenter(bundle, threads=1).segment(other, pixel_size_nm=2.0 / scale).particles
     assert (particle.x, particle.y) == pytest.approx((55 * scale, 65 * scale), abs=2)
     assert particle.equivalent_diameter == pytest.approx(56.4 * scale, rel=0.08)
+
+
+class Read:
+    """In the place of a reader: counts how often it is asked."""
+
+    asked = 0
+
+    def lengths(self, grey):
+        self.asked += 1
+        return []
+
+
+@pytest.mark.parametrize("aspect", [0.5, 2.0, 1.2])
+def test_no_scale_bar_is_read_where_pixels_are_said_not_to_be_square(aspect):
+    micrograph, reader = Micrograph(np.zeros((200, 200), np.uint8), pixel_aspect=aspect), Read()
+    assert find_pixel_size(micrograph, None, reader) == (None, "")
+    assert reader.asked == 0
+    assert "no scale bar is read" in square_warning(micrograph, None, None)
+    assert "the pixel size given says that they are" in square_warning(micrograph, PixelSize(2, 2), 2.0)
+    assert "2 nm wide and 3 nm high" in square_warning(micrograph, PixelSize(2, 3), (2, 3))
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.005])
+def test_a_scale_bar_is_read_where_pixels_are_square(aspect):
+    micrograph, reader = Micrograph(np.zeros((200, 200), np.uint8), pixel_aspect=aspect), Read()
+    assert find_pixel_size(micrograph, None, reader) == (None, "") and reader.asked == 1
+    assert square_warning(micrograph, None, None) is None

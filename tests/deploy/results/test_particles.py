@@ -5,9 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from skimage.measure import regionprops
+from skimage.measure import perimeter, regionprops
 
-from sempre.deploy.results.particles import feret_diameters, measure_particles, solidity, write_csv
+from sempre.deploy.results.particles import (
+    feret_diameters,
+    measure_particles,
+    particle_row,
+    solidity,
+    stretched_perimeter,
+    write_csv,
+)
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any)
 
@@ -102,3 +109,54 @@ def test_solidity_is_the_share_of_the_convex_hull():
     angle = np.zeros((10, 10), bool)
     angle[:, :2] = angle[-2:] = True
     assert solidity(angle) == pytest.approx(36 / (100 - 8 * 8 / 2))
+
+
+@settings(deadline=None)
+@given(masks)
+def test_the_perimeter_with_square_pixels_is_scikit_images(mask):
+    assert stretched_perimeter(mask, 1.0) == pytest.approx(perimeter(mask))
+
+
+@settings(deadline=None)
+@given(masks, st.integers(2, 4))
+def test_tall_pixels_measure_as_columns_of_square_ones(mask, tall):
+    (stretched,) = measure_particles(np.pad(mask, 1).astype(np.int32), np.ones(1), (2.5, 2.5 * tall))
+    (whole,) = measure_particles(np.pad(mask.repeat(tall, axis=0), 1).astype(np.int32), np.ones(1), 2.5)
+    row, same = particle_row(stretched, (2.5, 2.5 * tall)), particle_row(whole, 2.5)
+    for name in ("area_nm2", "equivalent_diameter_nm", "feret_max_nm", "feret_min_nm", "aspect_ratio"):
+        assert float(row[name]) == pytest.approx(float(same[name]), rel=1e-4)
+    assert float(row["area_px2"]) == mask.sum()
+
+
+@pytest.mark.parametrize("size", [(2.5, 5.0), (6.0, 2.0), (1.0, 1.5)])
+def test_a_disc_is_round_whatever_its_pixels(size, tmp_path):
+    (x_nm, y_nm), radius = size, 100.0
+    rows, columns = int(260 / y_nm), int(260 / x_nm)
+    y, x = (np.arange(rows) + 0.5)[:, None] * y_nm, (np.arange(columns) + 0.5) * x_nm
+    labels = ((x - 130) ** 2 + (y - 130) ** 2 <= radius**2).astype(np.int32)
+    particles = measure_particles(labels, np.ones(1), size)
+    write_csv(tmp_path / "a.csv", particles, size)
+    (row,) = csv.DictReader((tmp_path / "a.csv").open())
+    assert float(row["equivalent_diameter_nm"]) == pytest.approx(200, rel=0.01)
+    assert float(row["feret_max_nm"]) == pytest.approx(200, rel=0.04)
+    assert float(row["feret_min_nm"]) == pytest.approx(200, rel=0.04)
+    assert float(row["area_nm2"]) == pytest.approx(np.pi * radius**2, rel=0.02)
+    assert float(row["aspect_ratio"]) == pytest.approx(1, abs=0.03)
+    assert float(row["circularity"]) > 0.8  # 0.9 with square pixels: the line follows the grid
+    assert (float(row["x_nm"]), float(row["y_nm"])) == pytest.approx((130, 130), abs=1)
+
+
+def test_pixels_that_differ_by_less_than_one_percent_are_square():
+    labels = np.zeros((30, 60), np.int32)
+    labels[10:20, 5:45] = 1
+    (bar,) = measure_particles(labels, np.ones(1), (2.5, 2.51))
+    assert bar.feret_max_nm is None and particle_row(bar, (2.5, 2.51)) == particle_row(bar, 2.5)
+
+
+def test_an_information_bar_is_a_border():
+    labels = np.zeros((100, 60), np.int32)
+    for number, row in enumerate((8, 30, 60, 70), start=1):  # bars take the rows up to 10 and from 80 on
+        labels[row : row + 9, 10 * number : 10 * number + 9] = number
+    cut = [particle.touches_border for particle in measure_particles(labels, np.ones(4), field=(10, 80))]
+    assert cut == [True, False, False, True]
+    assert not any(particle.touches_border for particle in measure_particles(labels, np.ones(4)))

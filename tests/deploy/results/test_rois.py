@@ -1,4 +1,8 @@
+import struct
+import zipfile
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -73,3 +77,62 @@ def test_the_same_particles_give_the_same_bytes(tmp_path, monkeypatch):
         write_rois(tmp_path / "a.zip", labels)
         files.append((tmp_path / "a.zip").read_bytes())
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("left", "top"), [(40_000, 0), (60_530, 3), (66_000, 0), (3, 70_000), (131_000, 0), (0, 65_530)]
+)
+@pytest.mark.parametrize("kind", ["disc", "ring", "pieces"])
+def test_rois_far_from_the_corner(tmp_path, left, top, kind):
+    y, x = np.ogrid[:21, :21]
+    mask = (x - 10) ** 2 + (y - 10) ** 2 <= 100
+    mask &= {"disc": x >= 0, "ring": (x - 10) ** 2 + (y - 10) ** 2 > 16, "pieces": (x < 7) | (x > 13)}[kind]
+    labels = np.zeros((top + 25, left + 25), np.uint8)
+    labels[top : top + 21, left : left + 21][mask] = 1
+    write_rois(tmp_path / "a_rois.zip", labels)
+    (roi,) = ImagejRoi.fromfile(tmp_path / "a_rois.zip")
+    loops = [loop - (left, top) for loop in imagej_loops(tmp_path / "a_rois.zip")]
+    np.testing.assert_array_equal(fill(loops, mask.shape), mask)
+    np.testing.assert_array_equal(fill([c - (left, top) for c in roi.coordinates(multi=True)], mask.shape), mask)
+
+
+def test_rois_of_more_than_65535_px(tmp_path):
+    labels = np.zeros((40, 70_000), np.uint8)
+    labels[5:30, 100:69_900] = 1
+    labels[2:5, 100:200] = 1
+    write_rois(tmp_path / "a_rois.zip", labels)
+    (loop,) = imagej_loops(tmp_path / "a_rois.zip")
+    assert loop[:, 0].max() == 69_900 and loop[:, 0].min() == 100
+    x, y = loop.T
+    assert abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2 == labels.sum()
+
+
+def imagej_loops(path):
+    """The polygons of the one ROI in a ZIP, by the rules of ImageJ's `ij.io.RoiDecoder`.
+
+    A 16-bit number below -5000 is unsigned, any other signed; floats of subpixel resolution count in their place.
+    """
+    with zipfile.ZipFile(path) as archive:
+        data = archive.read(archive.namelist()[0])
+
+    def short(at):
+        (number,) = struct.unpack_from(">h", data, at)
+        return number + 65536 if number < -5000 else number
+
+    version, top, left, count, options = (short(at) for at in (4, 8, 10, 16, 50))
+    (composite,) = struct.unpack_from(">i", data, 36)
+    if composite:
+        path, loops = list(struct.unpack_from(f">{composite}f", data, 64)), []
+        while path:
+            kind = path.pop(0)
+            if kind == 4:
+                continue
+            if kind == 0:
+                loops.append([])
+            loops[-1].append((path.pop(0), path.pop(0)))
+        return [np.array(loop) for loop in loops]
+    if options & 128 and version >= 222:
+        xy = np.frombuffer(data, ">f4", 2 * count, 64 + 4 * count).reshape(2, count)
+        return [xy.T.astype(float)]
+    numbers = [max(short(64 + 2 * index), 0) for index in range(2 * count)]
+    return [np.array([numbers[:count], numbers[count:]], float).T + np.array([left, top])]

@@ -181,8 +181,8 @@ def test_sides_that_differ_by_one_percent_are_equal():
 
 SPELLINGS = {
     1e3: "um µm μm UM µM micron microns Micron micrometer micrometers micrometre Mikrometer micromètre µ ㎛ µm/px"
-    " um/pixel [um] [u_m] (µm) \\u00B5m \\u00b5m \\u03BCm \\\\u00B5m \\xb5m &#181;m &#xB5;m &#956;m &micro;m &mu;m &amp;#181;m"
-    " Âµm Î¼m Ã‚Âµm \x83Êm \ufffdm µm\0",
+    " um/pixel [um] [u_m] (µm) \\u00B5m \\u00b5m \\u03BCm \\\\u00B5m \\xb5m &#181;m &#xB5;m &#956;m &micro;m &mu;m"
+    " &amp;#181;m Âµm Î¼m Ã‚Âµm \x83Êm \ufffdm µm\0",
     1.0: "nm NM nanometer nanometers Nanometre nm/pixel [n_m] ㎚ nanomètres",
     0.1: "Å \u212b A\u030a A angstrom Angstroms Ångström \\u00C5 &#197; &Aring; Ã… Ã\x85",
     1e-3: "pm picometer picometres",
