@@ -105,10 +105,16 @@ def _grain(diameter, random):
     if shape < 0.6:
         return random_solid("polyhedron", diameter, random)
     core = diameter * random.uniform(0.6, 0.8)
-    lumps = [random_solid("sphere", core * random.uniform(0.4, 0.9), random) for _ in range(6)]
-    azimuths, distances = random.uniform(0, 2 * np.pi, 6), core * random.uniform(0.2, 0.42, 6)
+    count = int(random.integers(2, 9))
+    lumps = [random_solid("sphere", core * random.uniform(0.3, 0.9), random) for _ in range(count)]
+    azimuths, distances = random.uniform(0, 2 * np.pi, count), core * random.uniform(0.2, 0.55, count)
     pieces = np.column_stack(
-        [np.arange(6), distances * np.cos(azimuths), distances * np.sin(azimuths), random.uniform(-0.2, 0.2, 6) * core]
+        [
+            np.arange(count),
+            distances * np.cos(azimuths),
+            distances * np.sin(azimuths),
+            random.uniform(-0.2, 0.2, count) * core,
+        ]
     )
     return Composite(random_solid("sphere", core, random), lumps, pieces, 0.0, 0.0)
 

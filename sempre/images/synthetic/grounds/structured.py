@@ -68,24 +68,35 @@ def _felt(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _doubled(plane, shape) -> np.ndarray:
-    return ndimage.gaussian_filter(ndimage.zoom(plane, 2, order=1)[: shape[0], : shape[1]], 0.7, truncate=3)
+    smooth = ndimage.gaussian_filter(plane, 0.55, truncate=3)
+    return ndimage.gaussian_filter(ndimage.zoom(smooth, 2, order=1)[: shape[0], : shape[1]], 0.8, truncate=3)
 
 
 def _fracture(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
-    """Facets of any slope with steps between them, and river lines that run down the facets."""
-    cells = random_cells(shape, 2.5 * scale, random.uniform(0.05, 0.3), random)
-    slopes = random.normal(0, random.uniform(0.2, 0.8), (2, len(cells.sites)))
-    heights = random.normal(0, 0.5 * scale, len(cells.sites))
+    """A cleaved surface: facets that fold into each other, terraces with bright edges, river lines."""
     y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
-    offsets = heights - (slopes * cells.sites.T).sum(axis=0)
-    relief = slopes[0][cells.nearest] * x + slopes[1][cells.nearest] * y + offsets[cells.nearest]
-    azimuths = random.uniform(0, np.pi) + random.normal(0, 0.5, len(cells.sites))
-    across = (np.cos(azimuths)[cells.nearest] * x + np.sin(azimuths)[cells.nearest] * y) / max(scale / 6, 2)
-    steps = across + 1.5 * correlated_noise(shape, 1.7, 6, random)
-    rivers = (steps - np.floor(steps)) * (correlated_noise(shape, 1.8, scale, random) > random.uniform(-1, 1))
-    relief = relief + random.uniform(0.5, 2.5) * rivers + 0.3 * correlated_noise(shape, 0.8, 2.5, random)
-    line = np.exp(-cells.border / random.uniform(1, 3))
-    return relief, 1 + random.uniform(-0.3, 0.7) * line + 0.05 * correlated_noise(shape, 1.0, 4, random)
+    large = max(3 * scale, min(shape) / 5)
+    relief = 0.3 * correlated_noise(shape, 0.8, 2.5, random)
+    for _ in range(int(random.integers(3, 6))):
+        period = large * random.uniform(0.7, 2.5)
+        relief = relief + random.uniform(0.05, 0.3) * period * _folds(shape, period, 0.15, random)
+    level = correlated_noise(shape, 1.8, scale / 2, random) * random.uniform(1, 4)
+    terraces = np.floor(level)
+    brink = np.exp(-(level - terraces) / random.uniform(0.02, 0.08))
+    relief = relief + random.uniform(0.03, 0.2) * scale * terraces
+    azimuth = random.uniform(0, np.pi) + 0.5 * correlated_noise(shape, 2.0, large, random)
+    across = (np.cos(azimuth) * x + np.sin(azimuth) * y) / max(scale / 6, 2)
+    rivers = (across - np.floor(across)) * sigmoid(6 * (correlated_noise(shape, 1.8, scale, random) - 0.3))
+    relief = relief + random.uniform(0.3, 2.0) * rivers
+    return relief, 1 + random.uniform(0, 0.7) * brink + 0.05 * correlated_noise(shape, 1.0, 4, random)
+
+
+def _folds(shape, period, bent, random) -> np.ndarray:
+    """A triangle's wave of about `period` px in some direction, 0 in valleys and 1 on ridges, float64 `[H, W]`."""
+    azimuth = random.uniform(0, np.pi)
+    along = np.cos(azimuth) * np.arange(shape[1])[None] + np.sin(azimuth) * np.arange(shape[0])[:, None]
+    place = along / period + bent * correlated_noise(shape, 1.6, 0.7 * period, random) + random.uniform()
+    return 2 * np.abs(place - np.rint(place))
 
 
 def _dimples(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
@@ -157,23 +168,27 @@ def _spherulites(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
     # Lamellae are some 5 times as long as wide, and as wide near the centre as far from it.
     turns = np.rint(azimuth * 2 ** np.floor(np.log2(np.maximum(radius, 8)))).astype(int)
     streaks = tile[turns % 512, np.rint(radius / random.uniform(3, 7)).astype(int) % 512]
-    lamellae = ndimage.gaussian_filter(np.maximum(streaks, 0), random.uniform(0.5, 1.0), truncate=3)
-    strength = random.uniform(0.3, 1.2)
-    brightness = 0.6 + strength * lamellae * bands ** random.uniform(0.5, 2)
+    lamellae = ndimage.gaussian_filter(sigmoid(4 * (streaks - 0.3)), random.uniform(0.5, 1.0), truncate=3)
+    strength = random.uniform(0.4, 1.5)
+    brightness = 0.6 + strength * lamellae * bands ** random.uniform(0.3, 1.2)
     relief = 0.6 * lamellae + 0.15 * scale * correlated_noise(shape, 2.0, scale, random)
     holes = _specks(shape, random.choice([0, 0, 2e-4]), random.uniform(1.5, 3), random)
     return relief, brightness * (1 - 0.8 * holes.clip(0, 1))
 
 
 def _crumpled(shape, scale, random) -> tuple[np.ndarray, np.ndarray]:
-    """Thin sheets, crumpled: bright folds that branch, at several sizes, over dark valleys."""
-    relief = scale * 0.35 * correlated_noise(shape, 1.9, scale / 2, random)
-    brightness = 0.8 + 0.15 * correlated_noise(shape, 1.8, scale, random)
-    for size, sharpness in ((1.5, 0.05), (0.7, 0.09), (0.35, 0.14)):
-        noise = correlated_noise(shape, 1.3, max(size * scale, 4), random)
-        fold = np.exp(-((noise / (sharpness * random.uniform(0.7, 1.6))) ** 2))
-        brightness += random.uniform(0.2, 0.9) * fold
-        relief += size * 2 * fold
+    """Thin sheets, crumpled: flat pieces of any slope between bright creases, fine ones on coarse ones."""
+    scale = max(scale, 14)
+    relief = 0.15 * scale * correlated_noise(shape, 1.9, scale, random)
+    brightness = 1 + 0.1 * correlated_noise(shape, 1.8, scale, random)
+    wide = random.uniform(0.8, 2)
+    for order in range(int(random.integers(5, 9))):
+        period = scale * 3.5 * 0.8**order * random.uniform(0.7, 1.4)
+        fold = _folds(shape, period, 0.35, random)
+        fades = sigmoid(4 * correlated_noise(shape, 1.5, period, random))
+        relief = relief + random.uniform(0.1, 0.3) * period * fold * fades
+        crease = np.exp(-(1 - fold) * period / (2 * wide))
+        brightness = brightness + random.uniform(0.1, 0.8) * crease * fades - 0.15 * (1 - fold) * fades
     return relief, brightness
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import ndimage
 
-from sempre.images.synthetic.composites import PRIMARIES, any_grain, secondary
+from sempre.images.synthetic.composites import COMPOSITES, PRIMARIES, any_grain, secondary
 from sempre.images.synthetic.detector import Microscope
 from sempre.images.synthetic.grounds.substrate import correlated_noise
 from sempre.images.synthetic.scene import ESCAPE_DEPTH, Scene, pour
@@ -17,8 +17,11 @@ from sempre.images.synthetic.specimens.contacts import REACH, Joined, Seam, pack
 
 DIAMETERS = {"low": (9.0, 24.0), "medium": (18.0, 60.0), "high": (50.0, 150.0)}  # of particles in contact, px
 POWDERS = ("polyhedron", "polyhedron", "sphere", "rough", "satellited", "secondary", "plate", "rod")
-MAX_JOINED = 500  # particles in one layer
+MAX_AGGLOMERATES = 90
+MAX_JOINED = 700  # particles in one layer
 MAX_POURED = 700
+THINNEST = 1.3  # px from the middle to the border: a thinner piece of a particle below others is not outlined
+LEAST_SHOWN = 0.08  # of the usual area: a smaller piece is not outlined, unless it is thick
 UNLIT = 0.15  # of the light: a particle that sends out less is not seen
 
 
@@ -63,7 +66,7 @@ def facets(scene: Scene, magnification: str, random: np.random.Generator) -> Hea
     if random.random() < 0.3:
         heap = _poured(scene, (str(kinds),), diameter, random.uniform(0.05, 0.45), random.uniform(0.8, 3), random)
         return replace(heap, tones=tone, spread=random.uniform(0, 0.03))
-    allowed = _patches(scene.owner.shape, diameter, random)
+    allowed = _patches(scene.owner.shape, diameter, 0.45, random)
     layers = int(random.choice([1, 2, 2, 3]))
     spread, gap = random.uniform(0.05, 0.4), random.choice([0.0, 0.0, 0.02, 0.06]) * diameter
     heap = Heap(tones=tone, spread=random.uniform(0, 0.03))
@@ -77,7 +80,7 @@ def sintered(scene: Scene, magnification: str, random: np.random.Generator) -> H
     """Grains that have grown together: necks, or the flat mosaic of a ceramic whose borders were etched by heat."""
     diameter = pitch(magnification, min(scene.owner.shape), random)
     dense = random.random() < 0.5
-    allowed = None if dense else _patches(scene.owner.shape, diameter, random)
+    allowed = _patches(scene.owner.shape, diameter, 1.0 if dense else 0.45, random)
     width = max(random.uniform(0.03, 0.16) * diameter, 1.0)
     seam = Seam(0.0, random.uniform(0.3, 1.6) * width, width, random.choice([0.0, 0.0, 0.5]))
     heap = Heap(tones=(float(random.uniform(1.3, 3.5)),), spread=random.choice([0.0, 0.02, 0.08]))
@@ -89,12 +92,17 @@ def sintered(scene: Scene, magnification: str, random: np.random.Generator) -> H
     return heap
 
 
-def _patches(shape, diameter, random) -> np.ndarray | None:
-    """Where particles lie `[H, W]`: everywhere (None), or in patches with bare ground between."""
-    if random.random() < 0.45:
-        return None
+def _patches(shape, diameter, everywhere, random) -> np.ndarray | None:
+    """Where particles lie `[H, W]`: everywhere (None), so probably, or in patches with bare ground between.
+
+    The patches are never larger than MAX_JOINED particles fill.
+    """
+    share = 1.0 if random.random() < everywhere else random.uniform(0.2, 0.8)
+    filled = 1.1 * MAX_JOINED * np.pi / 4 * diameter**2 / (shape[0] * shape[1])
     noise = correlated_noise(shape, 2.0, diameter, random)
-    return noise > np.quantile(noise[::4, ::4], random.uniform(0.2, 0.8))
+    if min(share, filled) >= 1:
+        return None
+    return noise > np.quantile(noise[::4, ::4], 1 - min(share, filled))
 
 
 def _joined_layer(scene, heap, diameter, spread, overlaps, seam, flat, allowed, layer, magnification, random) -> None:
@@ -149,6 +157,8 @@ def powder(scene: Scene, magnification: str, random: np.random.Generator) -> Hea
     diameter = np.exp(random.uniform(np.log(low), np.log(high)))
     diameter = max(min(diameter, side / 2.5), side / 22)
     kind = str(random.choice(POWDERS))
+    if kind in COMPOSITES:  # each takes some ms
+        diameter = max(diameter, side / 10)
     kinds = (kind, "polyhedron") if random.random() < 0.2 else (kind,)
     heap = _poured(scene, kinds, diameter, random.uniform(0.08, 0.6), random.uniform(2.0, 4.0), random)
     return replace(
@@ -191,6 +201,24 @@ def grains(scene: Scene, kind: str, random: np.random.Generator) -> Heap:
     return heap
 
 
+def agglomerates(scene: Scene, random: np.random.Generator) -> Heap:
+    """Agglomerates of small crystals, from large ones to single crystals, each counted as one particle."""
+    height, width = scene.owner.shape
+    side = min(height, width)
+    primary = side * np.exp(random.uniform(np.log(0.01), np.log(0.025)))
+    count = int(random.integers(8, MAX_AGGLOMERATES))
+    diameters = primary * np.exp(random.exponential(random.uniform(0.6, 1.3), count))
+    habit = str(random.choice(PRIMARIES))
+    heap = Heap(tones=(float(random.uniform(1.5, 4.0)),), spread=random.uniform(0.02, 0.15))
+    for diameter in np.sort(diameters.clip(4.5, 0.4 * side))[::-1]:
+        x, y = random.uniform(0, width), random.uniform(0, height)
+        large = diameter > 3 * primary
+        solid = secondary(diameter, random, habit, primary) if large else any_grain(habit, diameter, random)
+        heap.kinds.append("secondary" if large else habit)
+        scene.drop(solid, x, y, len(heap.kinds), 0.8)
+    return heap
+
+
 def dusted(scene: Scene, random: np.random.Generator) -> Heap:
     """Large grains with dust and small particles beside and on them, each an instance that is large enough."""
     kind = str(random.choice(["polyhedron", "sphere", "rough", "secondary", "satellited", "plate"]))
@@ -213,7 +241,7 @@ def _dust(scene, heap, laid, random) -> None:
     """Small particles of one kind: on the large ones, close around them, or anywhere."""
     height, width = scene.owner.shape
     largest = max(diameter for _, _, diameter in laid)
-    size = float(np.exp(random.uniform(np.log(3), np.log(max(largest / 6, 5)))))
+    size = float(np.exp(random.uniform(np.log(3), np.log(max(largest / 7, 5)))))
     count = int(np.exp(random.uniform(np.log(12), np.log(200))))
     kind = str(random.choice(["polyhedron", "polyhedron", "sphere", "rod", "plate"]))
     chances = random.choice([(0.6, 0.3, 0.1), (0.1, 0.7, 0.2), (0.15, 0.15, 0.7)])
@@ -244,6 +272,22 @@ def darker_below(scene: Scene, depth: float) -> np.ndarray:
     roof = ndimage.uniform_filter(ndimage.maximum_filter(scene.height[::2, ::2], reach // 2 + 1), reach // 2 + 1)
     roof = np.repeat(np.repeat(roof, 2, axis=0), 2, axis=1)[: scene.height.shape[0], : scene.height.shape[1]]
     return np.exp(-np.maximum(roof - scene.height, 0) / np.float32(depth))
+
+
+def outlined_by_eye(owner: np.ndarray) -> np.ndarray:
+    """The owners `[H, W]` without slivers that show between others: nobody outlines what is 2 px thin."""
+    inner = np.ones(owner.shape, bool)
+    for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        differs = owner[one] != owner[other]
+        inner[one] &= ~differs
+        inner[other] &= ~differs
+    depth = ndimage.distance_transform_edt(inner).astype(np.float32)
+    deepest = np.zeros(owner.max() + 1, np.float32)
+    np.maximum.at(deepest, owner.ravel(), depth.ravel())
+    areas = np.bincount(owner.ravel(), minlength=len(deepest))
+    usual = np.median(areas[1:][areas[1:] >= 12]) if (areas[1:] >= 12).any() else 0
+    sliver = (deepest < THINNEST) | ((deepest < 3 * THINNEST) & (areas < LEAST_SHOWN * usual))
+    return np.where(sliver[owner], 0, owner)
 
 
 def lit_enough(owner: np.ndarray, shade: np.ndarray) -> np.ndarray:

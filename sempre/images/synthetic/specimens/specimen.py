@@ -24,9 +24,10 @@ ODDS = {
     "cuboids": 1.5,
     "precipitates": 1.5,
     "islands": 1.0,
-    "structure": 2.5,
+    "structure": 4.0,
 }
 SPECIMENS = tuple(ODDS)
+DARK = 0.06  # of the specimens have particles darker than their ground
 SHARE = 0.4  # of the fields of variety "wide" show one of SPECIMENS
 FEATURES = {"low": 18.0, "medium": 40.0, "high": 90.0}  # size of features of grounds and sections, px
 FLAT = {"cuboids": alloys.cuboids, "precipitates": alloys.precipitates, "islands": alloys.islands}
@@ -67,13 +68,14 @@ def render_specimen(
     if name in ("facets", "sintered"):
         microscope = heaps.one_tone(microscope, random)
     dark = random.choice([1.0, 0.6, 0.25, 0.08]) if heap.kinds and name != "powder" else 1.0
+    tones = tuple(tone * (0.15 if random.random() < DARK else 1) for tone in heap.tones or (2.0,))
     brightness, roughness = material(
         scene,
         np.float32(dark) * brightness,
         len(heap.kinds),
         magnification,
         random,
-        tones=heap.tones or (2.0,),
+        tones=tones,
         spread=heap.spread,
     )
     light = emitted(scene, brightness, roughness, microscope)
@@ -82,6 +84,8 @@ def render_specimen(
         shade = heaps.darker_below(scene, heap.depth)
         light = light * (0.04 + 0.96 * shade)
         owner = heaps.lit_enough(owner, shade)
+    if name in ("facets", "sintered", "powder"):
+        owner = heaps.outlined_by_eye(owner)
     if name == "insulators" or (heap.kinds and random.random() < 0.15):
         light = charged(light, owner, random)
     pixels = record(light, microscope, random)
@@ -96,7 +100,7 @@ def _ground(name, size, magnification, random) -> tuple[np.ndarray, np.ndarray]:
     if name == "powder":  # what is seen of the deepest particles
         relief, brightness = render_structure("dimples", size, FEATURES[magnification] / 2, random)
         return relief, np.float32(random.uniform(0.05, 0.3)) * brightness
-    if name == "structure" or random.random() < 0.1:
+    if name == "structure" or random.random() < 0.2:
         return render_structure(structure, size, FEATURES[magnification], random)
     return render_backdrop(substrate, size, FEATURES[magnification], random)
 
@@ -107,7 +111,7 @@ def _laid(name, scene, magnification, random) -> heaps.Heap:
     if name == "sintered":
         return heaps.sintered(scene, magnification, random)
     if name == "secondary":
-        return heaps.grains(scene, "secondary", random)
+        return heaps.agglomerates(scene, random) if random.random() < 0.3 else heaps.grains(scene, "secondary", random)
     if name == "droplets":
         return heaps.grains(scene, "satellited", random)
     if name == "dusted":
