@@ -33,6 +33,7 @@ TRAINING = [
     "onnx>=1.16",
     "onnxscript>=0.3",
     "omegaconf>=2.3",
+    "pyyaml>=6.0.1",
     "safetensors>=0.4",
 ]
 MAPS = ["umap-learn>=0.5.5"]

@@ -23,27 +23,28 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.labels.label_rule import label_rule
+from sempre.data.labels.label_rule import RuleName, label_rule
 from sempre.data.stores.intake import Intake, Skipped
 from sempre.data.stores.store_writer import StoreWriter
 from sempre.errors import InputError, run_command
 from sempre.images import find_micrographs, percentile_range
 from sempre.processes import in_order
+from sempre.ranges import Count, CountOrZero, GreyRange, Magnification, Seed
 
 
 @dataclass
 class Options:
     images: str = "???"  # folder of micrographs, searched with its sub-folders
     store: str = "???"  # HDF5 file to make or to add to
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
+    percentiles: GreyRange = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
     crop_information_bar: bool = True  # cut off the databar below the micrograph
-    scale: float = 1.0  # keep micrographs at this many times their size, the one a detector will see them at
-    labels_from: str = "none"  # none, prefix (file name up to the first "_"), folder (its name) or csv
+    scale: Magnification = 1.0  # keep micrographs at this many times their size, the one a detector will see them at
+    labels_from: RuleName = "none"  # prefix: of the file name, up to the first "_"; folder: its name
     labels_csv: str = ""  # file of rows file,label for labels_from=csv; paths relative to the folder, or file names
-    patch_size: int = 64  # side of the patches kept beside the images, px
-    patches: int = 16  # random patches kept of every image
-    seed: int = 0  # of the patches
-    workers: int = 0  # processes; 0 = one a CPU
+    patch_size: Count = 64  # side of the patches kept beside the images, px
+    patches: CountOrZero = 16  # random patches kept of every image
+    seed: Seed = 0  # of the patches
+    workers: CountOrZero = 0  # processes; 0 = one a CPU
     shard: str = ""  # k/n: only the k-th of n parts of the files, chosen by a hash of their paths
 
 
@@ -51,8 +52,6 @@ def main() -> None:
     options = read_options(Options)
     folder, store = Path(options.images), Path(options.store)
     percentiles = percentile_range(options.percentiles)
-    if not 0 < options.scale <= 16:
-        raise InputError(f"scale={options.scale} is out of range: give more than 0, at most 16; 1 keeps the size")
     label_of = label_rule(options.labels_from, options.labels_csv)
     files = [file for file in find_micrographs(folder) if file.resolve() != store.resolve()]
     paths = [file.relative_to(folder).as_posix() for file in files]

@@ -15,6 +15,7 @@ after an interruption, or with larger numbers, and what is there is kept.
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,7 @@ from sempre.images import read_labels, read_micrograph, write_labels
 from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field, render_fungus
 from sempre.images.write import write_micrograph
 from sempre.processes import in_order
+from sempre.ranges import CountOrZero, OneOf, Range, Seed, Share
 
 SHAPING = (
     "empty_share",
@@ -39,6 +41,7 @@ SHAPING = (
     "information_bars",
 )  # options that change what a field shows
 FUNGUS = "fungus"
+Variety = Annotated[str, OneOf(*VARIETIES, FUNGUS)]
 MAX_FIELDS = 2**31  # of either sort, so that the seeds of labelled and unlabelled fields never meet
 TILE = 320  # side of an image in the preview, px
 PREVIEWED = 12
@@ -48,17 +51,17 @@ COLOURS = np.array([(255, 196, 0), (0, 200, 255), (255, 90, 160), (120, 230, 90)
 @dataclass
 class Options:
     out: str = "???"  # folder to make or to add to
-    seed: int = 0  # another seed gives another set
-    labelled: int = 24  # micrographs with label images
-    unlabelled: int = 96  # micrographs without
-    empty_share: float = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
-    size: int = 512  # height and width, px
-    variety: str = "plain"  # wide: also TEM, STEM, aggregates, pictures as papers print them; fungus: roots in colour
+    seed: Seed = 0  # another seed gives another set
+    labelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 24  # micrographs with label images
+    unlabelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 96  # micrographs without
+    empty_share: Share = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
+    size: Annotated[int, Range(64)] = 512  # height and width, px
+    variety: Variety = "plain"  # wide: also TEM, STEM, aggregates, printed pictures; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
     kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
     specimens: list[str] = field(default_factory=list)  # scenes of other laboratories, in turn; wide shows some of them
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
-    workers: int = 0  # processes; 0 = one a CPU
+    workers: CountOrZero = 0  # processes; 0 = one a CPU
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,7 @@ def main() -> None:
 
 
 def check(options: Options, out: Path) -> None:
-    """Raises: InputError for numbers out of range, and for a folder that holds another set."""
-    for name in ("labelled", "unlabelled"):
-        if not 0 <= getattr(options, name) < MAX_FIELDS:
-            raise InputError(f"{name}={getattr(options, name)} is out of range: give 0 to {MAX_FIELDS - 1}")
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"seed={options.seed} is out of range: give 0 to {2**32 - 1}")
-    if options.size < 64:
-        raise InputError(f"size={options.size} is too small: give at least 64")
-    if options.variety not in (*VARIETIES, FUNGUS):
-        raise InputError(f"variety={options.variety} is unknown: choose {', '.join((*VARIETIES, FUNGUS))}")
+    """Raises: InputError for options that exclude each other, and for a folder that holds another set."""
     if options.variety == FUNGUS and (options.magnifications or options.kinds or options.specimens):
         raise InputError(f"variety={FUNGUS} shows no particles: leave magnifications, kinds and specimens away")
     if (out / "options.yaml").is_file():

@@ -28,6 +28,7 @@ from sempre.errors import run_command
 from sempre.files import whole_or_absent
 from sempre.images.reading.read import to_grey
 from sempre.images.write import write_channels
+from sempre.ranges import Count, CountOrZero, Index, RunName, Seed
 from sempre.report.html import write_page
 from sempre.report.pages.clusters import AttentionExample, attention_parts, draw_attention
 
@@ -37,15 +38,15 @@ class Options(ExtractionOptions):
     images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
     backbone: str = "???"  # a vision transformer's: backbone/ folder, official .pth, timm's name, random:<its name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    name: str = "attention"  # the result goes to runs/<name>
-    size: int = 512  # longer side that images are seen at, px; 0 keeps their own resolution
-    tile: int = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
-    slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: int = 0  # first slices of a volume that are left out, and as many of the last
+    name: RunName = "attention"  # the result goes to runs/<name>
+    size: CountOrZero = 512  # longer side that images are seen at, px; 0 keeps their own resolution
+    tile: CountOrZero = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
+    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
+    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
     colour: bool = False  # images are read as red, green and blue, not as luminance
-    shown: int = 4  # images in the report
-    seed: int = 0  # of random weights
+    shown: Count = 4  # images in the report
+    seed: Seed = 0  # of random weights
 
 
 def main() -> None:

@@ -20,19 +20,20 @@ from sempre.data.labels.predictions import Prediction, score_untrained
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle
 from sempre.errors import run_command
+from sempre.ranges import CountOrZero, RunName, Seed, Share
 
 
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
     model: str = DEFAULT  # a bundle's folder, or the name of a model that comes with sempre
-    name: str = "bundle"  # the result goes to runs/<name>
+    name: RunName = "bundle"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
+    split_seed: Seed = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    threads: int = 0  # of ONNX Runtime; 0 takes every core
+    threads: CountOrZero = 0  # of ONNX Runtime; 0 takes every core
 
 
 def main() -> None:

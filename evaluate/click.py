@@ -19,12 +19,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sempre.config import check_choices, read_options, save_options
+from sempre.config import read_options, save_options
 from sempre.data.feeding.sources import FolderSource, StoreSource
 from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
 from sempre.data.labels.coco import write_coco
@@ -33,6 +34,7 @@ from sempre.deploy.results.overlay import write_overlay
 from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.segmentation.points import Clicks, clicked_positions, read_clicks
 from sempre.embeddings.segmentation.prototypes import (
     SIZES,
@@ -48,6 +50,7 @@ from sempre.files import whole_or_absent
 from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
+from sempre.ranges import Count, CountOrZero, Index, OneOf, Percent, PositiveOrZero, Seed, Share
 from sempre.report.pages.prototypes import draw_heat_map
 
 
@@ -59,19 +62,19 @@ class Options(ExtractionOptions):
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     clicks: str = ""  # JSON file of clicks
     prototypes: str = ""  # file for the clicked cells: written when there are clicks, otherwise read
-    count: int = 1  # prototypes of each sort
-    weight: float = 0.8  # of negative prototypes
-    threshold: str = "otsu"  # top, otsu, mixture or clicks
-    percent: float = 10.0  # of a micrograph that threshold=top takes
+    count: Count = 1  # prototypes of each sort
+    weight: PositiveOrZero = 0.8  # of negative prototypes
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # how a micrograph's map is cut
+    percent: Percent = 10.0  # of a micrograph that threshold=top takes
     instances: bool = True  # touching ones are split; false: one structure, as bone is
-    distance: int = 7  # smallest distance between two instances' centres, px
-    smallest: int = 30  # instances of fewer px are dropped
-    slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: int = 0  # first slices of a volume that are left out, and as many of the last
-    least_iou: float = 0.25  # of instances of neighbouring slices that are one object
-    slice_distance_nm: float = 0.0  # from slice to slice of a volume; 0: as its file says
-    seed: int = 0  # of several prototypes and of random weights
+    distance: Count = 7  # smallest distance between two instances' centres, px
+    smallest: CountOrZero = 30  # instances of fewer px are dropped
+    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
+    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
+    least_iou: Share = 0.25  # of instances of neighbouring slices that are one object
+    slice_distance_nm: PositiveOrZero = 0.0  # from slice to slice of a volume; 0: as its file says
+    seed: Seed = 0  # of several prototypes and of random weights
 
 
 def main() -> None:
@@ -123,7 +126,7 @@ def main() -> None:
 
 
 def check(options: Options, out: Path) -> None:
-    check_choices(options, threshold=RULES)
+    check_extraction(options)
     if not options.clicks and not options.prototypes:
         raise InputError("nothing says what is sought: give clicks=FILE, or prototypes=FILE of earlier clicks")
     if any((out / "labels").glob("*")):

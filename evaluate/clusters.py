@@ -21,10 +21,11 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from timm.models.vision_transformer import VisionTransformer
 
-from sempre.config import check_choices, part_of, read_options, save_options
+from sempre.config import part_of, read_options, save_options
 from sempre.data.feeding.volumes import open_slices, output_stems
 from sempre.data.labels.folds import divide
 from sempre.data.labels.groups import read_groups
@@ -43,11 +44,13 @@ from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet, seg
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
 from sempre.images.reading.read import to_grey
+from sempre.ranges import Count, CountOrZero, Index, Numbers, OneOf, PositiveOrZero, Range, RunName, Seed, Share
 from sempre.report.pages.backbone_table import print_table
 from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
 
 ATTENTION_SHOWN = 2  # micrographs
 MOST_CLUSTERS = 8  # whose every choice is tried, to say what the best one would give
+Rule = Annotated[str, OneOf(*RULES)]
 
 
 @dataclass(kw_only=True)
@@ -56,32 +59,32 @@ class Options(ExtractionOptions):
     images: str = ""  # without labels: folder of micrographs, a volume, a folder of volumes with slices=N, or a store
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
-    name: str = "clusters"  # the result goes to runs/<name>
+    name: RunName = "clusters"  # the result goes to runs/<name>
     groups: str = ""  # of data=, scored apart too: magnification, folder, or a CSV file of rows name,group
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: int = 0  # another seed, another split
-    micrographs: int = 0  # so many of the held-out ones, drawn; 0 takes all
-    slices: int = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: int = 0  # first slices of a volume that are left out, and as many of the last
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
+    split_seed: Seed = 0  # another seed, another split
+    micrographs: CountOrZero = 0  # so many of the held-out ones, drawn; 0 takes all
+    slices: CountOrZero = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
+    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
     colour: bool = False  # micrographs are read as red, green and blue, not as luminance
-    size: int = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
-    tile: int = 320  # side of the tiles that a backbone sees larger ones in, px
-    patch: int = 0  # side of the squares that are clustered, by their means, px; 0 clusters px
-    clusters: int = 2  # of each micrograph
-    rule: str = "border"  # foreground clusters: those that touch the border less, or the bright ones
+    size: CountOrZero = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
+    tile: Annotated[int, Range(32)] = 320  # side of the tiles that a backbone sees larger ones in, px
+    patch: CountOrZero = 0  # side of the squares that are clustered, by their means, px; 0 clusters px
+    clusters: Annotated[int, Range(2, MOST_CLUSTERS)] = 2  # of each micrograph
+    rule: Rule = "border"  # foreground clusters: those that touch the border less, or the bright ones
     clicks: str = ""  # or: JSON file of clicks on what is foreground, and what is not
-    foreground: list[int] = field(default_factory=list)  # or: their numbers, 1 is the darkest cluster
+    foreground: Numbers = field(default_factory=list)  # or: their numbers, 1 is the darkest cluster
     fill_holes: bool = True  # of the foreground; not for nets of filaments
-    components: int = 20  # principal components of a micrograph's cells
-    grey_weight: float = 1.0  # deviation of the grey value or colour beside them, of which the first has 1
-    smoothing: float = 1.0  # deviation of the Gaussian that smooths the levels of px, px
-    distance: int = 7  # smallest distance between two particles' centres, px
-    smallest: int = 30  # instances of fewer px are dropped
-    shown: int = 6  # micrographs in the report
-    seed: int = 0  # of clusters, random weights and the micrographs that are drawn
+    components: Count = 20  # principal components of a micrograph's cells
+    grey_weight: PositiveOrZero = 1.0  # deviation of the grey value or colour beside them, of which the first has 1
+    smoothing: PositiveOrZero = 1.0  # deviation of the Gaussian that smooths the levels of px, px
+    distance: Count = 7  # smallest distance between two particles' centres, px
+    smallest: CountOrZero = 30  # instances of fewer px are dropped
+    shown: Count = 6  # micrographs in the report
+    seed: Seed = 0  # of clusters, random weights and the micrographs that are drawn
 
 
 def main() -> None:
@@ -160,15 +163,8 @@ def check(options: Options) -> None:
         raise InputError("slices=, channel= and skip= are of volumes: give images=, or leave them away")
     if options.clicks and options.foreground:
         raise InputError("clicks= and foreground= both choose the clusters: give one")
-    if any(not 1 <= number <= options.clusters for number in options.foreground):
+    if any(number > options.clusters for number in options.foreground):
         raise InputError(f"foreground={options.foreground} are not all clusters: count from 1 to {options.clusters}")
-    if options.patch < 0 or options.smoothing < 0:
-        raise InputError(f"patch={options.patch} or smoothing={options.smoothing:g} is below 0")
-    if not 2 <= options.clusters <= MOST_CLUSTERS:
-        raise InputError(f"clusters={options.clusters} cannot be told apart: take 2 to {MOST_CLUSTERS}")
-    if options.components < 1:
-        raise InputError(f"components={options.components} leaves nothing of the cells: take 1 or more")
-    check_choices(options, rule=RULES)
     arms = [*options.backbones, *options.unets]
     if len(set(arms)) < len(arms):
         raise InputError(f"{max(arms, key=arms.count)} is given twice: give each backbone and run once")

@@ -12,20 +12,24 @@ hold the same as numbers, places in px of the file and in nm. Labels, where ther
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from sempre.config import check_choices, read_options, save_options
+from sempre.config import read_options, save_options
 from sempre.data.feeding.patch_source import PatchSource
 from sempre.data.feeding.sources import FolderSource, StoreSource, open_source
+from sempre.data.labels.label_rule import RuleOrAuto
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.pooling import TOP, pool_all
 from sempre.embeddings.scores.anomaly import bulk_distance
-from sempre.embeddings.scores.maps import plane
-from sempre.embeddings.segmentation.clusters import agreement, centrality, cluster_by_all, cluster_figures
+from sempre.embeddings.scores.maps import MapMethod, plane
+from sempre.embeddings.segmentation.clusters import Methods, agreement, centrality, cluster_by_all, cluster_figures
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
+from sempre.ranges import Count, CountOrZero, Numbers, PositiveShare, RunName, Seed
 from sempre.report.pages.discovery import Images, write_discovery_report
 from sempre.report.pages.discovery_tables import write_cells, write_images
 
@@ -33,24 +37,24 @@ from sempre.report.pages.discovery_tables import write_cells, write_images
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     images: str = "???"  # store made by data/prepare.py, or a folder of micrographs
-    unit: str = "images"  # images, or patches: those that a store keeps beside its micrographs
-    labels_from: str = "auto"  # none, prefix, folder or csv; auto: a store's own, a folder's subfolders
+    unit: Literal["images", "patches"] = "images"  # patches: those that a store keeps beside its micrographs
+    labels_from: RuleOrAuto = "auto"  # auto: a store's own, a folder's subfolders
     labels_csv: str = ""  # file of rows file,label for labels_from=csv
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    name: str = "discovery"  # the result goes to runs/<name>
-    k: int = 32  # the strongest cells that are pooled
-    compared_ks: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # others that the table compares
-    clusters: int = 8  # how many
-    methods: list[str] = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering, side by side
-    map: str = "auto"  # umap, pca, or auto: umap where it is installed
-    bulk: float = 0.9  # share of the images that count as usual, where the next two name none
+    name: RunName = "discovery"  # the result goes to runs/<name>
+    k: Count = 32  # the strongest cells that are pooled
+    compared_ks: Numbers = field(default_factory=lambda: [8, 16, 32, 64])  # others that the table compares
+    clusters: Count = 8  # how many
+    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering, side by side
+    map: MapMethod = "auto"  # auto: umap where it is installed
+    bulk: PositiveShare = 0.9  # share of the images that count as usual, where the next two name none
     bulk_label: str = ""  # or: those with this label
     bulk_images: list[str] = field(default_factory=list)  # or: these, by path or file name
-    strangest: int = 24  # images on the contact sheet
-    drawn: int = 6  # of the strangest and of the most typical images, so many with their strongest cells
-    thumbnails: int = 10000  # points of the map that show their image, evenly chosen
-    seed: int = 0  # of clusters and map
+    strangest: Count = 24  # images on the contact sheet
+    drawn: Count = 6  # of the strangest and of the most typical images, so many with their strongest cells
+    thumbnails: CountOrZero = 10000  # points of the map that show their image, evenly chosen
+    seed: Seed = 0  # of clusters and map
 
 
 def main() -> None:
@@ -103,11 +107,9 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    check_choices(options, unit=("images", "patches"))
-    if not options.methods or len(set(options.methods)) < len(options.methods):
-        raise InputError(f"methods={options.methods} must name each method once, and one at the least")
-    if not 0 < options.bulk <= 1:
-        raise InputError(f"bulk={options.bulk:g} is no share: take more than 0 and at most 1")
+    check_extraction(options)
+    if len(set(options.methods)) < len(options.methods):
+        raise InputError(f"methods={options.methods} must name each method once")
     if options.bulk_label and options.bulk_images:
         raise InputError("bulk_label= and bulk_images= both say what is usual: give one of them")
 

@@ -25,6 +25,7 @@ from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
+from sempre.ranges import Count, Index, RunName, Seed, Share
 from sempre.report.figures.journal import save_figure
 from sempre.report.pages.insides import (
     GRID,
@@ -42,14 +43,14 @@ class Options:
     runs: list[str] = field(default_factory=list)  # finished fine-tunings of a ConvNeXtV2
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, files of the original code, random:<name>
     micrographs: list[str] = field(default_factory=list)  # names of those to show; none: drawn from the held-out ones
-    shown: int = 2  # micrographs that are drawn
-    name: str = "insides"  # the result goes to runs/<name>
-    stage: int = -1  # of the backbone, whose maps are weighed for where it looks; -2 is twice as fine
+    shown: Count = 2  # micrographs that are drawn
+    name: RunName = "insides"  # the result goes to runs/<name>
+    stage: Index = -1  # of the backbone, whose maps are weighed for where it looks; -2 is twice as fine
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: int = 0  # another seed, another split
-    seed: int = 0  # of the drawn micrographs and channels
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
+    split_seed: Seed = 0  # another seed, another split
+    seed: Seed = 0  # of the drawn micrographs and channels
 
 
 def main() -> None:
@@ -114,8 +115,8 @@ def chosen(options: Options, labelled: LabelledSet) -> list[int]:
     _, held_out = labelled.split(
         options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
     )
-    if options.shown < 1 or not len(held_out):
-        raise InputError(f"shown={options.shown} of {len(held_out)} held-out micrographs: give micrographs=[…] by name")
+    if not len(held_out):
+        raise InputError(f"no micrograph of {options.data} is held out: give micrographs=[…] by name")
     draws = np.random.default_rng(options.seed)
     return sorted(draws.choice(held_out, min(options.shown, len(held_out)), replace=False).tolist())
 

@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 
 from sempre.config import read_options, save_options
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.scores.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
 from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
 from sempre.embeddings.segmentation.clusters import silhouette
 from sempre.errors import run_command
 from sempre.pretraining.collapse import rank_me
+from sempre.ranges import Count, RunName
 from sempre.report.pages.backbone_table import write_backbone_table
 
 ABOUT = (
@@ -31,12 +33,13 @@ ABOUT = (
 
 @dataclass(kw_only=True)
 class Options(TaskOptions):
-    name: str = "knn"  # the result goes to runs/<name>
-    k: int = 10  # neighbours
+    name: RunName = "knn"  # the result goes to runs/<name>
+    k: Count = 10  # neighbours
 
 
 def main() -> None:
     options = read_options(Options)
+    check_extraction(options)
     folder = Path("runs") / options.name
     rows, read_out = score_backbones(options, lambda task: score(task, options))
     write_backbone_table(folder, "sempre: nearest neighbours", ABOUT, rows, read_out)

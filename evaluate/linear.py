@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.config import read_options, save_options
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.scores.quality import balanced_accuracy, linear_probe
 from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
 from sempre.errors import run_command
+from sempre.ranges import RunName
 from sempre.report.pages.backbone_table import write_backbone_table
 
 ABOUT = (
@@ -26,11 +28,12 @@ ABOUT = (
 
 @dataclass(kw_only=True)
 class Options(TaskOptions):
-    name: str = "linear"  # the result goes to runs/<name>
+    name: RunName = "linear"  # the result goes to runs/<name>
 
 
 def main() -> None:
     options = read_options(Options)
+    check_extraction(options)
     folder = Path("runs") / options.name
     rows, read_out = score_backbones(options, lambda task: score(task, options.seed))
     write_backbone_table(folder, "sempre: linear probes", ABOUT, rows, read_out)

@@ -20,13 +20,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sempre.config import check_choices, check_counts, read_options, save_options
+from sempre.config import read_options, save_options
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.predictions import Prediction, predict_and_score
 from sempre.data.labels.run_summary import summarise_run
 from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.extract import extract, file_percentiles
+from sempre.embeddings.scores.maps import MapMethod
 from sempre.embeddings.scores.tasks import labelled_source
 from sempre.embeddings.segmentation.prototype_study import (
     Micrographs,
@@ -48,6 +50,7 @@ from sempre.images import read_labels
 from sempre.images.reading.volume import evenly_spaced
 from sempre.images.watershed import split_touching
 from sempre.metrics import by_group
+from sempre.ranges import Count, CountOrZero, RunName, Seed, Share
 from sempre.report.pages.prototypes import Example, write_prototype_report
 
 SHOWN = 8  # held-out micrographs in the report
@@ -58,16 +61,16 @@ class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    name: str = "prototypes"  # the result goes to runs/<name>
+    name: RunName = "prototypes"  # the result goes to runs/<name>
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    transfer: int = 16  # micrographs in the transfer matrix, at most
-    distance: int = 7  # smallest distance between two instances' centres, px
-    smallest: int = 30  # instances of fewer px are dropped
-    map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
+    transfer: Count = 16  # micrographs in the transfer matrix, at most
+    distance: Count = 7  # smallest distance between two instances' centres, px
+    smallest: CountOrZero = 30  # instances of fewer px are dropped
+    map: MapMethod = "auto"  # plane of the cells beside PCA; auto: umap where it is installed
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
+    split_seed: Seed = 0  # another seed, another split
 
 
 def main() -> None:
@@ -128,8 +131,7 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    check_choices(options, threshold=RULES)
-    check_counts(options, "points", "draws", "transfer")
+    check_extraction(options)
 
 
 def score_instances(

@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 from omegaconf import MISSING
 
-from sempre.config import check_choices, check_counts, read_options, save_options
+from sempre.config import read_options, save_options
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.samples import by_sample
 from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.extract import extract, file_percentiles
+from sempre.embeddings.scores.maps import MapMethod
 from sempre.embeddings.scores.tasks import labelled_source
 from sempre.embeddings.segmentation.points import Clicks
 from sempre.embeddings.segmentation.prototype_protocols import (
@@ -37,21 +39,21 @@ from sempre.embeddings.segmentation.prototype_protocols import (
     sweeps,
 )
 from sempre.embeddings.segmentation.prototype_study import KINDS, Micrographs, PrototypeOptions
-from sempre.embeddings.segmentation.thresholds import RULES
 from sempre.embeddings.segmentation.token_planes import Tokens, token_planes
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
+from sempre.ranges import Count, RunName, Several
 from sempre.report.pages.transfer import TransferExample, spread_text, write_transfer_report
 
 
 @dataclass(kw_only=True)
 class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
-    backbones: list[str] = MISSING  # backbone/ folders, .pth files, names as in knn.py
-    name: str = "transfer"  # the result goes to runs/<name>
+    backbones: Several = MISSING  # backbone/ folders, .pth files, names as in knn.py
+    name: RunName = "transfer"  # the result goes to runs/<name>
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    k: int = 10  # neighbours of a cell, of which the share of its own sort is told
-    map: str = "auto"  # plane of the cells beside PCA: umap, pca, or auto: umap where it is installed
+    k: Count = 10  # neighbours of a cell, of which the share of its own sort is told
+    map: MapMethod = "auto"  # plane of the cells beside PCA; auto: umap where it is installed
     sweep: bool = True  # measure how the scores depend on the number of points and on the share that is taken
 
 
@@ -102,10 +104,7 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    check_choices(options, threshold=RULES)
-    check_counts(options, "points", "draws", "k")
-    if not options.backbones:
-        raise InputError("backbones=[] names none: give at least one, as in backbones=[intensity]")
+    check_extraction(options)
 
 
 def usable_samples(micrographs: Micrographs, options: Options) -> dict[str, list[int]]:

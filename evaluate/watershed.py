@@ -16,21 +16,22 @@ from sempre.data.labels.predictions import Prediction, score_untrained
 from sempre.errors import run_command
 from sempre.images import percentile_range
 from sempre.images.watershed import otsu_watershed
+from sempre.ranges import Count, CountOrZero, Percentiles, PositiveOrZero, RunName, Seed, Share
 
 
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
-    name: str = "watershed"  # the result goes to runs/<name>
+    name: RunName = "watershed"  # the result goes to runs/<name>
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
+    split_seed: Seed = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    percentiles: list[float] = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
-    smoothing: float = 1.0  # deviation of the Gaussian before the threshold, px
-    distance: int = 7  # smallest distance between two particles' centres, px
-    smallest: int = 30  # instances of fewer px are dropped
+    percentiles: Percentiles = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
+    smoothing: PositiveOrZero = 1.0  # deviation of the Gaussian before the threshold, px
+    distance: Count = 7  # smallest distance between two particles' centres, px
+    smallest: CountOrZero = 30  # instances of fewer px are dropped
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,22 @@ from sempre.models.segmenters.dense_files import describe_dense, load_dense, rea
 from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.models.unet_encoder import WIDTHS
 from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
+from sempre.ranges import (
+    Count,
+    CountOrZero,
+    Degrees,
+    Percentiles,
+    Positive,
+    PositiveOrZero,
+    PositiveShare,
+    Precision,
+    Range,
+    RunName,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Span,
+)
 from sempre.training.accelerator import make_accelerator
 from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
@@ -52,42 +68,42 @@ STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estim
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
-    name: str = "dense"  # the run goes to runs/<name>
+    name: RunName = "dense"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
     start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
     backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
-    render_share: float = 0.35  # share of the crops that show it
+    render_share: Share = 0.35  # share of the crops that show it
     further: str = ""  # a further labelled set: what the seeded split does not hold out of it is trained on too
-    further_share: float = 0.1  # share of the crops that show it
+    further_share: Share = 0.1  # share of the crops that show it
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
+    split_seed: Seed = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
-    label_count: int = 0  # train on so many of the training micrographs; 0 on all
-    repeats: int = 1  # trainings with seeds seed, seed + 1, …
-    seed: int = 0  # of weights, crops and order
-    epochs: int = 30  # of crops_an_epoch crops
-    validate_every: int = 5  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
-    crops_an_epoch: int = 1000  # however many micrographs they come from
-    batch: int = 8  # crops a step, over all processes
-    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
-    crop: int = 256  # side of the training crops, px
-    size_range: list[float] = field(default_factory=lambda: [10.0, 160.0])  # px that a particle of a crop is wide
-    rotation: float = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
-    inverted: float = 0.3  # share of the crops whose grey values are inverted
-    annotated: float = 0.3  # share of the crops that letters, scale bars and the like are burnt into
-    rate: float = 2e-3  # peak learning rate of AdamW
-    warmup: float = 0.02  # share of the steps that warm up
-    weight_decay: float = 0.02  # of AdamW, on matrices only
-    layer_decay: float = 0.9  # each layer of a timm backbone learns at this times the rate of the one above
-    average: float = 0.998  # the weights that are kept are a moving average with this decay a step
-    clip_gradient: float = 2.0  # largest gradient norm
-    precision: str = "auto"  # auto (what is faster), bf16 or float32
-    workers: int = 2  # loader processes
+    percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
+    label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
+    repeats: Count = 1  # trainings with seeds seed, seed + 1, …
+    seed: Seed = 0  # of weights, crops and order
+    epochs: CountOrZero = 30  # of crops_an_epoch crops
+    validate_every: CountOrZero = 5  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
+    crops_an_epoch: Count = 1000  # however many micrographs they come from
+    batch: Count = 8  # crops a step, over all processes
+    accumulation: Count = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    crop: Annotated[int, Range(32)] = 256  # side of the training crops, px
+    size_range: Span = field(default_factory=lambda: [10.0, 160.0])  # px that a particle of a crop is wide
+    rotation: Degrees = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
+    inverted: Share = 0.3  # share of the crops whose grey values are inverted
+    annotated: Share = 0.3  # share of the crops that letters, scale bars and the like are burnt into
+    rate: PositiveOrZero = 2e-3  # peak learning rate of AdamW
+    warmup: Share = 0.02  # share of the steps that warm up
+    weight_decay: PositiveOrZero = 0.02  # of AdamW, on matrices only
+    layer_decay: PositiveShare = 0.9  # each layer of a timm backbone learns at this times the rate of the one above
+    average: ShareBelowOne = 0.998  # the weights that are kept are a moving average with this decay a step
+    clip_gradient: Positive = 2.0  # largest gradient norm
+    precision: Precision = "auto"  # auto takes what is faster
+    workers: CountOrZero = 2  # loader processes
 
 
 def main() -> int | None:

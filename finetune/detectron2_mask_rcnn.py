@@ -11,6 +11,7 @@ network's heads, losses and sampling are detectron2's. `runs/<name>/` has the sa
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -30,6 +31,21 @@ from sempre.models.segmenters.mask_rcnn import DetectorOptions
 from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
 from sempre.models.weights.model_files import save_model
+from sempre.ranges import (
+    Count,
+    CountOrZero,
+    Magnification,
+    Percentiles,
+    Positive,
+    PositiveOrZero,
+    PositiveShare,
+    Precision,
+    Range,
+    RunName,
+    Seed,
+    Share,
+    Span,
+)
 from sempre.training.accelerator import make_accelerator
 from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
@@ -40,45 +56,45 @@ from sempre.training.steps.schedule import cosine_with_warmup
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
-    name: str = "detectron2_mask_rcnn"  # the run goes to runs/<name>
+    name: RunName = "detectron2_mask_rcnn"  # the run goes to runs/<name>
     backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
     imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
+    split_seed: Seed = 0  # another seed, another split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
-    label_count: int = 0  # train on so many of the training micrographs; 0 on all
-    repeats: int = 1  # trainings with seeds seed, seed + 1, …
-    seed: int = 0  # of weights, crops and order
-    epochs: int = 400  # passes over the labelled images, each giving one crop a pass
-    validate_every: int = 10  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
-    batch: int = 8  # crops a step, over all processes
-    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
-    crop: int = 512  # side of the training crops, px
-    scale: float = 1.0  # the detector sees micrographs at this many times their size; 0.5 takes a quarter of the time
-    scale_range: list[float] = field(default_factory=lambda: [1.0, 1.0])  # a further factor, drawn for each crop
+    percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
+    label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
+    repeats: Count = 1  # trainings with seeds seed, seed + 1, …
+    seed: Seed = 0  # of weights, crops and order
+    epochs: CountOrZero = 400  # passes over the labelled images, each giving one crop a pass
+    validate_every: CountOrZero = 10  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
+    batch: Count = 8  # crops a step, over all processes
+    accumulation: Count = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    crop: Annotated[int, Range(32)] = 512  # side of the training crops, px
+    scale: Magnification = 1.0  # of the micrographs that the detector sees; 0.5 takes a quarter of the time
+    scale_range: Span = field(default_factory=lambda: [1.0, 1.0])  # a further factor, drawn for each crop
     flip: bool = True  # mirror crops and turn them by quarter turns
-    rotation: float = 0.0  # turn crops freely by up to this many degrees
-    brightness: float = 0.1  # grey values (0 to 1) are shifted by up to this
-    contrast: float = 0.2  # and spread by up to this share
-    rate: float = 4e-4  # peak learning rate of AdamW
-    warmup: float = 0.05  # share of the steps that warm up
-    weight_decay: float = 0.05  # of AdamW, on matrices only
-    layer_decay: float = 0.9  # each backbone layer learns at this times the rate of the one above
-    clip_gradient: float = 1.0  # largest gradient norm
-    precision: str = "auto"  # auto, bf16 or float32
-    workers: int = 2  # loader processes
-    score_threshold: float = 0.0  # detections below are dropped; 0 chooses it on a tenth of the training micrographs
-    pyramid_channels: int = 256  # width of the feature pyramid and mask head
-    box_head_width: int = 1024  # width of the box head
-    mask_head_layers: int = 4  # convolutions in the mask head
-    proposals: int = 1000  # proposals an image that reach the heads
-    proposals_sampled: int = 256  # of them, sampled for the loss
-    positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
-    detections: int = 500  # most particles an image
+    rotation: Annotated[float, Range(0, 360)] = 0.0  # turn crops freely by up to this many degrees
+    brightness: Share = 0.1  # grey values (0 to 1) are shifted by up to this
+    contrast: Share = 0.2  # and spread by up to this share
+    rate: PositiveOrZero = 4e-4  # peak learning rate of AdamW
+    warmup: Share = 0.05  # share of the steps that warm up
+    weight_decay: PositiveOrZero = 0.05  # of AdamW, on matrices only
+    layer_decay: PositiveShare = 0.9  # each backbone layer learns at this times the rate of the one above
+    clip_gradient: Positive = 1.0  # largest gradient norm
+    precision: Precision = "auto"  # of the computation
+    workers: CountOrZero = 2  # loader processes
+    score_threshold: Share = 0.0  # detections below are dropped; 0 chooses it on a tenth of the training micrographs
+    pyramid_channels: Count = 256  # width of the feature pyramid and mask head
+    box_head_width: Count = 1024  # width of the box head
+    mask_head_layers: Count = 4  # convolutions in the mask head
+    proposals: Count = 1000  # proposals an image that reach the heads
+    proposals_sampled: Count = 256  # of them, sampled for the loss
+    positive_share: PositiveShare = 0.25  # of those, at most this share shows particles; the mask head learns from it
+    detections: Count = 500  # most particles an image
 
 
 def main() -> int | None:

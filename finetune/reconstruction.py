@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_weight_decay
 from torch.utils.data import default_collate
 
-from sempre.config import check_choices, read_options
+from sempre.config import read_options
 from sempre.data.feeding.datasets import CropDataset, normalise_batch
 from sempre.data.feeding.samplers import epoch_sampler
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
@@ -31,7 +31,8 @@ from sempre.images.normalise import MEAN, STD
 from sempre.models.weights.checkpoints import read_backbone_details
 from sempre.models.weights.one_channel import to_one_channel
 from sempre.pretraining.collapse import feature_statistics
-from sempre.pretraining.reconstruction import UPSAMPLING, Reconstruction
+from sempre.pretraining.reconstruction import Reconstruction, Upsampling
+from sempre.ranges import Count, CountOrZero, PositiveOrZero, RunName, Share
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import EXIT_PREEMPTED
@@ -42,21 +43,21 @@ WATCHED = 64  # validation crops whose features are watched for collapse
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
-    name: str = "reconstruction"  # the run goes to runs/<name>
+    name: RunName = "reconstruction"  # the run goes to runs/<name>
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
     architecture: str = ""  # the backbone's, which tells it itself; another is refused
-    layers: int = 2  # last blocks of the backbone that learn
-    decoder_width: int = 256  # channels of the decoder's first block
-    upsampling: str = "bilinear"  # of the decoder; or transposed: by convolutions of stride 2, each with a 1x1 one
-    crop: int = 224  # side of the random crops, px; of a vision transformer a multiple of its patch
-    flip: float = 0.5  # probability of a horizontal flip
-    epochs: int = 50  # passes over the training images, one crop each
-    batch: int = 32  # crops a step, over all processes
-    warmup_epochs: float = 2  # of linear warm-up
-    rate: float = 3e-4  # peak learning rate of AdamW
-    weight_decay: float = 0.05  # of AdamW, on matrices only
-    panels: int = 4  # validation images drawn into TensorBoard and figures/, above their reconstructions
+    layers: Count = 2  # last blocks of the backbone that learn
+    decoder_width: Count = 256  # channels of the decoder's first block
+    upsampling: Upsampling = "bilinear"  # of the decoder; transposed: by convolutions of stride 2, each with a 1x1 one
+    crop: Count = 224  # side of the random crops, px; of a vision transformer a multiple of its patch
+    flip: Share = 0.5  # probability of a horizontal flip
+    epochs: Count = 50  # passes over the training images, one crop each
+    batch: Count = 32  # crops a step, over all processes
+    warmup_epochs: PositiveOrZero = 2  # of linear warm-up
+    rate: PositiveOrZero = 3e-4  # peak learning rate of AdamW
+    weight_decay: PositiveOrZero = 0.05  # of AdamW, on matrices only
+    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/, above their reconstructions
 
 
 def main() -> int | None:
@@ -130,9 +131,6 @@ def check(options: Options, encoder: Encoder) -> None:
     if options.crop < encoder.cell or options.crop % encoder.cell:
         nearest = max(1, round(options.crop / encoder.cell)) * encoder.cell
         raise InputError(f"crop={options.crop} is no multiple of {encoder.cell} px: take {nearest}")
-    if options.layers < 1 or options.decoder_width < 1:
-        raise InputError("layers and decoder_width must be at least 1")
-    check_choices(options, upsampling=UPSAMPLING)
 
 
 def timm_arguments(options: Options, encoder: Encoder) -> dict:

@@ -13,12 +13,13 @@ it predicts, `runs/<name>/summary.json` the scores. The same command again goes 
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from sempre.config import check_choices, check_counts, read_options
+from sempre.config import read_options
 from sempre.data.feeding.mask_crops import MaskCrops
 from sempre.data.feeding.samplers import EpochSampler, epoch_sampler
 from sempre.data.feeding.volumes import SliceOptions, open_labelled
@@ -40,6 +41,7 @@ from sempre.models.batch_norm import estimate_statistics
 from sempre.models.segmenters.unet import LOSSES, UNet, UNetLoss
 from sempre.models.weights.model_files import DETAILS, WEIGHTS
 from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.ranges import Count, CountOrZero, NotEmpty, OneOf, Percent, PositiveOrZero, Range, RunName, Seed
 from sempre.report.pages.refinement import refinement_examples, write_refinement_report
 from sempre.report.pages.transfer import spread_text
 from sempre.training.accelerator import make_accelerator
@@ -50,36 +52,38 @@ from sempre.training.steps.schedule import cosine_with_warmup as falling
 
 SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")
+HeatRule = Annotated[str, OneOf(*HEAT_RULES)]
+Cuts = Annotated[list[float], NotEmpty(), Range(above=0, below=1)]
 MAY_CHANGE = ("workers", "batch", "embeddings", "groups")
 
 
 @dataclass(kw_only=True)
 class Options(FoldOptions, SliceOptions, ExtractionOptions):
-    name: str = "unet"  # the run goes to runs/<name>
+    name: RunName = "unet"  # the run goes to runs/<name>
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    input: str = "raw+heatmap"  # raw (grey values) or colour, +heatmap, +mask (the heat map's own); or heatmap
+    input: Annotated[str, OneOf(*INPUTS)] = "raw+heatmap"  # raw: grey values; mask: the heat map's own
     backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    size: int = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
-    points: int = 10  # of particles in a fitted micrograph, and of background, that prototypes are made from
-    margin: float = 3.0  # of the points to the particles' outlines, px
-    prototypes: int = 4  # of particles, and of background
-    negative_weight: float = 0.8  # of the likeness to background in the heat map
-    threshold: str = "otsu"  # of the heat map's own mask, which the U-Net's is compared with: otsu, top or mixture
-    percent: float = 10.0  # of a micrograph that threshold=top takes
-    width: int = 16  # channels of the U-Net's first level
-    levels: int = 2  # halvings of the resolution in the U-Net; the channels double with each
-    loss: str = "bce_dice"  # half cross-entropy, half Dice; or cross_entropy or l1 alone
-    crop: int = 128  # side of the training crops, px
-    crops_an_epoch: int = 128  # however many micrographs they come from
-    crops_a_step: int = 8  # so many make one gradient
-    epochs: int = 40  # at the most
-    patience: int = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
-    rate: float = 1e-3  # learning rate of Adam at first
-    schedule: str = "cosine"  # how the rate falls; constant: it does not
-    cuts: list[float] = field(default_factory=lambda: np.linspace(0.2, 0.8, 13).tolist())  # of probability, to try
-    repeats: int = 1  # trainings on each fold, with seeds seed, seed + 1, …
-    seed: int = 0  # of weights, crops, points, and which micrographs are the labelled share
+    size: CountOrZero = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
+    points: Count = 10  # of particles in a fitted micrograph, and of background, that prototypes are made from
+    margin: PositiveOrZero = 3.0  # of the points to the particles' outlines, px
+    prototypes: Count = 4  # of particles, and of background
+    negative_weight: PositiveOrZero = 0.8  # of the likeness to background in the heat map
+    threshold: HeatRule = "otsu"  # of the heat map's own mask, which the U-Net's is compared with
+    percent: Percent = 10.0  # of a micrograph that threshold=top takes
+    width: Count = 16  # channels of the U-Net's first level
+    levels: Annotated[int, Range(1, 10)] = 2  # halvings of the resolution in the U-Net; the channels double with each
+    loss: Annotated[str, OneOf(*LOSSES)] = "bce_dice"  # bce_dice: half cross-entropy, half Dice
+    crop: Count = 128  # side of the training crops, px
+    crops_an_epoch: Count = 128  # however many micrographs they come from
+    crops_a_step: Count = 8  # so many make one gradient
+    epochs: Count = 40  # at the most
+    patience: CountOrZero = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
+    rate: PositiveOrZero = 1e-3  # learning rate of Adam at first
+    schedule: Annotated[str, OneOf(*SCHEDULES)] = "cosine"  # how the rate falls; constant: it does not
+    cuts: Cuts = field(default_factory=lambda: np.linspace(0.2, 0.8, 13).tolist())  # of probability, to try
+    repeats: Count = 1  # trainings on each fold, with seeds seed, seed + 1, …
+    seed: Seed = 0  # of weights, crops, points, and which micrographs are the labelled share
 
 
 def main() -> int | None:
@@ -148,14 +152,10 @@ def fold_folder(folder: Path, number: int, repeat: int) -> Path:
 
 def check(options: Options) -> None:
     check_extraction(options)
-    check_choices(options, input=INPUTS, loss=LOSSES, threshold=HEAT_RULES, schedule=SCHEDULES)
-    check_counts(options, "repeats", "points", "width", "levels", "crop", "crops_an_epoch", "crops_a_step", "epochs")
     if "heatmap" in options.input and not options.backbone:
         raise InputError(f"input={options.input} needs a heat map: give backbone=, or take input=raw")
     if "colour" in options.input and options.slices:
         raise InputError(f"input={options.input} needs colours, and volumes are grey: take raw in place of colour")
-    if not options.cuts or not all(0 < cut < 1 for cut in options.cuts):
-        raise InputError(f"cuts={options.cuts} are no probabilities: give some between 0 and 1")
     if options.crop < (smallest := 1 << options.levels):
         raise InputError(f"levels={options.levels} leave nothing of crop={options.crop}: take crop={smallest} or more")
 

@@ -11,12 +11,13 @@ the last stopped.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import timm
 import torch
 from accelerate.utils import send_to_device
 
-from sempre.config import check_choices, read_options
+from sempre.config import read_options
 from sempre.data.feeding.samplers import epoch_sampler
 from sempre.data.feeding.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
@@ -24,6 +25,7 @@ from sempre.models.backbones import arguments_for, check_view_size
 from sempre.models.parameter_groups import pretraining_groups
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
+from sempre.ranges import Count, Positive, PositiveOrZero, PositiveShare, RunName, Share
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import EXIT_PREEMPTED
@@ -34,21 +36,21 @@ WATCHED = 64  # validation micrographs whose features are watched for collapse
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
-    name: str = "densecl"  # the run goes to runs/<name>
+    name: RunName = "densecl"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # any ConvNeXtV2 or vision transformer of timm, convnextv2_… or vit_…
-    field: int = 640  # side of the square that both views of a micrograph are cut from, px
-    crop: int = 224  # side of a view, px; a multiple of 32, or of a vision transformer's patch
-    smallest_share: float = 0.2  # of the field's area that a view shows
-    negatives: int = 65536  # earlier keys that are remembered; those of a query's own image are left out
-    projection_width: int = 2048  # hidden channels of the projection heads
-    dense_weight: float = 0.5  # share of the dense loss, lambda in the paper
-    temperature: float = 0.2  # of the softmax over positive and negatives
-    key_momentum: float = 0.999  # share that the key encoder keeps of itself in a step
-    warmup_epochs: float = 10  # of linear warm-up
-    base_rate: float = 0.3  # learning rate for a global batch of 256; scales linearly
-    weight_decay: float = 1e-4  # of SGD
-    layer_decay: float = 1.0  # each layer of the encoder learns at this times the rate of the one above
-    keep: str = "last"  # backbone that is kept: of the last validation, or of that with the lowest loss (lowest)
+    field: Count = 640  # side of the square that both views of a micrograph are cut from, px
+    crop: Count = 224  # side of a view, px; a multiple of 32, or of a vision transformer's patch
+    smallest_share: PositiveShare = 0.2  # of the field's area that a view shows
+    negatives: Count = 65536  # earlier keys that are remembered; those of a query's own image are left out
+    projection_width: Count = 2048  # hidden channels of the projection heads
+    dense_weight: Share = 0.5  # share of the dense loss, lambda in the paper
+    temperature: Positive = 0.2  # of the softmax over positive and negatives
+    key_momentum: Share = 0.999  # share that the key encoder keeps of itself in a step
+    warmup_epochs: PositiveOrZero = 10  # of linear warm-up
+    base_rate: PositiveOrZero = 0.3  # learning rate for a global batch of 256; scales linearly
+    weight_decay: PositiveOrZero = 1e-4  # of SGD
+    layer_decay: PositiveShare = 1.0  # each layer of the encoder learns at this times the rate of the one above
+    keep: Literal["last", "lowest"] = "last"  # backbone that is kept: the last validated, or that of the lowest loss
 
 
 def main() -> int | None:
@@ -119,19 +121,6 @@ def main() -> int | None:
 def check(options: Options) -> None:
     refuse_sharding(options, "PyTorch's fused SGD takes no shares of weights")
     check_view_size("crop", options.crop, options.architecture)
-    if not 0 < options.smallest_share <= 1:
-        raise InputError(f"smallest_share={options.smallest_share} is no share of the field: choose 0.2, for example")
-    if not 0 <= options.dense_weight <= 1:
-        raise InputError(f"dense_weight={options.dense_weight} is not from 0 to 1")
-    if not 0 <= options.key_momentum <= 1:
-        raise InputError(f"key_momentum={options.key_momentum} is not from 0 to 1")
-    if options.temperature <= 0:
-        raise InputError(f"temperature={options.temperature} is not above 0")
-    if not 0 < options.layer_decay <= 1:
-        raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
-    check_choices(options, keep=("last", "lowest"))
-    if options.negatives < 1:
-        raise InputError(f"negatives={options.negatives} is not above 0")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ here; take a base_rate of 1e-5 to 1e-4 then.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import timm
 import torch
@@ -28,6 +29,7 @@ from sempre.models.weights.checkpoints import load_backbone_weights
 from sempre.models.weights.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
+from sempre.ranges import Count, CountOrZero, InnerShare, Positive, PositiveOrZero, Range, RunName, ShareBelowOne
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import EXIT_PREEMPTED
@@ -41,28 +43,28 @@ FINAL_RATE = 1e-6
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
-    name: str = "dino"  # the run goes to runs/<name>
+    name: RunName = "dino"  # the run goes to runs/<name>
     architecture: str = "vit_small_patch16_224"  # timm's vit_{small,base}_patch{8,16}_224, vit_…_dinov2 or convnextv2_…
     weights: str = ""  # continue from these: an official DINO or DINOv2 file (.pth), or a backbone/ folder
-    epochs: int = 300  # passes over the training images, one field each
-    warmup_epochs: float = 10  # of linear warm-up
-    field: int = 640  # side in px of the square that a sample's views are cut from
-    global_size: int = 224  # side of the two global views, px; a multiple of the patch
-    local_size: int = 96  # side of the local views, px; a multiple of the patch
-    local_views: int = 8  # how many; 0 does without
-    scale_split: float = 0.4  # share of the field's area: a global view shows more, a local one less
-    smallest_scale: float = 0.05  # share of the field's area that a local view shows at the least
-    outputs: int = 65536  # answers of the projection heads
+    epochs: Count = 300  # passes over the training images, one field each
+    warmup_epochs: PositiveOrZero = 10  # of linear warm-up
+    field: Annotated[int, Range(2)] = 640  # side in px of the square that a sample's views are cut from
+    global_size: Count = 224  # side of the two global views, px; a multiple of the patch
+    local_size: Count = 96  # side of the local views, px; a multiple of the patch
+    local_views: CountOrZero = 8  # how many; 0 does without
+    scale_split: InnerShare = 0.4  # share of the field's area: a global view shows more, a local one less
+    smallest_scale: InnerShare = 0.05  # share of the field's area that a local view shows at the least
+    outputs: Annotated[int, Range(2)] = 65536  # answers of the projection heads
     norm_last_layer: bool = True  # keep the last layer's rows at unit length; false for a small ViT that is stable
-    drop_path: float = 0.1  # probability that the student skips its last block, falling to 0 at the first
-    teacher_momentum: float = 0.0  # at the start, rises to 1 as a cosine; 0 takes what suits the batch, 0.9995 for 256
-    teacher_temperature: float = 0.07  # of the teacher's softmax, reached after the epochs below; lower is sharper
-    temperature_epochs: float = 30  # in which the teacher's temperature rises
-    freeze_epochs: float = 1  # at the start, in which the heads' last layer rests
-    base_rate: float = 5e-4  # learning rate for a global batch of 256; scales linearly
-    weight_decay: float = 0.04  # of AdamW, at the start
-    final_weight_decay: float = 0.4  # reached as a cosine
-    clip_gradient: float = 3.0  # the gradient's largest norm; 0 leaves it as it is
+    drop_path: ShareBelowOne = 0.1  # probability that the student skips its last block, falling to 0 at the first
+    teacher_momentum: ShareBelowOne = 0.0  # at the start, rises to 1; 0 takes what suits the batch, 0.9995 for 256
+    teacher_temperature: Positive = 0.07  # of the teacher's softmax, reached after the epochs below; lower is sharper
+    temperature_epochs: PositiveOrZero = 30  # in which the teacher's temperature rises
+    freeze_epochs: PositiveOrZero = 1  # at the start, in which the heads' last layer rests
+    base_rate: PositiveOrZero = 5e-4  # learning rate for a global batch of 256; scales linearly
+    weight_decay: PositiveOrZero = 0.04  # of AdamW, at the start
+    final_weight_decay: PositiveOrZero = 0.4  # reached as a cosine
+    clip_gradient: PositiveOrZero = 3.0  # the gradient's largest norm; 0 leaves it as it is
 
 
 def main() -> int | None:
@@ -152,20 +154,10 @@ def check(options: Options) -> None:
     refuse_sharding(options, "the weight norm of DINO's heads cannot be copied")
     for name in ("global_size", "local_size"):
         check_view_size(name, getattr(options, name), options.architecture)
-    if not 0 < options.smallest_scale < options.scale_split < 1:
+    if options.smallest_scale >= options.scale_split:
         raise InputError(
-            f"smallest_scale={options.smallest_scale} and scale_split={options.scale_split} do not rise between 0 and 1"
+            f"smallest_scale={options.smallest_scale} is not below scale_split={options.scale_split}: lower it"
         )
-    if options.outputs < 2 or options.local_views < 0 or options.field < 2:
-        raise InputError(
-            f"outputs={options.outputs}, local_views={options.local_views} or field={options.field} is too small: "
-            "take at least 2, 0 and 2"
-        )
-    for name in ("teacher_momentum", "drop_path"):
-        if not 0 <= getattr(options, name) < 1:
-            raise InputError(f"{name}={getattr(options, name)} is not from 0 to below 1")
-    if options.teacher_temperature <= 0:
-        raise InputError(f"teacher_temperature={options.teacher_temperature} is not above 0: take 0.04 to 0.07")
     if options.weights and not Path(options.weights).exists():
         raise InputError(f"weights={options.weights} does not exist: give an official .pth file or a backbone/ folder")
 

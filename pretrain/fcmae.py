@@ -12,12 +12,13 @@ encoder of the epoch with the lowest validation loss. The same command again goe
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import timm
 import torch
 from torch import nn
 
-from sempre.config import check_choices, read_options
+from sempre.config import read_options
 from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
@@ -28,6 +29,7 @@ from sempre.models.weights.checkpoints import load_backbone_weights
 from sempre.models.weights.original_fcmae import load_original_weights
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import mask_and_collate
+from sempre.ranges import Count, CountOrZero, InnerShare, PositiveOrZero, PositiveShare, Range, RunName, Share
 from sempre.report.figures.reconstructions import validate_reconstruction
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
 from sempre.training.runs.preemption import EXIT_PREEMPTED
@@ -38,22 +40,22 @@ ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
-    name: str = "fcmae"  # the run goes to runs/<name>
+    name: RunName = "fcmae"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # timm's convnextv2_atto, _femto, _pico, _nano, _tiny, _base, _large or _huge
     weights: str = ""  # continue from these: a backbone folder, or a .pth of the original code
     average_stem: bool = False  # weights= of a colour network: take the mean of its first kernels
-    encoder: str = "packed"  # or minkowski, the same on MinkowskiEngine (make minkowski)
-    mask_ratio: float = 0.5  # share of the patches that is hidden
-    decoder_width: int = 512  # channels of the decoder's one block
+    encoder: Literal["packed", "minkowski"] = "packed"  # minkowski: the same on MinkowskiEngine (make minkowski)
+    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
+    decoder_width: Count = 512  # channels of the decoder's one block
     normalise_target: bool = True  # paint each patch in units of its own mean and deviation
-    grn_scope: str = "image"  # "batch", in one process, to continue from weights of the original sparse code
-    crop: int = 640  # side of the random crops, px; a multiple of 32
-    flip: float = 0.5  # probability of a horizontal flip
+    grn_scope: Literal["image", "batch"] = "image"  # batch, in one process: as the original sparse code
+    crop: Annotated[int, Range(2 * PATCH, step=PATCH)] = 640  # side of the random crops, px
+    flip: Share = 0.5  # probability of a horizontal flip
     turn: bool = False  # turn crops by quarter turns, too: with flip=0.5 all eight orientations are as likely
-    base_rate: float = 8e-4  # learning rate for a global batch of 256; scales linearly
-    weight_decay: float = 0.05  # of AdamW
-    layer_decay: float = 1.0  # each layer of the encoder learns at this times the rate of the one above
-    panels: int = 4  # validation images drawn into TensorBoard and figures/
+    base_rate: PositiveOrZero = 8e-4  # learning rate for a global batch of 256; scales linearly
+    weight_decay: PositiveOrZero = 0.05  # of AdamW
+    layer_decay: PositiveShare = 1.0  # each layer of the encoder learns at this times the rate of the one above
+    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/
 
 
 def main() -> int | None:
@@ -114,13 +116,6 @@ def main() -> int | None:
 def check(options: Options) -> None:
     if not options.architecture.startswith("convnextv2_"):
         raise InputError(f"architecture={options.architecture} is no ConvNeXtV2: choose convnextv2_atto to _huge")
-    if options.crop % PATCH or options.crop < 2 * PATCH:
-        raise InputError(f"crop={options.crop} is no multiple of {PATCH} px from {2 * PATCH} on")
-    if not 0 < options.mask_ratio < 1:
-        raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
-    if not 0 < options.layer_decay <= 1:
-        raise InputError(f"layer_decay={options.layer_decay} is not above 0 and at most 1")
-    check_choices(options, encoder=ENCODERS, grn_scope=("image", "batch"))
     if options.encoder == "minkowski":
         refuse_sharding(options, "MinkowskiEngine's layers take a block's weights without calling the block")
     if options.encoder == "minkowski" and options.compile:

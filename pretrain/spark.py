@@ -12,6 +12,7 @@ The same command again goes on where the last stopped.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -19,12 +20,13 @@ from timm.optim import param_groups_weight_decay
 from sempre.config import read_options
 from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import epoch_sampler
-from sempre.errors import InputError, run_command
+from sempre.errors import run_command
 from sempre.models.masked.packed import PATCH
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weights.checkpoints import load_backbone_weights
 from sempre.pretraining.masking import mask_and_collate
 from sempre.pretraining.spark import SparK
+from sempre.ranges import CountOrZero, InnerShare, OneOf, PositiveOrZero, Range, RunName, Share
 from sempre.report.figures.reconstructions import validate_reconstruction
 from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
 from sempre.training.runs.preemption import EXIT_PREEMPTED
@@ -33,22 +35,22 @@ from sempre.training.steps.schedule import cosine_with_warmup
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
-    name: str = "spark"  # the run goes to runs/<name>
-    architecture: str = "unet_medium"  # or unet_small
+    name: RunName = "spark"  # the run goes to runs/<name>
+    architecture: Annotated[str, OneOf(*WIDTHS)] = "unet_medium"  # of the U-Net's encoder
     weights: str = ""  # continue from this backbone folder
-    mask_ratio: float = 0.6  # share of the patches that is hidden
-    decoder_width: int = 256  # channels of the decoder at stride 32, half as many at each finer scale
+    mask_ratio: InnerShare = 0.6  # share of the patches that is hidden
+    decoder_width: Annotated[int, Range(16)] = 256  # channels of the decoder at stride 32, halved at each finer scale
     normalise_target: bool = True  # paint each patch in units of its own mean and deviation
-    crop: int = 256  # side of the random crops, px; a multiple of 32
-    flip: float = 0.5  # probability of a horizontal flip
-    base_rate: float = 4e-3  # learning rate for a global batch of 256; scales linearly
-    weight_decay: float = 0.05  # of AdamW
-    panels: int = 4  # validation images drawn into TensorBoard and figures/
+    crop: Annotated[int, Range(2 * PATCH, step=PATCH)] = 256  # side of the random crops, px
+    flip: Share = 0.5  # probability of a horizontal flip
+    base_rate: PositiveOrZero = 4e-3  # learning rate for a global batch of 256; scales linearly
+    weight_decay: PositiveOrZero = 0.05  # of AdamW
+    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/
 
 
 def main() -> int | None:
     options = read_options(Options)
-    run = start_pretraining(options, partial(check, options))
+    run = start_pretraining(options)
 
     # Data: random crops, most of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
@@ -95,17 +97,6 @@ def main() -> int | None:
         return EXIT_PREEMPTED
     run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
     return None
-
-
-def check(options: Options) -> None:
-    if options.architecture not in WIDTHS:
-        raise InputError(f"architecture={options.architecture} is no U-Net: choose {' or '.join(WIDTHS)}")
-    if options.crop % PATCH or options.crop < 2 * PATCH:
-        raise InputError(f"crop={options.crop} is no multiple of {PATCH} px from {2 * PATCH} on")
-    if not 0 < options.mask_ratio < 1:
-        raise InputError(f"mask_ratio={options.mask_ratio} is not between 0 and 1")
-    if options.decoder_width < 16:
-        raise InputError(f"decoder_width={options.decoder_width} is halved four times: take 16 or more")
 
 
 if __name__ == "__main__":

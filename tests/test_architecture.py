@@ -18,6 +18,7 @@ ROOMS = [
     "images",
     "metrics",
     "deploy",
+    "ranges",
     "config",
     "data",
     "models",

@@ -21,7 +21,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options
+from sempre.embeddings.scores.maps import MapMethod
+from sempre.embeddings.segmentation.clusters import Methods
 from sempre.errors import InputError, run_command
+from sempre.ranges import Count
 
 ROOT = Path(__file__).parents[1]
 SIDE = 96  # px
@@ -29,10 +32,10 @@ SIDE = 96  # px
 
 @dataclass
 class Options:
-    count: int = 10000  # images
+    count: Count = 10000  # images
     backbone: str = "random:convnextv2_atto"  # as in evaluate/
-    map: str = "auto"  # umap, pca or auto
-    methods: list[str] = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering
+    map: MapMethod = "auto"  # plane of the map
+    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering
 
 
 def main() -> None:

@@ -30,18 +30,19 @@ from sempre.errors import run_command
 from sempre.images.normalise import to_uint8
 from sempre.models.export.detector_graph import OUTPUTS, export_detector
 from sempre.models.segmenters.mask_rcnn import DetectorOptions, MicrographTransform, build_mask_rcnn
+from sempre.ranges import Count
 
 
 @dataclass
 class Options:
-    height: int = 1200  # of the image, px
-    width: int = 1920  # of the image, px
-    detections: int = 200  # found on the image
+    height: Count = 1200  # of the image, px
+    width: Count = 1920  # of the image, px
+    detections: Count = 200  # found on the image
     architecture: str = "convnextv2_pico"  # backbone
-    pyramid_channels: int = 256  # width of the feature pyramid and mask head
-    threads: int = 2  # of ONNX Runtime
+    pyramid_channels: Count = 256  # width of the feature pyramid and mask head
+    threads: Count = 2  # of ONNX Runtime
     model: str = DEFAULT  # the bundle that is timed beside them: a released model's name or a folder
-    repeats: int = 3  # timed runs of each, after one that is not
+    repeats: Count = 3  # timed runs of each, after one that is not
 
 
 class PastingTransform(MicrographTransform):

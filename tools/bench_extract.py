@@ -35,15 +35,16 @@ from sempre.images import find_micrographs
 from sempre.images.synthetic import render_field
 from sempre.models.timm_networks import TimmNetwork
 from sempre.processes import without_interrupts
+from sempre.ranges import Count, CountOrZero
 
 
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     backbone: str = "random:convnextv2_atto"  # as in evaluate/
     images: str = ""  # folder of micrographs; fields are rendered when empty
-    count: int = 64  # fields to render
-    size: int = 224  # longer side that micrographs are resized to, px
-    repeats: int = 3  # of each; the median counts
+    count: Count = 64  # fields to render
+    size: CountOrZero = 224  # longer side that micrographs are resized to, px
+    repeats: Count = 3  # of each; the median counts
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ from sempre.metrics import aji_plus, with_spread
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, dense_losses
 from sempre.models.weights.checkpoints import load_backbone_weights, percentiles_of
+from sempre.ranges import Count, CountOrZero, PositiveOrZero
 from sempre.training.steps.averaging import bias_corrected
 from sempre.training.steps.schedule import cosine_with_warmup
 
@@ -56,13 +57,13 @@ FLOW_STEPS = 200  # px of the maps that a pixel can flow
 class Options:
     data: str = "???"  # folder of labelled micrographs
     backbone: str = "none"  # backbone folder of pretrain/spark.py, or none
-    label_count: int = 0  # train on so many of the training micrographs; 0 on all
-    seeds: int = 3  # trainings
-    crops: int = 6000  # a training
-    batch: int = 8  # crops a step
-    rate: float = 2e-3  # peak learning rate of AdamW
-    workers: int = 1  # loader processes
-    held_out: int = 0  # score so many of the held-out micrographs; 0 all
+    label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
+    seeds: Count = 3  # trainings
+    crops: Count = 6000  # a training
+    batch: Count = 8  # crops a step
+    rate: PositiveOrZero = 2e-3  # peak learning rate of AdamW
+    workers: CountOrZero = 1  # loader processes
+    held_out: CountOrZero = 0  # score so many of the held-out micrographs; 0 all
 
 
 class CropsOfAll(DenseCrops):

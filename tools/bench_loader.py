@@ -38,6 +38,7 @@ from sempre.data.stores.store import Store
 from sempre.data.stores.store_writer import StoredImage, StoreWriter
 from sempre.errors import run_command
 from sempre.processes import without_interrupts
+from sempre.ranges import Count
 
 CROP, HEIGHT, WIDTH = 640, 1200, 1920  # px
 MILLION = 1_000_000
@@ -46,10 +47,10 @@ MILLION = 1_000_000
 @dataclass
 class Options:
     folder: str = ""  # where to put the temporary files; empty = the system's place
-    images: int = 100  # micrographs
-    batch: int = 64  # crops
-    workers: int = 2  # loader processes of the second comparison
-    rounds: int = 5  # in which all sides are timed once
+    images: Count = 100  # micrographs
+    batch: Count = 64  # crops
+    workers: Count = 2  # loader processes of the second comparison
+    rounds: Count = 5  # in which all sides are timed once
 
 
 def main() -> None:

@@ -13,15 +13,16 @@ from sempre.config import read_options
 from sempre.errors import run_command
 from sempre.metrics import aji_plus, score_sample
 from sempre.metrics.overlap import label_overlap
+from sempre.ranges import Count, Seed
 
 
 @dataclass
 class Options:
-    instances: int = 500  # true and predicted
-    height: int = 1200  # px
-    width: int = 1920  # px
-    repeats: int = 7  # the median is printed
-    seed: int = 0  # of the discs
+    instances: Count = 500  # true and predicted
+    height: Count = 1200  # px
+    width: Count = 1920  # px
+    repeats: Count = 7  # the median is printed
+    seed: Seed = 0  # of the discs
 
 
 def main() -> None:

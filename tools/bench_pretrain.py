@@ -41,6 +41,7 @@ from sempre.models.masked.masked_dense import masked_dense_forward
 from sempre.models.masked.packed import PATCH, PackedEncoder
 from sempre.pretraining.fcmae import FCMAE
 from sempre.pretraining.masking import random_visible
+from sempre.ranges import Count, CountOrZero, InnerShare, Positive
 from sempre.training.accelerator import Speed, make_accelerator
 
 GIGA = 1e9
@@ -51,15 +52,15 @@ WARM_UP = 3  # steps that compile, and find the quickest convolutions
 @dataclass
 class Options:
     architectures: list[str] = field(default_factory=list)  # timm ConvNeXtV2s; empty = those that suit the device
-    size: int = 640  # side of the crops, px
-    mask_ratio: float = 0.5  # share of the patches that is hidden
-    batch: int = 0  # crops a step; 0 = as many as the memory of the device suggests
-    steps: int = 20  # timed steps of each row
-    workers: int = 8  # loader processes of the last row
-    micrographs: int = 64  # of 1200x1920 px in the loader's store
+    size: Count = 640  # side of the crops, px
+    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
+    batch: CountOrZero = 0  # crops a step; 0 = as many as the memory of the device suggests
+    steps: Count = 20  # timed steps of each row
+    workers: CountOrZero = 8  # loader processes of the last row
+    micrographs: Count = 64  # of 1200x1920 px in the loader's store
     compile: bool = True  # also time the compiled network
     gpu: bool = False  # insist on a GPU, and on Atto, Pico, Base and Huge
-    minutes: float = 7.5  # no row begins that would, by those before, end later
+    minutes: Positive = 7.5  # no row begins that would, by those before, end later
     out: str = "bench_pretrain.csv"  # the table
 
 

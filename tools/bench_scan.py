@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import run_command
 from sempre.images.synthetic.samples.defects import Defects
 from sempre.images.synthetic.samples.sample import SAMPLES, Sample, render_sample
+from sempre.ranges import Count, Index, NotEmpty, Numbers, OneOf, Positive
 from sempre.scan.act.fields import Fields, cover
 from sempre.scan.act.path import best_within, shortest_path
 from sempre.scan.act.timing import acquisition_s, travel_times
@@ -39,20 +41,22 @@ from sempre.scan.think.patches import see
 FREE, CLICKED = 0.15, 0.10  # of the area: the goals' budgets without a click and after one
 NO_POINTS = np.zeros((0, 2))
 
+Samples = Annotated[list[str], OneOf(*SAMPLES), NotEmpty()]
+
 
 @dataclass(kw_only=True)
 class Options(ThinkOptions):
-    samples: list[str] = field(default_factory=lambda: list(SAMPLES))  # of perovskite, particles, film
-    seeds: list[int] = field(default_factory=lambda: [10, 11, 12, 13, 14])  # of the renders
-    size: int = 1024  # side of the previews, px
-    side: float = 64.0  # of the fields, px
+    samples: Samples = field(default_factory=lambda: list(SAMPLES))  # that are scanned
+    seeds: Numbers = field(default_factory=lambda: [10, 11, 12, 13, 14])  # of the renders
+    size: Count = 1024  # side of the previews, px
+    side: Positive = 64.0  # of the fields, px
     anomalies: list[str] = field(default_factory=lambda: ["isolation_forest", "bulk", "neighbours"])  # compared
     backbone: str = "particles"  # as in tools/scan.py
-    layer: int = 0  # of the backbone
+    layer: Index = 0  # of the backbone
     active: bool = True  # whether the closed loop is measured
     latency: bool = True  # whether times are measured
-    repeats: int = 5  # of each time; the median counts
-    threads: int = 2  # of the network
+    repeats: Count = 5  # of each time; the median counts
+    threads: Count = 2  # of the network
 
 
 def main() -> None:

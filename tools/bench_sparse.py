@@ -27,17 +27,18 @@ from sempre.errors import InputError, run_command
 from sempre.models.masked.masked_dense import masked_dense_forward
 from sempre.models.masked.minkowski import MinkowskiEncoder, import_minkowski
 from sempre.models.masked.packed import PATCH, PackedEncoder
+from sempre.ranges import Count, InnerShare
 
 
 @dataclass
 class Options:
     architecture: str = "convnextv2_atto"  # a timm ConvNeXtV2
-    size: int = 640  # side of the crops, px
-    mask_ratio: float = 0.5  # share of the patches that is hidden
-    batch: int = 2  # crops
-    repeats: int = 5  # timed turns of each method
+    size: Count = 640  # side of the crops, px
+    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
+    batch: Count = 2  # crops
+    repeats: Count = 5  # timed turns of each method
     device: str = "auto"  # cuda where there is one, else cpu
-    threads: int = 2  # of the CPU
+    threads: Count = 2  # of the CPU
     memory_of: str = ""  # internal: run this method once and print the peak memory in MB
 
 

@@ -22,6 +22,7 @@ from sempre.data.stores.store import Store
 from sempre.errors import run_command
 from sempre.files import write_json
 from sempre.models.masked.packed import PATCH
+from sempre.ranges import Positive, RunName, Seed
 from sempre.report.pages.chain import write_chain_report
 from sempre.training.chains.stages import begin_stages, folder_name, last_step, seconds_a_step
 
@@ -41,10 +42,10 @@ BASELINE, RELEASED, ARMS = "Otsu + watershed", "Released model", ("No pretrainin
 @dataclass
 class Options:
     data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
-    name: str = "demo"  # everything goes to runs/<name>
-    minutes: float = 12.0  # budget of the whole demo
+    name: RunName = "demo"  # everything goes to runs/<name>
+    minutes: Positive = 12.0  # budget of the whole demo
     synthetic: list[str] = field(default_factory=lambda: list(SYNTHETIC))  # the set, as options of data/synthesize.py
-    seed: int = 0  # of the synthetic set, the weights and the crops
+    seed: Seed = 0  # of the synthetic set, the weights and the crops
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from sempre.data.stores.store import Store
 from sempre.embeddings.encoding.encoder import INTENSITY, RANDOM, open_encoder, split_layer
 from sempre.errors import run_command
 from sempre.files import write_json
+from sempre.ranges import Count, Positive, RunName, Seed
 from sempre.report.pages.evaluation import CELL, write_evaluation_report
 from sempre.training.chains.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
@@ -38,12 +39,12 @@ SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
 @dataclass
 class Options:
     data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
-    name: str = "evaluation"  # everything goes to runs/<name>
-    minutes: float = 15.0  # budget of it all
+    name: RunName = "evaluation"  # everything goes to runs/<name>
+    minutes: Positive = 15.0  # budget of it all
     others: list[str] = field(default_factory=list)  # more backbones: folders, .pth files, …; perhaps with @<layer>
-    training: int = 80  # labelled micrographs that prototypes, probes and neighbours come from
-    validation: int = 40  # held-out micrographs that are scored
-    seed: int = 0  # of the synthetic set, the subset and the weights
+    training: Count = 80  # labelled micrographs that prototypes, probes and neighbours come from
+    validation: Count = 40  # held-out micrographs that are scored
+    seed: Seed = 0  # of the synthetic set, the subset and the weights
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.fuzzing.cases import Format, case_content, watched_cases
+from sempre.ranges import Count, CountOrAuto, Seed
 
 SAVED_EVERY = 10.0  # s
 SHOWN = 300  # letters of a failure's detail
@@ -27,9 +28,9 @@ SHOWN = 300  # letters of a failure's detail
 @dataclass(kw_only=True)
 class Options:
     formats: list[str] = field(default_factory=list)  # of these; empty takes all
-    cases: int = 10_000  # of each format
-    seed: int = 0  # of the mutations
-    case: int = -1  # run this one alone, in this process
+    cases: Count = 10_000  # of each format
+    seed: Seed = 0  # of the mutations
+    case: CountOrAuto = -1  # run this one alone, in this process
     out: str = ""  # file that the one case is written to
     runs: str = "runs/fuzz"  # folder in which a campaign is kept
 

@@ -26,6 +26,7 @@ from sempre.errors import InputError, run_command
 from sempre.images import percentile_range, write_labels
 from sempre.images.reading.read import to_grey
 from sempre.images.write import write_micrograph
+from sempre.ranges import CountOrZero, Index, PositiveOrZero
 
 
 @dataclass
@@ -35,10 +36,10 @@ class Options:
     out: str = "???"  # folder for the masks
     backbone: str = ""  # where the model's backbone is now, if it has moved
     weights: str = ""  # its official file, if that has moved
-    slices: int = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: int = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: int = 0  # first slices of a volume that are left out, and as many of the last
-    slice_distance_nm: float = 0.0  # from slice to slice of a volume; 0: as its file says
+    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
+    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
+    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
+    slice_distance_nm: PositiveOrZero = 0.0  # from slice to slice of a volume; 0: as its file says
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 

@@ -13,6 +13,7 @@ the bundle, `weights/` to fine-tune from, `scores.json` and `card.md`.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -22,11 +23,12 @@ from tqdm import tqdm
 from sempre.config import read_options
 from sempre.data.labels.labelled import LabelledMicrograph
 from sempre.deploy.networks.segmenter import Segmenter
-from sempre.errors import InputError, run_command
+from sempre.errors import run_command
 from sempre.files import whole_or_absent, write_json
 from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus
 from sempre.models.segmenters.dense_files import load_dense, save_dense
+from sempre.ranges import Count, PositiveOrZero, Range, RunName
 from sempre.report.figures.judged_overlay import draw_judged_overlay
 from sempre.report.model_card import aji_plus_of, model_card
 from sempre.training.chains.stages import Stages, begin_stages, seconds_a_step
@@ -42,22 +44,20 @@ SHOWN = 4  # of the worst of them, in the picture of failures
 @dataclass
 class Options:
     data: str = "???"  # labelled set to train on and to be scored on
-    name: str = "release"  # the runs go to runs/<name>
+    name: RunName = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
     boxes: str = ""  # micrographs with boxes around their particles, as data/boxes.py reads them
     start: str = ""  # go on from this model: a released one's name (particles) or a run's folder repeat-<n>
-    renders: int = 1600  # rendered fields to train on
-    tried: int = 24  # further rendered fields that the model is tried on, and as many empty ones
+    renders: Count = 1600  # rendered fields to train on
+    tried: Annotated[int, Range(2)] = 24  # further rendered fields that the model is tried on, and as many empty ones
     training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
-    minutes: float = 0.0  # budget of the training; 0 trains as long as the configuration says
+    minutes: PositiveOrZero = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
     boxes_source: str = "github.com/ArdaGen/STEM-Automated-Nanoparticle-Analysis-YOLOv8-SAM (MIT)"  # and of the boxes
 
 
 def main() -> None:
     options = read_options(Options)
-    if options.tried < 2:
-        raise InputError(f"tried={options.tried}: scores have a spread from two fields on")
     folder, stages = begin_stages(options, options.name, ROOT)
     renders = folder / "renders"
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)

@@ -27,6 +27,7 @@ from sempre.config import read_options
 from sempre.errors import run_command
 from sempre.models.masked.packed import PATCH
 from sempre.pretraining.fcmae import FCMAE
+from sempre.ranges import Count, Numbers, Positive, PositiveOrZero
 from sempre.training.accelerator import make_accelerator
 from sempre.training.chains.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, state_bytes, step_time
 
@@ -38,16 +39,16 @@ FITTED_PARAMETERS = (10**5, 10**7)
 @dataclass
 class Options:
     architecture: str = "convnextv2_pico"  # whose gradients travel
-    images_a_second: float = 31.0  # of one GPU: tools/bench_pretrain.py measures it
-    batch_a_gpu: int = 64  # crops a step and GPU
-    gpus: list[int] = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, a row each
-    images: list[int] = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])  # of the set, a column each
-    network_gigabytes: float = 20.0  # a second, of an all-reduce between nodes
-    latency_microseconds: float = 20.0  # of a message between nodes
-    storage_gigabytes: float = 10.0  # a second, all nodes together; with stage_to= the nodes' own disks
-    loader_crops: float = 5000.0  # a second, of the loader workers of one GPU: tools/bench_loader.py measures one
+    images_a_second: Positive = 31.0  # of one GPU: tools/bench_pretrain.py measures it
+    batch_a_gpu: Count = 64  # crops a step and GPU
+    gpus: Numbers = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, a row each
+    images: Numbers = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])  # of the set, a column each
+    network_gigabytes: Positive = 20.0  # a second, of an all-reduce between nodes
+    latency_microseconds: PositiveOrZero = 20.0  # of a message between nodes
+    storage_gigabytes: Positive = 10.0  # a second, all nodes together; with stage_to= the nodes' own disks
+    loader_crops: Positive = 5000.0  # a second, of the loader workers of one GPU: tools/bench_loader.py measures one
     check: bool = False  # test the model with two processes of this machine
-    size: int = 128  # side of the crops of the check, px
+    size: Count = 128  # side of the crops of the check, px
     measure: str = ""  # internal: what a process of the check measures
 
 

@@ -16,6 +16,7 @@ your own as `module:Class`. With `limits_um=` the moves are listed and checked, 
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,7 @@ from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.segmentation.points import Clicks, read_clicks
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
+from sempre.ranges import Finite, Index, Items, OneOf, PositiveOrZero, Range, Share
 from sempre.report.figures.scan import draw_scan
 from sempre.scan.act.plan import Plan, make_plan
 from sempre.scan.act.threshold import Blob
@@ -40,6 +42,9 @@ from sempre.scan.stages.limits import check_limits, list_moves
 from sempre.scan.think.decision import Decision, decide
 from sempre.scan.think.patches import Patches, see
 
+Position = Annotated[list[float], Items(2), Range()]
+Programs = Annotated[list[str], OneOf(*WRITERS)]
+
 
 @dataclass(kw_only=True)
 class Options(ExploreOptions, SimulatorOptions):
@@ -47,16 +52,16 @@ class Options(ExploreOptions, SimulatorOptions):
     out: str = "???"  # folder for what is written
     backbone: str = "particles"  # backbone/ folder, official .pth, timm's name, random:<name>, intensity or particles
     weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    layer: int = 0  # of the backbone that is read out: the first sees the finest; vision transformers want a late one
+    layer: Index = 0  # of the backbone that is read out: the first sees the finest; vision transformers want a late one
     clicks: str = ""  # JSON file of clicks on the preview
-    denoise: float = 0.0  # side of a median filter over the preview, px; 0 for none
-    clahe: float = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
-    pixel_size_nm: float = 0.0  # of the preview; 0: as its file says
-    centre_um: list[float] = field(default_factory=lambda: [0.0, 0.0])  # the stage's x and y at the preview's middle
-    rotation_deg: float = 0.0  # from the preview's x axis to the stage's
+    denoise: Annotated[float, Range(0, 15)] = 0.0  # side of a median filter over the preview, px; 0 for none
+    clahe: Share = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
+    pixel_size_nm: PositiveOrZero = 0.0  # of the preview; 0: as its file says
+    centre_um: Position = field(default_factory=lambda: [0.0, 0.0])  # the stage's x and y at the preview's middle
+    rotation_deg: Finite = 0.0  # from the preview's x axis to the stage's
     mirrored: bool = True  # whether the stage's y grows upwards in the preview
     bundle: str = ""  # counts particles in each blob: particles, or a bundle's folder
-    coordinates: list[str] = field(default_factory=list)  # files for other programs: serialem, pyjem, swift
+    coordinates: Programs = field(default_factory=list)  # files for other programs
     embeddings: str = "runs/embeddings"  # folder for what the backbone made of previews
     driver: str = ""  # what moves: simulator, or module:Class of your own; nothing moves without
     sample: str = ""  # for driver=simulator: the micrograph that stands for the sample; the preview where not given
@@ -105,11 +110,6 @@ def main() -> None:
 
 
 def check(options: Options) -> None:
-    for program in options.coordinates:
-        if program not in WRITERS:
-            raise InputError(f"coordinates={program} is unknown: choose {', '.join(WRITERS)}")
-    if len(options.centre_um) != 2:
-        raise InputError(f"centre_um={options.centre_um} is no position: give [x,y] in um")
     if options.driver and not options.limits_um:
         raise InputError(f"driver={options.driver} may go anywhere: give limits_um=[x0,y0,x1,y1]")
     if options.go and not options.driver:

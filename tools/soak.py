@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import psutil
@@ -23,6 +24,7 @@ from PIL import Image
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.images.synthetic import render_field
+from sempre.ranges import Count, CountOrZero, Range, Seed
 
 SUFFIXES = ("tif", "png", "jpg")
 POLL = 0.05  # s
@@ -33,14 +35,14 @@ PARTS = 5  # of a batch, whose peaks of memory are compared
 @dataclass(kw_only=True)
 class Options:
     out: str = "???"  # folder for micrographs and results, empty or of an earlier soak
-    micrographs: int = 5000  # small ones
-    side: int = 96  # of them, px
-    fields: int = 50  # of them are rendered, the others are these with other noise
-    large: int = 3  # large ones
-    large_side: int = 20_000  # of them, px
-    kills: int = 20  # of each batch
+    micrographs: Count = 5000  # small ones
+    side: Annotated[int, Range(64)] = 96  # of them, px
+    fields: Count = 50  # of them are rendered, the others are these with other noise
+    large: CountOrZero = 3  # large ones
+    large_side: Count = 20_000  # of them, px
+    kills: CountOrZero = 20  # of each batch
     model: str = ""  # bundle; the released one by default
-    seed: int = 0  # of renders, noise and the moments of the kills
+    seed: Seed = 0  # of renders, noise and the moments of the kills
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sempre.config import read_options
 from sempre.data.labels.groups import read_groups
@@ -22,6 +23,7 @@ from sempre.embeddings.insides.class_activation import check_grad_cam
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.images import find_micrographs
+from sempre.ranges import Count
 from sempre.report.pages.study import Study, write_study_report
 from sempre.study.batch_jobs import study_jobs, submission, write_jobs
 from sempre.study.cells import run_cells
@@ -36,9 +38,9 @@ DEMO = ROOT / "configs/studies/demo.yaml"
 
 @dataclass(kw_only=True)
 class Options(StudyOptions):
-    run: str = "here"  # here, slurm (write the job arrays), or report (only the report of what is there)
+    run: Literal["here", "slurm", "report"] = "here"  # slurm: write the job arrays; report: of what is there
     dry_run: bool = False  # only say which cells and jobs there are, and what they cost
-    at_once: int = 20  # tasks of a Slurm array that run at the same time
+    at_once: Count = 20  # tasks of a Slurm array that run at the same time
 
 
 def main() -> int | None:
@@ -47,8 +49,6 @@ def main() -> int | None:
         sys.argv[1:1] = [str(DEMO)]
     options = read_options(Options)
     check_options(options)
-    if options.run not in ("here", "slurm", "report"):
-        raise InputError(f"run={options.run} is unknown: choose here, slurm or report")
     if bool(options.data) != bool(options.unlabelled):
         raise InputError("data= and unlabelled= go together: give both, or neither for a rendered set")
     if not options.data and not options.render:

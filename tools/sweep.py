@@ -15,6 +15,7 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv
+from sempre.ranges import CountOrAuto
 from sempre.training.chains.sweep import read_sweep, run_here
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 class Options:
     sweep: str = "???"  # the sweep's YAML file
     csv: str = ""  # the table goes here; runs/<sweep>.csv by default
-    run: int = -1  # only print the command of this run, a word a line, or nothing when it has finished
+    run: CountOrAuto = -1  # only print the command of this run, a word a line, or nothing when it has finished
     here: bool = False  # first run those that have not finished on this machine, one after another
 
 

@@ -1,7 +1,7 @@
 """The objective of fine-tuning by reconstruction: a backbone's last layers learn to keep what is in a micrograph."""
 
 from itertools import pairwise
-from typing import cast
+from typing import Annotated, cast
 
 from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer
@@ -12,9 +12,11 @@ from sempre.data.feeding.datasets import normalise_batch
 from sempre.models.features import feature_map
 from sempre.models.masked.grn import use_float32_grn
 from sempre.models.timm_networks import TimmNetwork, stages_of
+from sempre.ranges import OneOf
 
 UPSAMPLINGS = 3
 UPSAMPLING = ("bilinear", "transposed")
+Upsampling = Annotated[str, OneOf(*UPSAMPLING)]
 NARROWEST = 16  # channels of the decoder, at the least
 
 

@@ -8,33 +8,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
+from typing import Annotated
 
 from sempre.errors import InputError
+from sempre.ranges import Count, NotEmpty, OneOf, Range, RunName, check_ranges
 from sempre.study.settings import Settings, read_settings
 
 PRETRAINED = ("densecl", "fcmae")
 ARMS = ("none", "imagenet", *PRETRAINED)
 METHODS = ("mask_rcnn", "dense")
 SIZES = ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
+Methods = Annotated[list[str], OneOf(*METHODS), NotEmpty()]
+CurveMethods = Annotated[list[str], OneOf(*METHODS)]
+Arms = Annotated[list[str], OneOf(*ARMS), NotEmpty()]
+Sizes = Annotated[list[str], OneOf(*SIZES), NotEmpty()]
+Exponents = Annotated[list[int], Range(-1, 40)]
+Shares = Annotated[list[float], Range(above=0, most=1)]
+Seconds = Annotated[dict[str, float], Range(above=0)]
 TRAINING_SHARE = 0.8  # of the unlabelled micrographs, the others validate
 FINISHED = "finished"  # an empty file in a cell's folder, left when its recipe has ended well
 
 
 @dataclass(kw_only=True)
 class StudyOptions:
-    name: str = "study"  # the study goes to runs/<name>
+    name: RunName = "study"  # the study goes to runs/<name>
     data: str = ""  # folder of labelled micrographs; empty renders a set, by render=
     unlabelled: str = ""  # folder of the micrographs to pretrain on; empty takes the rendered ones
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     groups: str = ""  # shown apart: magnification (a field of view above or below 50 um), folder, or a CSV file
-    methods: list[str] = field(default_factory=lambda: list(METHODS))  # mask_rcnn, dense
-    arms: list[str] = field(default_factory=lambda: list(ARMS))  # none, imagenet, densecl, fcmae
-    sizes: list[str] = field(default_factory=lambda: ["atto"])  # atto, femto, pico, nano, tiny, base, large, huge
-    repeats: int = 2  # seeds of each fine-tuning
+    methods: Methods = field(default_factory=lambda: list(METHODS))  # of segmentation
+    arms: Arms = field(default_factory=lambda: list(ARMS))  # ways to begin
+    sizes: Sizes = field(default_factory=lambda: ["atto"])  # of the ConvNeXtV2
+    repeats: Count = 2  # seeds of each fine-tuning
     detail_size: str = ""  # of the figures of single micrographs and the two curves; empty takes the first
-    image_exponents: list[int] = field(default_factory=list)  # FCMAE on 2^s images for these s; [-1] for 0 … all
-    label_shares: list[float] = field(default_factory=list)  # of the labels, for the curve over labels: 0.1 and so on
-    curve_methods: list[str] = field(default_factory=lambda: ["mask_rcnn"])  # that the curves are made with
+    image_exponents: Exponents = field(default_factory=list)  # FCMAE on 2^s images for these s; [-1] for 0 … all
+    label_shares: Shares = field(default_factory=list)  # of the labels, for the curve over labels: 0.1 and so on
+    curve_methods: CurveMethods = field(default_factory=lambda: ["mask_rcnn"])  # that the curves are made with
     imagenet: str = "imagenet/convnextv2_{size}_1k_224_ema.pt"  # local file: the original code's .pt, or timm's weights
     render: list[str] = field(default_factory=list)  # arguments of data/synthesize.py
     prepare: list[str] = field(default_factory=list)  # further arguments of data/prepare.py, and so on:
@@ -42,9 +51,9 @@ class StudyOptions:
     densecl: list[str] = field(default_factory=list)  # of pretrain/densecl.py
     mask_rcnn: list[str] = field(default_factory=list)  # of finetune/mask_rcnn.py
     dense: list[str] = field(default_factory=list)  # of finetune/dense.py
-    seconds_a_step: dict[str, float] = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
+    seconds_a_step: Seconds = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
     measured_on: str = ""  # the machine that seconds_a_step is of, in words
-    parallel: int = 1  # cells at the same time on this machine
+    parallel: Count = 1  # cells at the same time on this machine
 
 
 @dataclass(frozen=True)
@@ -66,21 +75,11 @@ class Cell:
 
 def check_options(options: StudyOptions) -> None:
     """Raises:
-    InputError: for a method, an arm or a size that is not known, or a number that cannot be.
+    InputError: for an option out of its range, and a size of details that the study does not have.
     """
-    known = {"methods": METHODS, "curve_methods": METHODS, "arms": ARMS, "sizes": SIZES}
-    for name, choices in known.items():
-        values = getattr(options, name)
-        if unknown := [value for value in values if value not in choices]:
-            raise InputError(f"{name}={unknown[0]} is unknown: choose among {', '.join(choices)}")
-        if not values and name != "curve_methods":
-            raise InputError(f"{name} is empty: choose among {', '.join(choices)}")
+    check_ranges(options)
     if options.detail_size and options.detail_size not in options.sizes:
         raise InputError(f"detail_size={options.detail_size} is none of sizes={options.sizes}")
-    if options.repeats < 1:
-        raise InputError(f"repeats={options.repeats}: give one or more")
-    if wrong := [share for share in options.label_shares if not 0 < share <= 1]:
-        raise InputError(f"label_shares={wrong[0]} is no share: give more than 0 and at most 1")
 
 
 def detail_size(options: StudyOptions) -> str:

@@ -1,12 +1,10 @@
 """What a recipe is told in a study: its arguments, and the numbers among them that a plan is made from."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
-
-from sempre.config import yaml_file
-from sempre.errors import InputError, one_input_error
+from sempre.config import read_yaml, yaml_file
+from sempre.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,21 @@ def read_settings(recipe: str, arguments: list[str]) -> Settings:
     """Raises:
     InputError: for a YAML file that is missing or damaged.
     """
-    merged = OmegaConf.create()
+    values: dict[str, Any] = {}
     for argument in arguments:
-        if "=" not in argument and not yaml_file(argument).is_file():
-            raise InputError(f"{recipe}={argument} is neither a YAML file nor key=value")
-        with one_input_error(lambda reason, argument=argument: f"{recipe}={argument} cannot be read: {reason}"):
-            update = OmegaConf.from_dotlist([argument]) if "=" in argument else OmegaConf.load(yaml_file(argument))
-            merged = OmegaConf.merge(merged, update)
-    return Settings(recipe, list(arguments), cast(dict[str, Any], OmegaConf.to_container(merged)))
+        name, equals, text = argument.partition("=")
+        if equals:
+            values[name] = _number_or_text(text)
+            continue
+        try:
+            values |= read_yaml(yaml_file(argument))
+        except InputError as error:
+            raise InputError(f"{recipe}={error}") from error
+    return Settings(recipe, list(arguments), values)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from accelerate import Accelerator
@@ -10,7 +11,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from sempre.config import check_choices
 from sempre.data.feeding.datasets import CropDataset
 from sempre.data.feeding.samplers import EpochSampler
 from sempre.data.feeding.views import ViewDataset
@@ -21,6 +21,7 @@ from sempre.data.stores.store import Store
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.models.weights.checkpoints import BackboneDetails, save_backbone
+from sempre.ranges import Count, CountOrZero, InnerShare, Minutes, PositiveOrZero, Precision, RunName, Seed
 from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.loop import fit
 from sempre.training.runs.checkpointing import Progress
@@ -46,31 +47,31 @@ MAY_CHANGE = (
 
 @dataclass(kw_only=True)
 class PretrainingOptions:
-    name: str = "???"  # the run goes to runs/<name>
+    name: RunName = "???"  # the run goes to runs/<name>
     architecture: str = "???"  # timm's name of the network
     store: str = "???"  # HDF5 store made by data/prepare.py, or a folder or glob of its shards
     stage_to: str = ""  # copy the store to this folder of each node first, $TMPDIR for example
-    epochs: int = 800  # passes over the training images, one crop each
-    batch: int = 256  # crops a step, over all processes: another number of nodes changes no batch
-    accumulation: int = 1  # parts that a process's share of the batch is computed in; more parts take less memory
-    warmup_epochs: float = 40  # of linear warm-up
-    validation_fraction: float = 0.2  # share of the images held out, by a hash of their contents
-    validate_every: int = 1  # epochs between validations
-    split_seed: int = 0  # another seed holds out other images
-    image_count: int = 0  # pretrain on so many of the training images, of which fewer are a part of more; 0 on all
-    seed: int = 0  # of weights, crops, masks, augmentations and order
-    precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
+    epochs: Count = 800  # passes over the training images, one crop each
+    batch: Count = 256  # crops a step, over all processes: another number of nodes changes no batch
+    accumulation: Count = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    warmup_epochs: PositiveOrZero = 40  # of linear warm-up
+    validation_fraction: InnerShare = 0.2  # share of the images held out, by a hash of their contents
+    validate_every: Count = 1  # epochs between validations
+    split_seed: Seed = 0  # another seed holds out other images
+    image_count: CountOrZero = 0  # pretrain on so many of the training images, fewer being a part of more; 0 on all
+    seed: Seed = 0  # of weights, crops, masks, augmentations and order
+    precision: Precision = "auto"  # auto takes bf16 where a GPU has it
     compile: bool = False  # compile the network; worth its minute on a GPU
     tf32: bool = False  # float32 matrix products in TF32: faster, with 10 bits of mantissa
     autotune: bool = False  # cuDNN chooses the quickest convolutions by timing; two runs then differ by rounding
     static_graph: bool = False  # with several processes: rely on each step using the same parameters
     bucket_view: bool = False  # with several processes: save a copy of the gradients
     bf16_gradients: bool = False  # with several processes: sum gradients in bf16, half the bytes and coarser
-    sharding: str = "none"  # "full", with several processes: each holds a share of weights, gradients and moments
-    workers: int = 4  # loader processes of each process
-    log_every: int = 10  # steps between two lines of the log
-    checkpoint_minutes: float = 15  # between two checkpoints; 0 makes one with every line of the log
-    timeout_minutes: float = 30  # a process that the others have waited for so long is taken for hung
+    sharding: Literal["none", "full"] = "none"  # full: of several processes each holds a share of weights and moments
+    workers: CountOrZero = 4  # loader processes of each process
+    log_every: Count = 10  # steps between two lines of the log
+    checkpoint_minutes: PositiveOrZero = 15  # between two checkpoints; 0 makes one with every line of the log
+    timeout_minutes: Minutes = 30  # a process that the others have waited for so long is taken for hung
 
 
 @dataclass(frozen=True)
@@ -150,18 +151,19 @@ class PretrainingRun:
 
 
 def start_pretraining(
-    options: PretrainingOptions, check: Callable[[], None], whole_batch: bool = False
+    options: PretrainingOptions, check: Callable[[], None] | None = None, whole_batch: bool = False
 ) -> PretrainingRun:
     """Open the store and begin or go on with the run `runs/<name>`.
 
     Args:
-        check: looks at the recipe's own options.
+        check: looks at those of the recipe's own options that depend on each other.
         whole_batch: the network has to see a batch as a whole, for what it computes of one image depends on the others.
 
     Raises:
         InputError: for an option that cannot be, a run of other options or other data, or one that is in use.
     """
-    check()
+    if check is not None:
+        check()
     check_exchange(options)
     stop = StopSignal()
     # Before the processes meet, for they do not wait for each other longer than the timeout.
@@ -184,8 +186,6 @@ def start_pretraining(
             f"processes with accumulation={options.accumulation} would cut it: start one process with accumulation=1, "
             "or choose grn_scope=image"
         )
-    if options.image_count < 0:
-        raise InputError(f"image_count={options.image_count} is no number of images: give 1 or more, or 0 for all")
     training = seeded_subset(training, options.image_count, options.split_seed)
     folder = Path("runs") / options.name
     with accelerator.main_process_first():
@@ -202,7 +202,6 @@ def check_exchange(options: PretrainingOptions) -> None:
         InputError: for a static graph where gradients are summed only after several parts, on which DDP fails with a
             riddle; for sharded weights with what is DDP's, or with compiling, for gathering a block breaks the graph.
     """
-    check_choices(options, sharding=("none", "full"))
     if options.sharding == "full":
         for name in ("static_graph", "bucket_view", "compile"):
             if getattr(options, name):

@@ -221,7 +221,10 @@ def test_an_interrupted_run_keeps_what_it_has_read(tmp_path, many):
     [
         (["images=nowhere"], "nowhere"),
         (["images=empty"], "empty"),
-        (["images=images", "percentiles=[99,1]"], "percentiles=[99.0, 1.0] are no range"),
+        (
+            ["images=images", "percentiles=[99,1]"],
+            "percentiles=[99,1] is out of range: give a list of 2, the smallest first",
+        ),
         (["images=images", "labels_from=stars"], "labels_from=stars is unknown"),
         (["images=images", "labels_from=csv"], "labels_csv= is no file"),
         (["images=images", "pach_size=3"], "did you mean 'patch_size'?"),

@@ -109,9 +109,9 @@ def test_a_network_that_has_seen_a_held_out_micrograph_is_refused(finished_unet,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"clusters": 1}, "clusters=1 cannot be told apart: take 2 to 8"),
+        ({"clusters": 1}, "clusters=1 is out of range: give 2 to 8"),
         ({"pixel_size_nm": 2.0}, "disagree: choose one"),
-        ({"components": 0}, "components=0 leaves nothing of the cells"),
+        ({"components": 0}, "components=0 is out of range"),
         ({"rule": "dark"}, "rule=dark is unknown"),
         ({"backbones": ["intensity", "intensity"]}, "intensity is given twice"),
         ({"images": "stack.tif"}, "give data=, a labelled set, or images="),

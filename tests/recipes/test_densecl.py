@@ -67,7 +67,7 @@ def test_a_vision_transformer_is_pretrained_too(store, run, tmp_path):
     [
         ("architecture=resnet18", "resnet18 is neither a ConvNeXtV2 nor a vision transformer"),
         ("crop=100", "crop=100 is no multiple of 32 px"),
-        ("smallest_share=0", "smallest_share=0.0 is no share"),
+        ("smallest_share=0", "smallest_share=0 is out of range: give more than 0 and at most 1"),
         ("batch=64", "batch=64 is more than the 3 training images"),
     ],
 )

@@ -122,8 +122,8 @@ def test_a_vision_transformer_goes_on_from_an_official_file_and_from_a_backbone(
         (("architecture=resnet50",), "is neither a ConvNeXtV2 nor a vision transformer"),
         (("architecture=vit_small_patch14_dinov2",), "local_size=96 is no multiple of 14 px"),
         (("architecture=convnextv2_atto", "global_size=100"), "global_size=100 is no multiple of 32 px"),
-        (("scale_split=0.04",), "do not rise between 0 and 1"),
-        (("teacher_momentum=1.0",), "teacher_momentum=1.0 is not from 0 to below 1"),
+        (("scale_split=0.04",), "smallest_scale=0.05 is not below scale_split=0.04"),
+        (("teacher_momentum=1.0",), "teacher_momentum=1 is out of range: give 0 or more and less than 1"),
         (("weights=nowhere.pth",), "weights=nowhere.pth does not exist"),
     ],
 )

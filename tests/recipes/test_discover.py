@@ -114,7 +114,8 @@ def test_the_strongest_cell_is_where_it_lies(recipe, named, tmp_path):
         ("bulk_label=grey", "no image has the label bulk_label=grey: there are dark, light"),
         ("bulk_images=[dark_7.tif]", "bulk_images names dark_7.tif, which is not in"),
         ("unit=patches", "unit=patches needs a store"),
-        ("methods=[]", "must name each method once"),
+        ("methods=[]", "is empty: give at least one"),
+        ("methods=[kmeans,kmeans]", "must name each method once"),
     ):
         with pytest.raises(InputError, match=message):
             recipe(evaluate.discover, f"images={named}", *INTENSITY, "labels_from=prefix", wrong)

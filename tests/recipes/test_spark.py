@@ -74,8 +74,12 @@ def test_the_dense_segmenter_begins_with_it(pretrained_unet, labelled_set, run, 
 
 def test_what_cannot_be_is_refused(store, labelled_set, run, tmp_path):
     for script, arguments, message in (
-        ("pretrain/spark.py", (f"store={store}", "architecture=convnextv2_atto"), "is no U-Net: choose unet_small or"),
-        ("pretrain/spark.py", (f"store={store}", "crop=100"), "crop=100 is no multiple of 32 px"),
+        ("pretrain/spark.py", (f"store={store}", "architecture=convnextv2_atto"), "is unknown: choose unet_small or"),
+        (
+            "pretrain/spark.py",
+            (f"store={store}", "crop=100"),
+            "crop=100 is out of range: give 64 or more, a m",
+        ),
         ("finetune/dense.py", (f"data={labelled_set}", "backbone=imagenet"), "no ImageNet weights of unet_medium"),
     ):
         finished = run(script, *arguments, cwd=tmp_path)

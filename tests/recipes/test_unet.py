@@ -72,10 +72,10 @@ def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labell
         ({"loss": "focal"}, "loss=focal is unknown: choose bce_dice, cross_entropy, l1"),
         ({"levels": 6, "crop": 32}, "levels=6 leave nothing of crop=32: take crop=64"),
         ({"input": "heatmap", "backbone": ""}, "input=heatmap needs a heat map: give backbone="),
-        ({"points": 0}, "points=0 is too few"),
+        ({"points": 0}, "points=0 is out of range: give 1 or more"),
         ({"threshold": "clicks"}, "threshold=clicks is unknown: choose otsu, top, mixture"),
         ({"schedule": "linear"}, "schedule=linear is unknown"),
-        ({"cuts": [0.5, 1.5]}, r"cuts=\[0.5, 1.5\] are no probabilities"),
+        ({"cuts": [0.5, 1.5]}, r"cuts=\[0.5,1.5\] is out of range: give more than 0 and less than 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(changes, message):

@@ -18,14 +18,15 @@ from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_norm
 from sempre.images.reading.read import LABEL_FOLDERS
 from sempre.images.reading.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
+from sempre.ranges import CountOrZero, Index, IndexOrNone
 
 
 @dataclass(kw_only=True)
 class SliceOptions:
-    slices: int = 0  # evenly spaced ones of each volume; 0: data holds micrographs
-    channel: int = 0  # of the volumes; -1 is the last, -2 the last but one
-    label_channel: int | None = None  # of the volumes that holds their labels, as -1; else labels/ holds them
-    skip: int = 0  # first slices of each volume that are left out, and as many of the last
+    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0: data holds micrographs
+    channel: Index = 0  # of the volumes; -1 is the last, -2 the last but one
+    label_channel: IndexOrNone = None  # of the volumes that holds their labels, as -1; else labels/ holds them
+    skip: CountOrZero = 0  # first slices of each volume that are left out, and as many of the last
 
 
 class VolumeSource(Source):

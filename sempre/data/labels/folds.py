@@ -1,7 +1,7 @@
 """Who learns from whom: what a network is fitted to, what tells it when to stop, and what is held out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.samples import PREFIX, by_sample, seeded_subset
 from sempre.data.labels.sides import Sides
 from sempre.errors import InputError
+from sempre.ranges import CountOrZero, OneOf, PositiveShare, Seed, Share, check_ranges
 
 PROTOCOLS = ("split", "leave_one_sample_out")
+HeldOut = Annotated[str, OneOf(*PROTOCOLS)]
 NOBODY = np.zeros(0, dtype=int)
 STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
 
@@ -29,15 +31,15 @@ class SplitOptions(Protocol):
 @dataclass(kw_only=True)
 class FoldOptions:
     data: str = "???"  # folder of labelled micrographs
-    protocol: str = "split"  # or leave_one_sample_out
+    protocol: HeldOut = "split"  # what is held out: a side of the split, or each sample in turn
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images held out by the seeded split
-    test_fraction: float = 0.0  # share that is scored then; the validation share chooses epoch and threshold
-    split_seed: int = 0  # another seed, another split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
+    split_seed: Seed = 0  # another seed, another split
     sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
-    folds: int = 0  # samples that are left out in turn, drawn from all; 0 takes all
-    label_share: float = 1.0  # share of the training micrographs that is used; a smaller share is part of a larger one
-    seed: int = 0  # of which micrographs are the labelled share, and which samples are left out
+    folds: CountOrZero = 0  # samples that are left out in turn, drawn from all; 0 takes all
+    label_share: PositiveShare = 1.0  # of the training micrographs that is used; a smaller one is part of a larger
+    seed: Seed = 0  # of which micrographs are the labelled share, and which samples are left out
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,7 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     Raises:
         InputError: for an option that cannot be, or a set that cannot be divided so.
     """
-    if options.protocol not in PROTOCOLS:
-        raise InputError(f"protocol={options.protocol} is unknown: choose {' or '.join(PROTOCOLS)}")
-    if not 0 < options.label_share <= 1:
-        raise InputError(f"label_share={options.label_share} is no share: take more than 0 and at most 1")
+    check_ranges(options)
     if options.protocol == "split":
         sides = divide(labelled, options)
         if len(sides.choosing):

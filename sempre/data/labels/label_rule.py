@@ -3,12 +3,19 @@
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from sempre.errors import InputError
+from sempre.ranges import OneOf
 
 LabelRule = Callable[[str], str | None]  # from a path relative to the folder
+
+
+RULES = ("none", "prefix", "folder", "csv")
+RuleName = Annotated[str, OneOf(*RULES)]
+RuleOrAuto = Annotated[str, OneOf("auto", *RULES)]
 
 
 def label_rule(labels_from: str, labels_csv: str = "") -> LabelRule:

@@ -22,6 +22,16 @@ from sempre.errors import InputError
 from sempre.images import percentile_range
 from sempre.images.resize import resize_to
 from sempre.processes import batches_of
+from sempre.ranges import (
+    CountOrAuto,
+    CountOrZero,
+    Index,
+    Magnification,
+    Percentiles,
+    PositiveOrZero,
+    Precision,
+    check_ranges,
+)
 from sempre.training.allocator import keep_freed_memory
 
 LARGEST_INPUT = 1 << 26  # px; more than that would not fit into any memory as features
@@ -35,14 +45,14 @@ COMMIT_CELLS = COMMIT_PIXELS = 1 << 24
 
 @dataclass(kw_only=True)
 class ExtractionOptions:
-    layer: int = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
-    scale: float = 1.0  # micrographs are embedded at this many times their size; 1 keeps their own resolution
-    size: int = 0  # or: the longer side that all are resized to, px
-    pixel_size_nm: float = 0.0  # or: the pixel size that all are brought to, nm
-    batch: int = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
-    workers: int = -1  # processes that read micrographs; -1: none on a CPU, which they would compete for, 8 on a GPU
-    precision: str = "auto"  # auto (bf16 where a GPU has it), bf16 or float32
-    percentiles: list[float] = field(default_factory=list)  # that become black and white; none: as in pretraining
+    layer: Index = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
+    scale: Magnification = 1.0  # micrographs are embedded at this many times their size
+    size: CountOrZero = 0  # or: the longer side that all are resized to, px
+    pixel_size_nm: PositiveOrZero = 0.0  # or: the pixel size that all are brought to, nm
+    batch: CountOrZero = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
+    workers: CountOrAuto = -1  # processes that read micrographs; -1: none on a CPU, which they would slow, 8 on a GPU
+    precision: Precision = "auto"  # auto takes bf16 where a GPU has it
+    percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 
@@ -222,9 +232,8 @@ def check(options: ExtractionOptions) -> None:
     Raises:
         InputError: when not.
     """
+    check_ranges(options)
     given = {name: getattr(options, name) for name in ("scale", "size", "pixel_size_nm")}
-    if options.scale <= 0 or options.size < 0 or options.pixel_size_nm < 0 or options.batch < 0:
-        raise InputError(f"batch={options.batch} or one of {given} is too small: take at least 0, and a scale above 0")
     if (options.scale != 1) + bool(options.size) + bool(options.pixel_size_nm) > 1:
         raise InputError(f"{' and '.join(f'{name}={value:g}' for name, value in given.items())} disagree: choose one")
 

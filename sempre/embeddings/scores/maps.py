@@ -1,13 +1,16 @@
 """Embeddings on a plane, to be looked at."""
 
 import warnings
+from typing import Annotated
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 from sempre.errors import InputError
+from sempre.ranges import OneOf
 
 METHODS = ("auto", "umap", "pca")
+MapMethod = Annotated[str, OneOf(*METHODS)]
 
 
 def plane(embeddings: np.ndarray, method: str = "auto", seed: int = 0) -> tuple[np.ndarray, str]:

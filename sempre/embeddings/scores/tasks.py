@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from sempre.data.crops import PATCH, generator
 from sempre.data.feeding.sources import FolderSource, open_source
+from sempre.data.labels.label_rule import RuleOrAuto
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.samples import seeded_subset
 from sempre.data.stores.split import split
@@ -16,22 +17,23 @@ from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.encoding.pooling import pool
 from sempre.errors import InputError
+from sempre.ranges import Count, CountOrZero, Seed, Several, Share
 
 
 @dataclass(kw_only=True)
 class TaskOptions(ExtractionOptions):
-    backbones: list[str] = MISSING  # backbone/ folders, official .pth files, timm's names, random:<timm's>, intensity
+    backbones: Several = MISSING  # backbone/ folders, official .pth files, timm's names, random:<timm's>, intensity
     data: str = ""  # labelled micrographs, to tell cells of particles from background
     images: str = ""  # store or folder whose images have labels, to tell those apart
-    labels_from: str = "auto"  # of images: none, prefix, folder or csv; auto: a store's own, a folder's subfolders
+    labels_from: RuleOrAuto = "auto"  # of images; auto: a store's own, a folder's subfolders
     labels_csv: str = ""  # file of rows file,label for labels_from=csv
     pooling: str = "top-32"  # of an image's cells into its vector: top-<k>, mean or class
-    patches: int = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
-    micrographs: int = 0  # so many of data's micrographs on each side of the split; 0 takes all
+    patches: Count = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
+    micrographs: CountOrZero = 0  # so many of data's micrographs on each side of the split; 0 takes all
     split_file: str = ""  # of data: JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: float = 0.2  # share of the images that are asked about; the others answer
-    split_seed: int = 0  # another seed, another split
-    seed: int = 0  # of the cells that are drawn, and of random backbones
+    validation_fraction: Share = 0.2  # share of the images that are asked about; the others answer
+    split_seed: Seed = 0  # another seed, another split
+    seed: Seed = 0  # of the cells that are drawn, and of random backbones
 
 
 @dataclass(frozen=True)

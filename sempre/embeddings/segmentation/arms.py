@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 from PIL import Image
 
+from sempre.config import saved_options
 from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.segmentation.clusters import cluster_image
 from sempre.embeddings.segmentation.foreground import (
@@ -100,7 +100,7 @@ def unet_arm(run: Path, names: Sequence[str]) -> Arm:
     """
     if not (run / "summary.json").is_file() or not (run / "config.yaml").is_file():
         raise InputError(f"{run} is no finished run: give runs of finetune/unet.py")
-    if OmegaConf.select(OmegaConf.load(run / "config.yaml"), "protocol") != "split":
+    if saved_options(run / "config.yaml").get("protocol") != "split":
         raise InputError(f"{run} is no run of finetune/unet.py with protocol=split: make one to compare with")
     (fold,) = read_json(run / "summary.json")["folds"].values()
     for name in names:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from sempre.data.crops import ORDER, generator
 from sempre.embeddings.scores.quality import separation
 from sempre.errors import InputError
 from sempre.pretraining.collapse import rank_me
+from sempre.ranges import NotEmpty, OneOf
 
 METHODS = ("kmeans", "agglomerative")
+Methods = Annotated[list[str], OneOf(*METHODS), NotEmpty()]
 STARTS = 10  # of K-means, the best is kept
 SILHOUETTE_POINTS = 5000  # of more, so many are drawn
 LINKED = 10_000  # embeddings whose distances to each other fit into memory, 400 MB

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from sempre.embeddings.segmentation.prototypes import Prototypes, Support, proto
 from sempre.embeddings.segmentation.thresholds import RULES
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou, summarise_repeats
+from sempre.ranges import Count, OneOf, Percent, PositiveOrZero, Seed
 
 COUNTS = (1, 2, 5, 10, 20, 25, 50)  # of points, whose influence is measured
 PERCENTS = (
@@ -41,15 +43,15 @@ KINDS = ("same micrograph", "same sample", "other sample")  # that prototypes ar
 
 @dataclass(kw_only=True)
 class PrototypeOptions(ExtractionOptions):
-    points: int = 20  # of each sort that prototypes are made of
-    margin: float = 8.0  # px that points keep from the instances' boundaries
-    prototypes: int = 1  # of each sort
-    weight: float = 0.8  # of negative prototypes
-    threshold: str = "otsu"  # for instances, transfer and numbers of points: top, otsu, mixture or clicks
-    percent: float = 10.0  # of a micrograph that threshold=top takes
-    draws: int = 3  # times that points are drawn for each number of them
+    points: Count = 20  # of each sort that prototypes are made of
+    margin: PositiveOrZero = 8.0  # px that points keep from the instances' boundaries
+    prototypes: Count = 1  # of each sort
+    weight: PositiveOrZero = 0.8  # of negative prototypes
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # for instances, transfer and numbers of points
+    percent: Percent = 10.0  # of a micrograph that threshold=top takes
+    draws: Count = 3  # times that points are drawn for each number of them
     sample_pattern: str = PREFIX  # regular expression whose first group is the sample in a name
-    seed: int = 0  # of points, prototypes, map and random weights
+    seed: Seed = 0  # of points, prototypes, map and random weights
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
+from sempre.config import saved_options
 from sempre.embeddings.encoding.encoder import RANDOM, split_layer
 from sempre.files import whole_or_absent, write_json
 from sempre.report.html import heading, paragraph, table, write_page
@@ -77,16 +77,16 @@ def fine_tuned_scores(backbones: Mapping[str, object], runs: Path) -> dict[str, 
     scores: dict[str, float] = {}
     for config in sorted(runs.rglob("config.yaml")):
         summary = config.with_name("summary.json")
-        options = OmegaConf.load(config)
+        options = saved_options(config)
         if "backbone" not in options or "architecture" not in options or not summary.exists():
             continue
         aji_plus = json.loads(summary.read_text(encoding="utf-8")).get("scores", {}).get("aji_plus", {}).get("mean")
         for name in backbones:
             start, _ = split_layer(name)
             if start.startswith(RANDOM):
-                same = options.backbone == "none" and options.architecture == start.removeprefix(RANDOM)
+                same = options["backbone"] == "none" and options["architecture"] == start.removeprefix(RANDOM)
             else:
-                same = Path(options.backbone).resolve() == Path(start).resolve()
+                same = Path(options["backbone"]).resolve() == Path(start).resolve()
             if same and aji_plus is not None:
                 scores[name] = max(scores.get(name, 0.0), aji_plus)
     return {name: scores[name] for name in backbones if name in scores}

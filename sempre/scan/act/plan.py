@@ -1,28 +1,32 @@
 """Act, as a whole: from priorities to the fields that are visited, in their order."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from sempre.errors import InputError
+from sempre.ranges import OneOf, Percent, PositiveOrZero, Range, ShareBelowOne, check_ranges
 from sempre.scan.act.fields import NOWHERE, Fields, cover
 from sempre.scan.act.path import best_within, shortest_path
-from sempre.scan.act.threshold import level
-from sempre.scan.act.timing import TimingOptions, acquisition_s, check_timing, travel_times
+from sempre.scan.act.threshold import RULES, level
+from sempre.scan.act.timing import TimingOptions, acquisition_s, travel_times
 from sempre.scan.calibration import Calibration
 from sempre.scan.think.patches import Patches
 
 DEFAULT_SIDE = 64.0  # px
 
+Overlap = Annotated[float, Range(0, 0.4)]
+
 
 @dataclass(kw_only=True)
 class PlanOptions(TimingOptions):
-    field_um: float = 0.0  # side of a field of view, um; 0: 64 px of the preview
-    overlap: float = 0.1  # share of a field's side within its border that does not count as shown
-    threshold: str = "otsu"  # otsu, quantile, or none where a budget alone decides
-    quantile: float = 0.95  # for threshold=quantile: the share of the preview below it
-    area_percent: float = 100.0  # of the preview that may be scanned
-    minutes: float = 0.0  # of stage and beam that may be spent; 0: as long as it takes
+    field_um: PositiveOrZero = 0.0  # side of a field of view, um; 0: 64 px of the preview
+    overlap: Overlap = 0.1  # share of a field's side within its border that does not count as shown
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # none where a budget alone decides
+    quantile: ShareBelowOne = 0.95  # for threshold=quantile: the share of the preview below it
+    area_percent: Percent = 100.0  # of the preview that may be scanned
+    minutes: PositiveOrZero = 0.0  # of stage and beam that may be spent; 0: as long as it takes
 
     def side_px(self, calibration: Calibration) -> float:
         """Side of a field of view in px of the preview."""
@@ -57,7 +61,7 @@ def make_plan(
     Raises:
         InputError: for options that cannot be.
     """
-    check_timing(options)
+    check_ranges(options)
     if not 0 < options.area_percent <= 100 or options.minutes < 0 or options.field_um < 0:
         raise InputError(
             f"area_percent={options.area_percent}, minutes={options.minutes} or field_um={options.field_um} cannot be: "

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from sempre.errors import InputError
 from sempre.images import read_micrograph
+from sempre.ranges import Positive, PositiveOrZero, Share
 from sempre.scan.act.plan import PlanOptions
 from sempre.scan.calibration import Calibration
 from sempre.scan.stages.simulator import SimulatedStage
@@ -17,11 +18,11 @@ SIMULATOR = "simulator"
 
 @dataclass(kw_only=True)
 class SimulatorOptions:
-    drift_nm_s: float = 0.0  # simulator: how far the sample wanders in a second
-    electrons_us: float = 20.0  # simulator: that a bright px gets in 1 us of dwell
-    failures: float = 0.0  # simulator: share of the moves that fail
-    latency_s: float = 0.0  # simulator: of each command, s
-    pace: float = 0.0  # simulator: real seconds for each simulated one; 0 does not wait
+    drift_nm_s: PositiveOrZero = 0.0  # simulator: how far the sample wanders in a second
+    electrons_us: Positive = 20.0  # simulator: that a bright px gets in 1 us of dwell
+    failures: Share = 0.0  # simulator: share of the moves that fail
+    latency_s: PositiveOrZero = 0.0  # simulator: of each command, s
+    pace: PositiveOrZero = 0.0  # simulator: real seconds for each simulated one; 0 does not wait
 
 
 @contextmanager

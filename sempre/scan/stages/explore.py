@@ -8,12 +8,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from sempre.embeddings.segmentation.points import NO_CLICKS, Clicks
 from sempre.errors import InputError
 from sempre.images.write import write_micrograph
+from sempre.ranges import CountOrZero, Items, PositiveOrZero, Range
 from sempre.scan.act.plan import PlanOptions, make_plan
 from sempre.scan.act.timing import acquisition_s, travel_times
 from sempre.scan.calibration import Calibration
@@ -25,13 +27,15 @@ from sempre.scan.think.patches import Patches
 
 Judge = Callable[[np.ndarray, tuple[float, float]], bool | None]
 
+Limits = Annotated[list[float], Items(0, 4), Range()]
+
 
 @dataclass(kw_only=True)
 class ExploreOptions(ThinkOptions, PlanOptions):
-    retries: int = 2  # of a move or acquisition that fails; then its field is skipped
-    judged_weight: float = 0.1  # of likeness to the fields that were judged, where nothing was clicked before
-    most_fields: int = 0  # after so many the loop ends; 0: as many as the budget allows
-    limits_um: list[float] = field(default_factory=list)  # x and y that the stage may go to: [x0,y0,x1,y1]
+    retries: CountOrZero = 2  # of a move or acquisition that fails; then its field is skipped
+    judged_weight: PositiveOrZero = 0.1  # of likeness to the fields that were judged, where nothing was clicked before
+    most_fields: CountOrZero = 0  # after so many the loop ends; 0: as many as the budget allows
+    limits_um: Limits = field(default_factory=list)  # x and y that the stage may go to: [x0,y0,x1,y1]
 
 
 @dataclass

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
 from sempre.embeddings.segmentation.points import NO_CLICKS, Clicks
 from sempre.errors import InputError
+from sempre.ranges import Count, OneOf, PositiveOrZero, Seed
 from sempre.scan.preview import Preview
-from sempre.scan.think.anomaly import strangeness
+from sempre.scan.think.anomaly import METHODS, strangeness
 from sempre.scan.think.patches import Patches, PatchOptions
 from sempre.scan.think.priority import mixed, priorities
 from sempre.scan.think.teacher import taught
@@ -19,15 +21,15 @@ PARTS = ("anomaly", "clicks", "text")
 
 @dataclass(kw_only=True)
 class ThinkOptions(PatchOptions):
-    anomaly: str = "neighbours"  # what finds the strange: isolation_forest, bulk or neighbours
+    anomaly: Annotated[str, OneOf(*METHODS)] = "neighbours"  # what finds the strange
     text: list[str] = field(default_factory=list)  # what is sought in words, for example [cracks,long thin lines]
     without: list[str] = field(default_factory=list)  # what is not, for example [round particles]
     clip: str = ""  # folder with CLIP's weights, for text
-    anomaly_weight: float = 1.0  # of strangeness in the priority
-    clicks_weight: float = 1.0  # of likeness to what was clicked, where something was
-    text_weight: float = 1.0  # of likeness to text, where there is some
-    background: int = 100  # patches that are drawn as what is not sought, beside negative clicks
-    seed: int = 0  # of trees, banks and background
+    anomaly_weight: PositiveOrZero = 1.0  # of strangeness in the priority
+    clicks_weight: PositiveOrZero = 1.0  # of likeness to what was clicked, where something was
+    text_weight: PositiveOrZero = 1.0  # of likeness to text, where there is some
+    background: Count = 100  # patches that are drawn as what is not sought, beside negative clicks
+    seed: Seed = 0  # of trees, banks and background
 
 
 @dataclass(frozen=True)

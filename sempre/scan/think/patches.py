@@ -1,6 +1,7 @@
 """See: overlapping patches of a preview, and what a frozen backbone makes of each."""
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 from scipy import ndimage
@@ -11,8 +12,11 @@ from sempre.embeddings.encoding.extract import ExtractionOptions, extract
 from sempre.embeddings.encoding.grid import Grid
 from sempre.embeddings.encoding.windows import describe_windows
 from sempre.errors import InputError
+from sempre.ranges import Count, CountOrZero, NotEmpty, Range, check_ranges
 from sempre.scan.preview import Preview
 from sempre.scan.think.one_thread import one_thread
+
+Sides = Annotated[list[int], NotEmpty(), Range(8)]
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Patches:
 
 @dataclass(kw_only=True)
 class PatchOptions:
-    scales: list[int] = field(default_factory=lambda: [24, 48])  # sides of the patches that are seen together, px
-    stride: int = 12  # px from patch to patch
-    surround: int = 64  # px; what a patch shares with its surroundings is taken off its features; 0 keeps it
-    components: int = 50  # principal components that are kept of a patch's features
+    scales: Sides = field(default_factory=lambda: [24, 48])  # sides of the patches that are seen together, px
+    stride: Annotated[int, Range(4)] = 12  # px from patch to patch
+    surround: CountOrZero = 64  # px; what a patch shares with its surroundings is taken off its features; 0 keeps it
+    components: Count = 50  # principal components that are kept of a patch's features
     whiten: bool = False  # whether every component counts the same
 
 
@@ -109,9 +113,8 @@ def reduce(vectors: np.ndarray, components: int, whiten: bool = False) -> np.nda
 
 def check(options: PatchOptions, shape: tuple[int, int]) -> None:
     """Raises: InputError for options that cannot be, or patches larger than a preview of `shape` (H, W)."""
-    if not options.scales or min(options.scales) < 8 or max(options.scales) > min(shape):
+    check_ranges(options)
+    if max(options.scales) > min(shape):
         raise InputError(f"scales={options.scales} are no patches of a preview of {shape[0]}x{shape[1]} px")
-    if not 4 <= options.stride <= min(options.scales):
-        raise InputError(f"stride={options.stride} leaves gaps or is too fine: take 4 to {min(options.scales)} px")
-    if options.components < 1 or options.surround < 0:
-        raise InputError(f"components={options.components} or surround={options.surround} is too small")
+    if options.stride > min(options.scales):
+        raise InputError(f"stride={options.stride} leaves gaps: take 4 to {min(options.scales)} px")

@@ -165,4 +165,4 @@ def _argument(path: Path, value: object, names: Mapping[str, object]) -> str:
             return Template(value).substitute(names)
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: '{value}' names a label that is not varied: {error}") from error
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

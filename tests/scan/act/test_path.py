@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sempre.errors import InputError
+from sempre.ranges import check_ranges
 from sempre.scan.act import path as paths
 from sempre.scan.act.path import best_within, nearest_neighbour, path_time, shortest_path, two_opt
-from sempre.scan.act.timing import TimingOptions, acquisition_s, check_timing, travel_times
+from sempre.scan.act.timing import TimingOptions, acquisition_s, travel_times
 
 
 def random_times(seed: int, count: int) -> np.ndarray:
@@ -24,8 +25,8 @@ def test_travel_knows_speed_settling_and_the_side_that_the_stage_arrives_from():
     free = TimingOptions(speed_um_s=10, settle_s=0.5, backlash_um=5, approach=[0, 0])
     assert travel_times(np.array([[0, 0], [30, 40]]), free)[1, 0] == pytest.approx(5.5)
     assert acquisition_s(TimingOptions(dwell_us=2, field_px=1000)) == pytest.approx(2)
-    with pytest.raises(InputError, match=r"approach=\[2, 0\] is no direction"):
-        check_timing(TimingOptions(approach=[2, 0]))
+    with pytest.raises(InputError, match=r"approach=\[2,0\] is out of range: give -1 to 1"):
+        check_ranges(TimingOptions(approach=[2, 0]))
 
 
 @pytest.mark.parametrize("routing", [False, True])

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from sempre.errors import InputError
 from sempre.files import write_json
+from sempre.ranges import check_ranges
 from sempre.training.accelerator import Speed
 from sempre.training.pretraining_run import PretrainingOptions, check_exchange, refuse_sharding
 from sempre.training.runs.logging import read_log
@@ -133,7 +134,7 @@ def test_what_sharded_weights_exclude_is_refused():
         with pytest.raises(InputError, match=f"sharding=full does without {name}=true"):
             check_exchange(options(sharding="full", **{name: True}))
     with pytest.raises(InputError, match="sharding=half is unknown: choose none or full"):
-        check_exchange(options(sharding="half"))
+        check_ranges(options(sharding="half"))
     with pytest.raises(InputError, match="sharding=full cannot be had here, for a reason: leave it out"):
         refuse_sharding(options(sharding="full"), "a reason")
     check_exchange(options(sharding="full", bf16_gradients=True))
