@@ -6,7 +6,7 @@
 Figures 5 and 6 of Rettenberger et al. (doi 10.1038/s41524-025-01802-3). `runs` are of finetune/mask_rcnn.py or
 finetune/dense.py with a ConvNeXtV2; `backbones` as everywhere. `runs/<name>/` holds `feature_maps_<arm>` as PDF and PNG
 and `feature_maps.csv`; of runs also `activation_maps` and their CSV, for which grad-cam is needed
-(`pip install 'sempre[insides]'`); summary.json and report.html.
+(`pip install -e '.[insides]'`); summary.json and report.html.
 """
 
 from dataclasses import asdict, dataclass, field

@@ -55,7 +55,9 @@ def __getattr__(name: str) -> object:
     try:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        message = f"sempre.{name} needs {error.name}: pip install 'sempre[train]'"
+        from sempre.errors import how_to_install
+
+        message = f"sempre.{name} needs {error.name}: {how_to_install('train')}"
         raise ModuleNotFoundError(message, name=error.name) from error
 
 

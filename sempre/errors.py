@@ -4,10 +4,19 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+HOME = Path(__file__).parents[1]  # the repository's folder, unless sempre was installed from a wheel
 
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one sentence: the offending value and the way out."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs one of sempre's extras, from any folder: sempre is in no package index."""
+    home = HOME if (HOME / "setup.py").is_file() else "path/to/sempre"
+    return f"pip install -e '{home}[{extra}]'"
 
 
 @contextmanager

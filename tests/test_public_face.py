@@ -45,7 +45,7 @@ def test_what_the_microscopes_pc_uses_needs_no_torch():
 def test_what_needs_an_extra_says_which():
     code = "import sys; sys.modules['torch'] = None; import sempre; sempre.PackedEncoder"
     finished = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert "sempre.PackedEncoder needs torch: pip install 'sempre[train]'" in finished.stderr
+    assert f"sempre.PackedEncoder needs torch: pip install -e '{PAGE.parents[1]}[train]'" in finished.stderr
 
 
 def test_the_page_says_what_happens(tmp_path, monkeypatch):

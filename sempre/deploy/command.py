@@ -10,6 +10,7 @@ import math
 import re
 import runpy
 import sys
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import sempre
 from sempre.deploy.batches.formats import SUFFIXES, USUAL, parse_formats
 from sempre.deploy.networks.session import PROVIDERS
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError, how_to_install, run_command
 from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
@@ -31,6 +32,21 @@ EXAMPLES = """examples:
   sempre models                                          the models that come with sempre, and how good they are
   sempre app                                             segment, find and plan in the browser
 """
+
+
+class Command(argparse.ArgumentParser):
+    """The arguments of one command; an option that it does not have is told with the nearest that it has."""
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        known = re.findall(r"--[\w-]+", self.format_usage())
+        for argument in args or ():
+            name = argument.partition("=")[0]
+            if argument == "--":
+                break
+            if name.startswith("--") and name != "--help" and not any(option.startswith(name) for option in known):
+                nearest = get_close_matches(name, known, n=1)
+                self.error(f"{name} is no option" + (f": did you mean {nearest[0]}?" if nearest else ", see --help"))
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sempre {sempre.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
     command = commands.add_parser(
         "segment",
         help="find, outline and measure the particles of micrographs",
@@ -94,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--scale-bar",
         action=argparse.BooleanOptionalAction,
-        help="read the burnt-in scale bar where the files say no pixel size (default: if sempre[ocr] is installed)",
+        help="read the burnt-in scale bar where the files say no pixel size (default: if the extra ocr is installed)",
     )
     command.add_argument(
         "--score-threshold", type=float, metavar="SCORE", help="0 to 1: higher finds fewer, surer particles"
@@ -181,7 +197,7 @@ def scale_bar_reader(wanted: bool | None, threads: int | None) -> "Reader | None
         return Reader(threads)
     except ImportError:
         if wanted:
-            raise InputError("--scale-bar needs an OCR library: pip install 'sempre[ocr]'") from None
+            raise InputError(f"--scale-bar needs an OCR library: {how_to_install('ocr')}") from None
         return None
 
 
@@ -234,7 +250,7 @@ def serve_app(options: argparse.Namespace) -> None:
         InputError: where Streamlit is not installed, and for a port that cannot be.
     """
     if find_spec("streamlit") is None:
-        raise InputError("sempre app needs Streamlit: pip install 'sempre[app]'")
+        raise InputError(f"sempre app needs Streamlit: {how_to_install('app')}")
     if not 0 < options.port < 1 << 16:
         raise InputError(f"--port {options.port} is none: give 1 to 65535")
     sys.argv = ["sempre app", "--port", str(options.port)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sempre.errors import InputError
+from sempre.errors import InputError, how_to_install
 
 
 def average_precision(
@@ -32,7 +32,7 @@ def average_precision(
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise InputError("mask AP needs pycocotools: pip install 'sempre[train]'") from error
+        raise InputError(f"mask AP needs pycocotools: {how_to_install('train')}") from error
 
     truth, results = COCO(), []
     annotations, images = [], []

@@ -8,7 +8,7 @@ from pathlib import Path
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
 
 import sempre
-from sempre.errors import InputError
+from sempre.errors import InputError, how_to_install
 
 RECIPE, EXPORT = Path("finetune/dense.py"), Path("tools/export_onnx.py")
 PROGRESS = re.compile(r"([^\r\n%]*):\s+\d+%\|[^|\r\n]*\|\s*(\d+)/(\d+)")  # a bar of tqdm
@@ -66,7 +66,7 @@ class FineTuning(QObject):
                 "recipes do not come with pip install"
             )
         if not importlib.util.find_spec("torch"):
-            raise InputError("fine-tuning needs PyTorch: pip install 'sempre[train]' where napari is installed")
+            raise InputError(f"fine-tuning needs PyTorch: {how_to_install('train')} where napari is installed")
         if not (self.data / "labels").is_dir():
             raise InputError(f"{data} has no labels: save some micrographs with their labels there first")
         self.run = self.data / "runs" / name

@@ -15,6 +15,7 @@ from roifile import ImagejRoi
 import sempre
 from sempre.deploy import released
 from sempre.deploy.command import main
+from sempre.errors import how_to_install
 from sempre.images import read_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
 from tests.images.databars import font
@@ -111,7 +112,7 @@ def test_without_an_ocr_library_only_who_asks_for_the_scale_bar_hears_of_it(segm
     assert segment(image) == 0
     assert "ocr" not in capsys.readouterr().err
     assert segment(image, "--scale-bar") == 2
-    assert "pip install 'sempre[ocr]'" in capsys.readouterr().err
+    assert how_to_install("ocr") in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -349,3 +350,36 @@ def test_an_image_of_one_grey_value_is_empty_with_the_released_model(segment, tm
     assert "blank.tif shows a single grey value" in capsys.readouterr().err
     (row,) = read_rows(tmp_path / "out/summary.csv")
     assert row["particles"] == "0" and not read_labels(tmp_path / "out/blank_instances.tif").any()
+
+
+@pytest.mark.parametrize("named", [["nosuch"], ["nosuch.tif"], ["no*.tif"], ["nosuch", "other.tif"]])
+def test_a_name_that_does_not_exist_leaves_all_results_as_they_are(segment, named, tmp_path, capsys):
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, np.full((64, 64), 7, np.uint8))
+    assert segment(image) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert segment(*(tmp_path / name for name in named)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / named[0]}") and "does not exist" in error and error.count("\n") == 1, (
+        error
+    )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["--pixelsize"], "did you mean --pixel-size?"),
+        (["a.tif", "--out", "o", "--pixelsize=2nm"], "did you mean --pixel-size?"),
+        (["a.tif", "--out", "o", "--treads", "2"], "did you mean --threads?"),
+        (["a.tif", "--output", "o"], "did you mean --out?"),
+        (["a.tif", "--out", "o", "--xyzzy"], "see --help"),
+    ],
+)
+def test_an_option_that_is_none_is_told_with_the_nearest(arguments, nearest, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["segment", *arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("usage: sempre segment") and nearest in error.splitlines()[-1]

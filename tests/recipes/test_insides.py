@@ -40,7 +40,7 @@ def rows_of(path) -> list[dict]:
 
 
 def test_models_are_looked_into_and_what_is_drawn_is_in_tables(start, tmp_path):
-    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install 'sempre[insides]'")
+    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install -e '.[insides]'")
     torch.manual_seed(0)
     details = {
         "detector": asdict(TINY),

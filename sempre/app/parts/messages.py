@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import streamlit as st
 
 from sempre.app.parts.kept import folder
-from sempre.errors import InputError, one_line
+from sempre.errors import InputError, how_to_install, one_line
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def need_training(what: str) -> None:
     lacking = [name for name in ("torch", "timm", "sklearn", "omegaconf") if find_spec(name) is None]
     if lacking:
         st.info(
-            f"{what} look at micrographs through a backbone, which needs PyTorch: `pip install 'sempre[train,app]'`, "
+            f"{what} look at micrographs through a backbone, which needs PyTorch: `{how_to_install('train,app')}`, "
             f"then start the cockpit again. Missing here: {', '.join(lacking)}. Segment works without.",
             icon=":material/download:",
         )

@@ -86,7 +86,9 @@ class LabelledSet:
             self._labels = {image: file for pairs in pairs_of.values() for image, file in pairs.items()}
             self._side_of = {image: SIDE_FOLDERS[part] for part, pairs in pairs_of.items() for image in pairs}
         else:
-            raise InputError(f"{folder} has no labels: put label images into labels/ or segmaps/, or give coco=FILE")
+            raise InputError(
+                f"{folder} has no labels: put label images into labels/ or segmaps/, or COCO's annotations.json there"
+            )
         self.images = sorted(self._labels, key=lambda file: file.stem)
         self.names = [file.stem for file in self.images]
         if not self.images:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from sempre.errors import InputError
+from sempre.errors import InputError, how_to_install
 from sempre.files import file_sha256
 
 # Of the three channels, as CLIP was trained.
@@ -38,7 +38,7 @@ class Clip:
         try:
             from transformers import CLIPModel, PreTrainedTokenizerFast
         except ImportError:
-            raise InputError("searching by text needs transformers: pip install 'sempre[scan]'") from None
+            raise InputError(f"searching by text needs transformers: {how_to_install('scan')}") from None
         try:
             self.model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
             self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / TOKENIZER))

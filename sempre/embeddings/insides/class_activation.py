@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sempre.errors import InputError, one_input_error
+from sempre.errors import InputError, how_to_install, one_input_error
 from sempre.models.segmenters.dense import DenseSegmenter, TimmEncoder
 
 
@@ -20,7 +20,7 @@ def check_grad_cam() -> None:
         InputError: when it is absent or ill-installed.
     """
     with one_input_error(
-        lambda reason: f"grad-cam cannot be imported ({reason}): install it with `pip install 'sempre[insides]'`"
+        lambda reason: f"grad-cam cannot be imported ({reason}): install it with {how_to_install('insides')}"
     ):
         import pytorch_grad_cam  # noqa: F401
 

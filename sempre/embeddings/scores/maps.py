@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from sklearn.decomposition import PCA
 
-from sempre.errors import InputError
+from sempre.errors import InputError, how_to_install
 from sempre.ranges import OneOf
 
 METHODS = ("auto", "umap", "pca")
@@ -29,7 +29,7 @@ def plane(embeddings: np.ndarray, method: str = "auto", seed: int = 0) -> tuple[
             from umap import UMAP
         except ImportError:
             if method == "umap":
-                raise InputError("map=umap needs umap-learn: pip install 'sempre[maps]'") from None
+                raise InputError(f"map=umap needs umap-learn: {how_to_install('maps')}") from None
         else:
             neighbours = min(15, len(embeddings) - 1)
             with warnings.catch_warnings():

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sempre.errors import InputError, one_input_error
+from sempre.errors import InputError, how_to_install, one_input_error
 from sempre.files import files_below
 from sempre.images.reading.claims import (
     check_inside,
@@ -338,7 +338,7 @@ def _open_rosettasciio(path: Path, max_pixels: int) -> Iterator[Plane]:
     try:
         reader = import_module(f"rsciio.{plugin}")
     except ImportError:
-        raise InputError(f"{path} needs RosettaSciIO: pip install 'sempre[formats]'") from None
+        raise InputError(f"{path} needs RosettaSciIO: {how_to_install('formats')}") from None
     if plugin == "mrc":
         check_mrc(path)
     if plugin == "tia":

@@ -144,9 +144,13 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
     else:
         details = read_backbone_details(folder)
     if details.architecture != architecture:
+        # Not every recipe takes a U-Net or a vision transformer.
+        own_kind = details.architecture.startswith(("unet_", "vit_"))
+        same_kind = details.architecture.split("_")[0] == architecture.split("_")[0]
+        other = "" if own_kind and not same_kind else f"set architecture={details.architecture}, or "
         raise InputError(
             f"the backbone {folder} is a {details.architecture}, not a {architecture}: "
-            f"set architecture={details.architecture}"
+            f"{other}give a backbone of {architecture}"
         )
     if pretrained is not None:
         levels = details.normalisation

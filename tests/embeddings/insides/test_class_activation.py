@@ -20,7 +20,7 @@ def seen() -> np.ndarray:
 
 
 def test_a_segmenters_map_is_grad_cam_by_hand(seen):
-    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install 'sempre[insides]'")
+    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install -e '.[insides]'")
     torch.manual_seed(0)
     segmenter = DenseSegmenter(DenseOptions("convnextv2_atto")).eval()
     activation = foreground_activation(segmenter, seen, stage=-2)
@@ -39,7 +39,7 @@ def test_a_segmenters_map_is_grad_cam_by_hand(seen):
 
 
 def test_a_detector_looks_where_its_boxes_come_from_and_nowhere_without_any(seen):
-    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install 'sempre[insides]'")
+    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install -e '.[insides]'")
     torch.manual_seed(0)
     detector = build_mask_rcnn(TINY).eval()
     with torch.no_grad():
