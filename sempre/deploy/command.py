@@ -161,6 +161,8 @@ def segment(options: argparse.Namespace) -> int:
     if options.imagej_rois and "rois" not in formats:
         formats = (*formats, "rois")
     inputs = find_inputs(options.images, options.out)
+    if not any(source.path.exists() for source in inputs.sources):
+        raise InputError(f"{', '.join(map(str, options.images))} does not exist: look at the name")
     segmenter = Segmenter(
         find_bundle(options.model),
         options.threads,

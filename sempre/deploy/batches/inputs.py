@@ -1,7 +1,7 @@
 """Which micrographs a command's arguments mean: files, patterns, folders; results of earlier runs are none."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,18 +32,15 @@ class Inputs:
     empty: list[Path]
 
 
-def find_inputs(images: Sequence[Path], out: Path) -> Inputs:
+def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
     """The micrographs that a command's arguments mean.
 
     A folder stands for every micrograph below it but those in `out`; a name with `*`, `?` or `[…]` that is no file's
     for the files and folders that it matches, as Windows leaves it to the programs to find them.
 
     Raises:
-        InputError: when there is none, where no name exists, and for a folder of micrographs that is `out`
-            itself.
+        InputError: when there is none, and for a folder of micrographs that is `out` itself.
     """
-    if not any(match.exists() for image in images for match in expand(image)):
-        raise InputError(f"{', '.join(map(str, images))} does not exist: look at the name, nothing was segmented")
     sources: dict[Path, Source] = {}
     results: dict[Path, Path] = {}
     empty = []
