@@ -78,6 +78,7 @@ def main() -> int | None:
         options.dense_weight,
         options.temperature,
         options.key_momentum,
+        epoch_sampler(loader).samples_of(0),
     )
     if options.compile:
         model.query.compile()

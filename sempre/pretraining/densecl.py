@@ -38,6 +38,7 @@ class DenseCL(nn.Module):
         dense_weight: share of the dense loss, lambda in the paper.
         temperature: of the softmax over positive and negatives.
         momentum: share that the key encoder keeps of itself in a step.
+        batch: samples of a step over all processes; 0 where each process has as many of them as the others.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class DenseCL(nn.Module):
         dense_weight: float = 0.5,
         temperature: float = 0.2,
         momentum: float = 0.999,
+        batch: int = 0,
     ):
         super().__init__()
         self.query = ProjectedEncoder(use_float32_grn(network), *projection)
@@ -55,6 +57,7 @@ class DenseCL(nn.Module):
         deactivate_requires_grad(self.key)
         self.global_bank, self.dense_bank = Bank(negatives, projection[1]), Bank(negatives, projection[1])
         self.dense_weight, self.temperature, self.momentum = dense_weight, temperature, momentum
+        self.batch = batch
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # keys, dense keys and samples of the step's parts
 
     def follow(self) -> None:
@@ -64,7 +67,9 @@ class DenseCL(nn.Module):
         """
         update_momentum(self.query, self.key, self.momentum)
         if self.waiting:
-            keys, dense_keys, sample = (of_all_processes(torch.cat(parts)) for parts in zip(*self.waiting, strict=True))
+            keys, dense_keys, sample = (
+                of_all_processes(torch.cat(parts), self.batch) for parts in zip(*self.waiting, strict=True)
+            )
             self.global_bank.add(keys, sample)
             self.dense_bank.add(dense_keys, sample)
         self.waiting = []
@@ -155,10 +160,20 @@ def info_nce(query: Tensor, positive: Tensor, bank: Bank, sample: Tensor, temper
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
-def of_all_processes(rows: Tensor) -> Tensor:
-    """Rows `[B, …]` of every process, in the order of the batch, of which each process holds every so many-th."""
+def of_all_processes(rows: Tensor, batch: int = 0) -> Tensor:
+    """Rows `[B, …]` of every process, in the order of the batch, of which each process holds every so many-th.
+
+    Args:
+        batch: rows of all processes together, of which some processes may hold one fewer than others; 0 where all hold
+            as many.
+    """
     if not distributed.is_initialized():
         return rows
-    parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+    ranks = distributed.get_world_size()
+    most = -(-batch // ranks) if batch else len(rows)
+    if len(rows) < most:  # what is gathered has one shape; the row that is made up is the batch's last and is cut off
+        rows = torch.cat([rows, rows[-1:]])
+    parts = [torch.empty_like(rows) for _ in range(ranks)]
     distributed.all_gather(parts, rows.contiguous())
-    return torch.stack(parts, dim=1).flatten(0, 1)
+    gathered = torch.stack(parts, dim=1).flatten(0, 1)
+    return gathered[:batch] if batch else gathered

@@ -12,7 +12,7 @@ from lightly.loss import DINOLoss
 from lightly.models.modules import DINOProjectionHead
 from lightly.models.utils import update_momentum
 from timm.optim import param_groups_weight_decay
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from sempre.pretraining.collapse import teacher_entropy
 
@@ -108,9 +108,14 @@ class CentredLoss(DINOLoss):
             self.count += teacher_out.shape[0] * teacher_out.shape[1]
 
     def move_center(self) -> None:
-        """Move towards the mean of the outputs noted, over all ranks."""
+        """Move towards the mean of the outputs noted, over all ranks, which may have noted unequal numbers of them."""
         if self.count:
-            super().update_center(self.total / self.count)
+            share = torch.ones_like(self.center[..., :1])
+            if distributed.is_initialized():  # the call below averages over ranks: this one's share, of 1 on the mean
+                counts = share * self.count
+                distributed.all_reduce(counts)
+                share = self.count * distributed.get_world_size() / counts
+            super().update_center(share * self.total / self.count)
         self.total, self.count = 0.0, 0
 
 

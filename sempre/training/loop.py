@@ -24,7 +24,7 @@ from sempre.training.runs.preemption import Stopped, StopSignal
 from sempre.training.runs.sharding import Weights
 from sempre.training.steps.bad_steps import refuse_bad_steps
 from sempre.training.steps.guarded_step import GuardedStep
-from sempre.training.steps.parts import enough_memory, split_batch
+from sempre.training.steps.parts import enough_memory, parts_of_all, split_batch
 from sempre.training.steps.schedule import set_rate
 
 
@@ -151,7 +151,8 @@ def fit(
                 if watch is not None:
                     watch(state.model, logged)
                 guard.begin()
-                losses = _gradients(weights, batch, accumulation, stop)
+                samples = sampler.samples_of(progress.batch)
+                losses = _gradients(weights, batch, samples, accumulation, stop)
                 if losses is None:
                     guard.undo()
                     save_and_leave()
@@ -216,15 +217,28 @@ def _over_ranks(
     return dict(zip(always, steps, strict=True)), dict(zip(once, values[steps.numel() :], strict=True))
 
 
-def _gradients(weights: Weights, batch: dict, accumulation: int, stop: StopSignal) -> dict[str, Tensor] | None:
+def _gradients(
+    weights: Weights, batch: dict, samples: int, accumulation: int, stop: StopSignal
+) -> dict[str, Tensor] | None:
     """Add the batch's gradients to the model's parameters; the losses, averaged over the batch's parts.
 
-    None when a signal has come to the only process between two parts; several would have to agree, for each part.
+    Losses and gradients are averaged over the processes afterwards. Where these have unequal shares of the batch, each
+    is weighted by its share, so that the average is that of all samples.
+
+    Args:
+        batch: this process's share of a global batch.
+        samples: of the global batch.
+
+    Returns:
+        None when a signal has come to the only process between two parts; several would have to agree, for each part.
     """
     totals, accelerator = {}, weights.accelerator
-    parts = list(split_batch(batch, accumulation))
+    ranks = accelerator.num_processes
+    weight = len(next(iter(batch.values()))) * ranks / samples
+    parts = list(split_batch(batch, parts_of_all(samples, ranks, accumulation)))
     with enough_memory(accumulation):
-        for number, (part, share) in enumerate(parts, start=1):
+        for number, (part, share_of_own) in enumerate(parts, start=1):
+            share = share_of_own * weight
             if stop and accelerator.num_processes == 1:
                 return None
             with nullcontext() if number == len(parts) else weights.unsummed():

@@ -32,10 +32,10 @@ class Noise(Dataset):
     the sample's number if `named`; or without any a masked crop."""
 
     def __init__(self, named: bool = False, **views: tuple[int, int]):
-        self.named, self.views = named, views
+        self.named, self.views, self.samples = named, views, SAMPLES
 
     def __len__(self) -> int:
-        return SAMPLES
+        return self.samples
 
     def name_of(self, sample: int) -> str:
         return f"noise {sample}"
@@ -67,7 +67,8 @@ class Method:
 
     def loader(self, shuffle: bool = True) -> DataLoader:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        return DataLoader(self.dataset, batch_sampler=EpochSampler(SAMPLES, BATCH, 3, rank, ranks, shuffle))
+        sampler = EpochSampler(len(self.dataset), BATCH, 3, rank, ranks, shuffle)
+        return DataLoader(self.dataset, batch_sampler=sampler)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of all that a step may change."""
@@ -83,13 +84,20 @@ def convnext() -> nn.Module:
     return timm.create_model("convnextv2_atto", in_chans=1, num_classes=0, depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
 
 
-def tiny(name: str, speed: Speed | None = None, precision: str = "float32") -> Method:
-    """The method of this name, the same at each call; "atto" is FCMAE with a network of the real depth and width."""
+def tiny(name: str, speed: Speed | None = None, precision: str = "float32", samples: int = SAMPLES) -> Method:
+    """The method of this name, the same at each call; "atto" is FCMAE with a network of the real depth and width.
+
+    With fewer samples than a batch has, all of them are the only batch of an epoch.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(precision, speed=speed)
     torch.manual_seed(0)
     parts = {"fcmae": fcmae, "atto": atto, "spark": spark, "densecl": densecl, "dino": dino}[name]()
-    return Method(*parts, accelerator)
+    method = Method(*parts, accelerator)
+    method.dataset.samples = samples
+    if name == "densecl":
+        method.model.batch = min(samples, BATCH)
+    return method
 
 
 def fcmae() -> Parts:

@@ -53,6 +53,10 @@ class EpochSampler:
             return max(self.samples // self.batch_size, 1)
         return -(-self.samples // self.batch_size)
 
+    def samples_of(self, batch: int) -> int:
+        """How many samples, over all ranks, a global batch has."""
+        return min(self.batch_size, self.samples - batch * self.batch_size)
+
     def order(self) -> np.ndarray:
         """The epoch's samples in order, int64 `[samples]`."""
         if not self.shuffle:
@@ -74,8 +78,7 @@ class EpochSampler:
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank, wherever the next iteration starts."""
         batches = self.batches()
-        samples_of_last = self.samples - (batches - 1) * self.batch_size
-        return batches - (samples_of_last <= self.rank)
+        return batches - (self.samples_of(batches - 1) <= self.rank)
 
 
 def epoch_sampler(loader: DataLoader) -> EpochSampler:

@@ -33,6 +33,8 @@ class Weights:
         if not self.sharded:
             self.trained = accelerator.prepare(model)
             return
+        for weight in model.parameters():  # FSDP2 takes no weights whose channels come last
+            weight.data = weight.data.contiguous()
         # Made now, for a model of sharded weights cannot be copied.
         self.copy = _autocast(deepcopy(model), accelerator)
         plugin = accelerator.state.fsdp_plugin

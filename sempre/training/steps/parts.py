@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 
@@ -9,12 +10,29 @@ from sempre.errors import InputError
 
 
 def split_batch(batch: dict, parts: int) -> Iterator[tuple[dict, float]]:
-    """`batch`, a dict of tensors and lists over the same samples, in at most `parts` parts; with each its share."""
+    """`batch`, a dict of tensors and lists over the same samples, in at most `parts` parts; with each its share.
+
+    The parts differ by one sample at most, and none is empty.
+    """
     samples = len(next(iter(batch.values())))
-    size = -(-samples // parts)
-    for start in range(0, samples, size):
-        part = {name: values[start : start + size] for name, values in batch.items()}
-        yield part, len(next(iter(part.values()))) / samples
+    parts = min(parts, samples)
+    ends = [-(-samples * part // parts) for part in range(parts + 1)]  # the larger parts come first
+    for start, end in pairwise(ends):
+        yield {name: values[start:end] for name, values in batch.items()}, (end - start) / samples
+
+
+def parts_of_all(samples: int, ranks: int, parts: int) -> int:
+    """In how many parts every rank computes its share of a global batch of `samples`.
+
+    It is the same number on all ranks, for with sharded weights each part is a collective call: `parts`, or as many as
+    the smallest share has samples.
+
+    Args:
+        samples: of the global batch, at least one a rank.
+        ranks: over which they are divided as evenly as can be.
+        parts: that are asked for.
+    """
+    return min(parts, samples // ranks)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sempre.ranges import check_ranges
 from sempre.training.accelerator import Speed
 from sempre.training.pretraining_run import PretrainingOptions, check_exchange, refuse_sharding
 from sempre.training.runs.logging import read_log
-from tests.training.tiny_methods import run_in_two_processes, tiny
+from tests.training.tiny_methods import SAMPLES, run_in_two_processes, tiny
 
 WHOLE, SHARDED = Speed(), Speed(sharding="full")
 SHORT = {"log_every": 1, "checkpoint_minutes": 0}
@@ -34,6 +34,10 @@ ONE_EPOCH = {
     "atto sharded": ("atto", "float32", SHARDED, {}),
     "small whole": ("fcmae", "float32", WHOLE, {}),
     "in parts": ("fcmae", "float32", SHARDED, {"accumulation": 2}),
+    "uneven whole": ("fcmae", "float32", WHOLE, {"samples": 7}),
+    "uneven in four parts": ("fcmae", "float32", SHARDED, {"accumulation": 4, "samples": 7}),
+    "three samples whole": ("fcmae", "float32", WHOLE, {"samples": 3}),
+    "three samples": ("fcmae", "float32", SHARDED, {"accumulation": 2, "samples": 3}),
     "bf16 gradients": ("fcmae", "float32", Speed(sharding="full", bf16_gradients=True), {}),
     "clipped whole": ("fcmae", "float32", WHOLE, {"clip_gradient": 0.02}),
     "clipped sharded": ("fcmae", "float32", SHARDED, {"clip_gradient": 0.02}),
@@ -48,6 +52,8 @@ SAME = {  # and how far apart, as a share
     "whole, then sharded": ("whole", 1e-5),
     "atto sharded": ("atto whole", 1e-5),
     "in parts": ("small whole", 1e-5),
+    "uneven in four parts": ("uneven whole", 1e-5),
+    "three samples": ("three samples whole", 1e-5),
     "bf16 gradients": ("small whole", 1e-2),
     "clipped sharded": ("clipped whole", 1e-5),
     "bf16 sharded": ("bf16 whole", 1e-3),
@@ -187,6 +193,7 @@ if __name__ == "__main__":
         for run in goes_on:
             tiny("fcmae", TWO_EPOCHS[run][1]).fit(folder / run, epochs=2, **SHORT)
     for run, (name, precision, speed, options) in ONE_EPOCH.items():
-        tiny(name, speed, precision).fit(folder / run, epochs=1, **SHORT, **options)
+        samples = options.pop("samples", SAMPLES)
+        tiny(name, speed, precision, samples).fit(folder / run, epochs=1, **SHORT, **options)
     held_by_a_process(folder)
     spoilt_in_one_process(folder)
