@@ -13,12 +13,13 @@ on the held-out images; `runs/<name>/summary.json` their scores. Export it with
 """
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from sempre.config import part_of, read_options
 from sempre.data.feeding.dense_crops import DenseCrops
@@ -42,6 +43,7 @@ from sempre.ranges import (
     Count,
     CountOrZero,
     Degrees,
+    Minutes,
     Percentiles,
     Positive,
     PositiveOrZero,
@@ -58,6 +60,7 @@ from sempre.training.accelerator import make_accelerator
 from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.shared_work import SharedWork
 from sempre.training.steps.averaging import AveragedTraining
 from sempre.training.steps.schedule import cosine_with_warmup
 
@@ -104,6 +107,7 @@ class Options:
     clip_gradient: Positive = 2.0  # largest gradient norm
     precision: Precision = "auto"  # auto takes what is faster
     workers: CountOrZero = 2  # loader processes
+    timeout_minutes: Minutes = 30  # a process that the others have waited for so long is taken for hung
 
 
 def main() -> int | None:
@@ -118,18 +122,20 @@ def main() -> int | None:
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
         fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
-        network = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing)
+        network = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
         if network is None:
             return EXIT_PREEMPTED
+        share = run.sharing(folder)
+        settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing, share)
+        began = options.start
+        if not began:
+            began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
+        details = describe_dense(part_of(options, DenseOptions), settings, labelled)
+        details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
         if run.accelerator.is_main_process:
-            settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing)
-            details = describe_dense(part_of(options, DenseOptions), settings, labelled)
-            details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
-            began = options.start
-            if not began:
-                began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
             save_dense(folder, network, {**details, "initial_weights": began})
-            scores = score_dense(as_network(network), settings, labelled, sides.held_out, folder)
+        scores = score_dense(as_network(network), settings, labelled, sides.held_out, folder, share)
+        if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
     return None
@@ -143,12 +149,16 @@ def train(
     folder: Path,
     stop: StopSignal | None = None,
     validating: np.ndarray = NOBODY,
+    of_run: Accelerator | None = None,
 ) -> DenseSegmenter | None:
     """Train one network; None when a signal stopped it early.
 
     It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
+
+    Args:
+        of_run: the run's Accelerator, of which there is one a run.
     """
-    accelerator = make_accelerator(options.precision)
+    accelerator = of_run or make_accelerator(options.precision)
     crops = make_crops(options, seed, labelled, fitted)
     loader = crop_loader(crops, options.batch, seed, options.workers, accelerator)
     network = build_network(options, seed).to(memory_format=torch.channels_last)
@@ -166,13 +176,14 @@ def train(
         images = torch.stack([crops[options.epochs, sample]["image"] for sample in some])
         estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
 
+    share = SharedWork(accelerator, stop, shown=False)
     finished = fit_to_best(
         model,
         optimizer,
         loader,
         kept=averaged,
         settle=renew_statistics,
-        aji_plus=lambda shown: mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown),
+        aji_plus=lambda shown: mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown, share),
         validating=validating,
         validate_every=options.validate_every,
         accelerator=accelerator,
@@ -215,7 +226,7 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     torch.manual_seed(seed)
     network = DenseSegmenter(part_of(options, DenseOptions))
     if options.start:
-        started, _ = load_dense(find_weights(options.start))
+        started, _ = load_start(options.start)
         if started.architecture != network.architecture:
             raise InputError(f"start={options.start} is another network: set architecture={started.architecture}")
         network.load_state_dict(started.state_dict())
@@ -229,13 +240,19 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
 def percentiles(options: Options) -> tuple[float, float]:
     """Those given, else those that the micrographs of `options.start` or `options.backbone` were normalised by."""
     if options.start and not options.percentiles:
-        return percentile_range(load_dense(find_weights(options.start))[1]["percentiles"])
+        return percentile_range(load_start(options.start)[1]["percentiles"])
     return initial_percentiles(options.backbone, options.percentiles)
 
 
 def settings_of_start(options: Options) -> DenseSettings:
     """Those of the model that was started from, or the usual ones."""
-    return read_settings(load_dense(find_weights(options.start))[1]) if options.start else DenseSettings()
+    return read_settings(load_start(options.start)[1]) if options.start else DenseSettings()
+
+
+@lru_cache(1)
+def load_start(start: str) -> tuple[DenseSegmenter, dict]:
+    """The whole model that `start` names, and its details."""
+    return load_dense(find_weights(start))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from sempre.config import part_of, read_options
@@ -32,6 +33,7 @@ from sempre.ranges import (
     Count,
     CountOrZero,
     Magnification,
+    Minutes,
     Percentiles,
     Positive,
     PositiveOrZero,
@@ -47,6 +49,7 @@ from sempre.training.accelerator import make_accelerator
 from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.shared_work import SharedWork
 from sempre.training.steps.schedule import cosine_with_warmup
 
 
@@ -84,6 +87,7 @@ class Options:
     clip_gradient: Positive = 1.0  # largest gradient norm
     precision: Precision = "auto"  # of the computation
     workers: CountOrZero = 2  # loader processes
+    timeout_minutes: Minutes = 30  # a process that the others have waited for so long is taken for hung
     score_threshold: Share = 0.0  # detections below are dropped; 0 chooses it on a tenth of the training micrographs
     pyramid_channels: Count = 256  # width of the feature pyramid and mask head
     box_head_width: Count = 1024  # width of the box head
@@ -102,18 +106,20 @@ def main() -> int | None:
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
         fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
-        detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing)
+        detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
         if detector is None:
             return EXIT_PREEMPTED
+        share = run.sharing(folder)
+        threshold = options.score_threshold
+        if not threshold:
+            threshold = best_score_threshold(detector, options.scale, labelled, choosing, share)
+        began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
+        details = describe_detector(part_of(options, DetectorOptions), options.scale, threshold, labelled)
+        details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
         if run.accelerator.is_main_process:
-            threshold = options.score_threshold
-            if not threshold:
-                threshold = best_score_threshold(detector, options.scale, labelled, choosing)
-            details = describe_detector(part_of(options, DetectorOptions), options.scale, threshold, labelled)
-            details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
-            began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
             save_detector(folder, detector, {**details, "initial_weights": began})
-            scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, folder)
+        scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, folder, share)
+        if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
     return None
@@ -127,12 +133,16 @@ def train(
     folder: Path,
     stop: StopSignal | None = None,
     validating: np.ndarray = NOBODY,
+    of_run: Accelerator | None = None,
 ) -> nn.Module | None:
     """Train one detector; None when a signal stopped it early.
 
     It is that of the last epoch, or of the validated one of highest AJI+ where there are micrographs to validate on.
+
+    Args:
+        of_run: the run's Accelerator, of which there is one a run.
     """
-    accelerator = make_accelerator(options.precision)
+    accelerator = of_run or make_accelerator(options.precision)
     smallest, largest = (options.scale * factor for factor in options.scale_range)
     crops = DetectionCrops(
         labelled,
@@ -152,10 +162,11 @@ def train(
         detector, detector.get_submodule("backbone.body"), options.weight_decay, options.layer_decay
     )
     steps = options.epochs * epoch_sampler(loader).batches()
+    share = SharedWork(accelerator, stop, shown=False)
 
     def validated(shown: Iterable[int]) -> float:
         thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
-        return float(threshold_scores(detector, options.scale, labelled, shown, thresholds).max())
+        return float(threshold_scores(detector, options.scale, labelled, shown, thresholds, share).max())
 
     finished = fit_to_best(
         DetectionLoss(detector),

@@ -26,10 +26,9 @@ from sempre.models.export.detector_graph import OUTPUTS, export_detector
 from sempre.models.segmenters.dense_files import load_dense, read_settings
 from sempre.models.segmenters.detector_files import load_detector
 from sempre.models.segmenters.mask_rcnn import detect
+from sempre.models.segmenters.segmentation import MASK_THRESHOLD, OVERLAP, TILE, listed_at_once
 from sempre.models.weights.model_files import read_details
 
-TILE, OVERLAP = 1024, 256  # px; the tile a multiple of the network's stride, the overlap wider than a particle
-MASK_THRESHOLD = 0.5
 CALIBRATING = 48  # micrographs that show the ranges of a quantised graph
 LEAST_IOU, SCORE_TOLERANCE = 0.99, 1e-3  # what counts as the same instance
 
@@ -81,6 +80,7 @@ def export_mask_rcnn(run: str, pixels: np.ndarray, out: Path) -> str:
     model, details = load_detector(run)
     percentiles, threshold = details["normalisation"]["percentiles"], details["score_threshold"]
     scale = details["scale"]
+    detections, proposals = listed_at_once(model)
     pixels = centre(resize(percentile_normalise(pixels, *percentiles), scale), TILE)
     compared = []
 
@@ -100,8 +100,8 @@ def export_mask_rcnn(run: str, pixels: np.ndarray, out: Path) -> str:
             "mask_threshold": MASK_THRESHOLD,
             "class_names": details["class_names"],
             "pixel_size_nm": details["pixel_size_nm"],
-            "detections_per_tile": model.roi_heads.detections_per_img,
-            "proposals_per_tile": model.rpn._post_nms_top_n["testing"],
+            "detections_per_tile": detections,
+            "proposals_per_tile": proposals,
         },
     )
     return f"{compared[0]} instances"

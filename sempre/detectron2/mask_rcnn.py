@@ -128,6 +128,16 @@ class Detectron2Detector(nn.Module):
         self.rcnn = rcnn
 
     @property
+    def detections(self) -> int:
+        """How many particles it lists at most."""
+        return self.rcnn.roi_heads.box_predictor.test_topk_per_image
+
+    @property
+    def proposals(self) -> int:
+        """How many proposals for them it looks at, at most."""
+        return self.rcnn.proposal_generator.post_nms_topk[False]
+
+    @property
     def body(self) -> nn.Module:
         """The timm network."""
         return self.rcnn.backbone.pyramid.body

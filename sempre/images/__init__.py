@@ -5,6 +5,7 @@ from sempre.images.instances import (
     decode_rle,
     draw_ellipses,
     encode_rle,
+    encode_rle_of_crop,
     instance_boxes,
     paint_instances,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "decode_rle",
     "draw_ellipses",
     "encode_rle",
+    "encode_rle_of_crop",
     "field_rows",
     "find_information_bar",
     "find_micrographs",

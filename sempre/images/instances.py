@@ -26,6 +26,28 @@ def encode_rle(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat.size and flat[0] else counts}
 
 
+def encode_rle_of_crop(mask: np.ndarray, y0: int, x0: int, shape: tuple[int, int]) -> dict:
+    """`encode_rle` of a mask of `shape` that is false but for the bool crop `[h, w]` at (y0, x0), inside it.
+
+    The cost is the crop's, which matters for thousands of small instances in a large micrograph.
+    """
+    height, width = shape
+    framed = np.zeros((mask.shape[0] + 2, mask.shape[1]), dtype=np.int8)
+    framed[1:-1] = mask
+    edges = np.diff(framed, axis=0).T  # [w, h + 1]: 1 where a run begins, -1 behind its end
+    column, row = np.nonzero(edges)
+    places = (x0 + column) * height + y0 + row
+    starts, ends = places[edges[column, row] > 0], places[edges[column, row] < 0]
+    if not len(starts):
+        return {"size": [height, width], "counts": [height * width]}
+    separate = starts[1:] != ends[:-1]  # a run at the lower border may go on at the top of the next column
+    starts, ends = starts[np.append(True, separate)], ends[np.append(separate, True)]
+    changes = np.stack([starts, ends], axis=1).ravel()
+    counts = np.diff(np.concatenate([[0], changes])).tolist()
+    last = height * width - int(changes[-1])
+    return {"size": [height, width], "counts": [*counts, last] if last else counts}
+
+
 def decode_rle(rle: dict) -> np.ndarray:
     """The bool mask `[H, W]` of COCO's uncompressed run lengths.
 

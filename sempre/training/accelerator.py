@@ -34,7 +34,12 @@ class Speed:
     sharding: str = "none"  # or "full": each process holds a share of weights, gradients and moments, by FSDP2, not DDP
 
 
-def make_accelerator(precision: str, timeout_minutes: float = 30.0, speed: Speed | None = None) -> Accelerator:
+TIMEOUT_MINUTES = 30.0  # that processes wait for each other, where nothing else is said
+
+
+def make_accelerator(
+    precision: str, timeout_minutes: float = TIMEOUT_MINUTES, speed: Speed | None = None
+) -> Accelerator:
     """An Accelerator for `precision`: "auto" (bf16 where GPU or CPU compute in it), "bf16" or "float32".
 
     A rank that the others have waited for during `timeout_minutes` is taken for hung: they end with an error.

@@ -1,6 +1,6 @@
 """Fine-tuning that keeps the epoch that validates best, where there are micrographs to choose it on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sempre.models.weights.weight_files import load_weights, save_weights
 from sempre.training.loop import fit
 from sempre.training.runs.logging import RunLog
 from sempre.training.runs.preemption import StopSignal
+from sempre.training.shared_work import same_buffers
 
 
 def fit_to_best(
@@ -21,7 +22,7 @@ def fit_to_best(
     loader: DataLoader,
     *,
     kept: nn.Module,
-    aji_plus: Callable[[Iterable[int]], float],
+    aji_plus: Callable[[np.ndarray], float],
     validating: np.ndarray,
     validate_every: int,
     folder: Path,
@@ -36,7 +37,8 @@ def fit_to_best(
 
     Args:
         kept: the part of `model` that is wanted in the end.
-        aji_plus: the mean AJI+ of `kept`, as it is then, on the micrographs at these positions of the labelled set.
+        aji_plus: the mean AJI+ of `kept`, as it is then, on the micrographs at these positions of the labelled set. All
+            processes call it at once, for the same weights, and it gives all the same.
         validating: the positions, `[N]`; none chooses no epoch.
         validate_every: epochs between two validations; 0 chooses no epoch.
         settle: called before each validation, or once after the last epoch where there is none: whatever `kept` needs
@@ -55,7 +57,8 @@ def fit_to_best(
     def validate(model: nn.Module, log: RunLog, step: int) -> dict[str, float]:
         if settle is not None:
             settle()
-        score = aji_plus(validating if stop is None else stop.watch(validating))
+        same_buffers(kept)
+        score = aji_plus(validating)
         return {"loss": 1 - score, "aji_plus": score}
 
     finished = fit(
@@ -73,6 +76,8 @@ def fit_to_best(
         return False
     if choosing:
         load_weights(kept, best)
-    elif settle is not None:
+        return True
+    if settle is not None:
         settle()
+    same_buffers(kept)
     return True

@@ -1,5 +1,6 @@
 """What the recipes that fine-tune segmenters have in common: how a run begins, its repeats, and what is said of it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from sempre.data.labels.run_summary import summarise_run
 from sempre.data.labels.sides import Sides
 from sempre.files import read_json, write_json
 from sempre.metrics import with_spread
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import TIMEOUT_MINUTES, make_accelerator
 from sempre.training.runs.preemption import StopSignal
 from sempre.training.runs.run_folder import lock_run, open_run
+from sempre.training.shared_work import KEPT, SharedWork, results_of_training, said_by_main
 
-MAY_CHANGE = ("accumulation", "groups", "workers")  # how a run is computed and reported, not what it comes to
+# How a run is computed and reported, not what it comes to.
+MAY_CHANGE = ("accumulation", "groups", "workers", "timeout_minutes")
 
 
 class FineTuningOptions(SplitOptions, Protocol):
@@ -51,9 +54,17 @@ class FineTuningRun:
         """The seed and the folder of each repeat without a summary; the processes wait for each other after each."""
         for repeat in range(self.options.repeats):
             folder = self.folder / f"repeat-{repeat}"
-            if not (folder / "summary.json").exists():
+            if not said_by_main(self.accelerator, (folder / "summary.json").exists):
                 yield self.options.seed + repeat, folder
+                self.accelerator.free_memory()
             self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                shutil.rmtree(folder / KEPT, ignore_errors=True)
+
+    def sharing(self, folder: Path) -> SharedWork:
+        """How the processes share what comes after the training of the repeat in `folder`: its results are kept there,
+        a micrograph at a time, until the repeat's summary is written."""
+        return SharedWork(self.accelerator, self.stop, results_of_training(folder, self.accelerator))
 
     def finish(self) -> None:
         """Write what the repeats come to as the run's summary, and print it; once in all processes."""
@@ -78,16 +89,21 @@ def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, floa
     sides = divide(labelled, options)
     groups = read_groups(options.groups, labelled.paths)
     stop = StopSignal()
-    accelerator = make_accelerator(options.precision)
+    accelerator = make_accelerator(options.precision, timeout_minutes(options))
+    folder = Path("runs") / options.name
+    if not said_by_main(accelerator, folder.exists):
+        # What is wrong with one had better be known before hours of training. Those to train on are read as it begins.
+        labelled.read_through([*sides.choosing, *sides.held_out], SharedWork(accelerator))
     with accelerator.main_process_first():
-        folder = Path("runs") / options.name
-        if accelerator.is_main_process and not folder.exists():
-            # Those to train on are read as it begins.
-            labelled.read_through([*sides.choosing, *sides.held_out])
         folder = open_run(folder, options, MAY_CHANGE)
         if accelerator.is_main_process:
             lock_run(folder)
     return FineTuningRun(options, folder, labelled, sides, groups, accelerator, stop)
+
+
+def timeout_minutes(options: object) -> float:
+    """How long the processes wait for each other; 30 minutes for recipes that have no such option."""
+    return getattr(options, "timeout_minutes", TIMEOUT_MINUTES)
 
 
 def crop_loader(

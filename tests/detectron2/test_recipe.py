@@ -57,7 +57,7 @@ def trained(fields, tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     asked, scores = [], iter((0.7, 0.6))
 
-    def threshold_scores(detector, scale, labelled, shown, thresholds):
+    def threshold_scores(detector, scale, labelled, shown, thresholds, share):
         asked.append((detector.training, list(shown), len(thresholds)))
         return np.array([0.1, next(scores)])
 

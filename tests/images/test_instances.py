@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from sempre.errors import InputError
-from sempre.images import decode_rle, encode_rle, instance_boxes, paint_instances
+from sempre.images import decode_rle, encode_rle, encode_rle_of_crop, instance_boxes, paint_instances
 
 
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
@@ -37,3 +37,17 @@ def test_the_higher_score_lies_on_top():
     assert labels[2, 2] == labels[4, 4] == 1
     assert labels[0, 0] == labels[1, 1] == 2
     assert 3 not in labels
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 1), st.integers(0, 1 << 30))
+def test_run_lengths_of_a_crop_are_those_of_the_whole_mask(height, width, share, seed):
+    """Against pycocotools, too."""
+    from pycocotools import mask as coco_mask
+
+    draws = np.random.default_rng(seed)
+    (y0, y1), (x0, x1) = (np.sort(draws.integers(0, side + 1, 2)) for side in (height, width))
+    whole = np.zeros((height, width), bool)
+    whole[y0:y1, x0:x1] = draws.random((y1 - y0, x1 - x0)) < share
+    rle = encode_rle_of_crop(whole[y0:y1, x0:x1], int(y0), int(x0), whole.shape)
+    assert rle == encode_rle(whole)
+    np.testing.assert_array_equal(coco_mask.decode(coco_mask.frPyObjects(rle, height, width)), whole)

@@ -92,11 +92,11 @@ def test_arms_differ_in_the_backbone_alone(pretrained):
 def test_weights_see_no_micrograph_that_chooses_the_threshold_or_scores(many_micrographs, tmp_path, monkeypatch):
     labelled, seen = LabelledSet(many_micrographs), {}
 
-    def train_nothing(options, seed, labelled, fitted, folder, stop, validating):
+    def train_nothing(options, seed, labelled, fitted, folder, stop, validating, accelerator):
         seen["fitted"] = fitted
         return build_detector(options, seed)
 
-    def choose(detector, scale, labelled, choosing):
+    def choose(detector, scale, labelled, choosing, share):
         seen["choosing"] = choosing
         return 0.9
 

@@ -7,14 +7,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sempre.data.labels.coco import coco_layers, read_coco
+from sempre.data.labels.share import Share, one_by_one
 from sempre.data.labels.sides import Sides, make_sides, read_split_file
 from sempre.data.stores.split import split_in_three
 from sempre.errors import InputError
 from sempre.files import file_sha256
-from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_labels, read_micrograph
+from sempre.images import (
+    find_micrographs,
+    percentile_normalise,
+    percentile_normalise_to_uint8,
+    read_labels,
+    read_micrograph,
+)
 from sempre.images.reading.read import IMAGE_FOLDERS, LABEL_FOLDERS
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
@@ -125,14 +131,24 @@ class LabelledSet:
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
 
-    def read_through(self, indices: Iterable[int]) -> None:
+    def normalised(self, index: int) -> np.ndarray:
+        """A micrograph as `sempre segment` shows it to a network: float32 `[H, W]`, by the set's percentiles."""
+        return percentile_normalise(read_micrograph(self.images[index]).pixels, *self.percentiles)
+
+    def read_through(self, indices: Iterable[int], share: Share = one_by_one) -> None:
         """Read micrographs once, for what is wrong with one had better be known before hours of training.
+
+        Args:
+            share: by which processes.
 
         Raises:
             InputError: as `read` does.
         """
-        for index in tqdm(list(indices), desc=f"reading {self.folder}", unit="image"):
+
+        def read(index: int) -> None:
             self.read(index)
+
+        share(indices, read, f"reading {self.folder}")
 
     def pixel_size_nm(self, index: int) -> float | None:
         """The pixel size of a micrograph, nm per px, or None where neither its file nor a sidecar states it."""

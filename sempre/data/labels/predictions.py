@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sempre.data.labels.labelled import LabelledMicrograph, LabelledSet
 from sempre.data.labels.run_summary import summarise_run
+from sempre.data.labels.share import Share, one_by_one
 from sempre.files import write_json
-from sempre.images import encode_rle, write_labels
+from sempre.images import encode_rle_of_crop, instance_boxes, write_labels
 from sempre.metrics import (
     Overlap,
     average_precision,
@@ -36,7 +36,11 @@ class Prediction:
 
 
 def predict_and_score(
-    dataset: LabelledSet, indices: Iterable[int], predict: Callable[[np.ndarray, int], Prediction], folder: Path
+    dataset: LabelledSet,
+    indices: Iterable[int],
+    predict: Callable[[np.ndarray, int], Prediction],
+    folder: Path,
+    share: Share = one_by_one,
 ) -> dict:
     """Segment the micrographs at `indices`, write `folder/<name>.tif` label images, and score them.
 
@@ -44,33 +48,44 @@ def predict_and_score(
 
     Args:
         predict: takes float32 pixels `[H, W]` in [0, 1], and the micrograph's position in the set.
+        share: by which processes.
 
     Returns:
         `{"summary", "samples", "seconds_a_micrograph"}`: the first two as `sempre.metrics.summarise` and `score_sample`
         give them, the summary with mask AP when the predictions have scores.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    samples, true, predicted = {}, {}, {}
-    seconds = 0.0
-    for index in tqdm(list(indices), desc="/".join(("segmenting for", *folder.parts[-3:-1])), unit="image"):
-        name, micrograph = dataset.names[index], dataset.read(index)
+    indices = [int(index) for index in indices]
+
+    def segment_and_score(index: int) -> dict:
+        micrograph = dataset.read(index)
         start = time.monotonic()
         prediction = predict(micrograph.pixels.astype(np.float32) / 255, index)
-        seconds += time.monotonic() - start
-        write_labels(folder / f"{name}.tif", prediction.labels)
-        samples[name] = score_sample(true_overlap(micrograph, prediction.labels))
-        if prediction.scores is not None:
-            true[name] = [encode_rle(mask) for mask in true_masks(micrograph)]
-            whole = (_on_micrograph(mask, micrograph.pixels.shape) for mask in prediction.masks)
-            predicted[name] = [encode_rle(mask) for mask in whole], prediction.scores.tolist()
-            detections = [
-                {"counts": rle["counts"], "score": score} for rle, score in zip(*predicted[name], strict=True)
-            ]
-            write_json(folder / f"{name}.json", {"size": list(micrograph.pixels.shape), "instances": detections})
+        seconds = time.monotonic() - start
+        write_labels(folder / f"{dataset.names[index]}.tif", prediction.labels)
+        result = {"seconds": seconds, "sample": score_sample(true_overlap(micrograph, prediction.labels))}
+        if prediction.scores is None:
+            return result
+        size, scores = list(micrograph.pixels.shape), prediction.scores.tolist()
+        predicted = [
+            encode_rle_of_crop(mask, y, x, micrograph.pixels.shape)["counts"] for y, x, mask in prediction.masks
+        ]
+        detections = [{"counts": counts, "score": score} for counts, score in zip(predicted, scores, strict=True)]
+        write_json(folder / f"{dataset.names[index]}.json", {"size": size, "instances": detections})
+        return {**result, "size": size, "true": true_counts(micrograph), "predicted": predicted, "scores": scores}
+
+    label = "/".join(("segmenting for", *folder.parts[-3:-1]))
+    names = [dataset.names[index] for index in indices]
+    results = dict(zip(names, share(indices, segment_and_score, label), strict=True))
+    samples = {name: result["sample"] for name, result in results.items()}
     summary = summarise(samples)
-    if predicted:
+    detected = {name: result for name, result in results.items() if "scores" in result}
+    if detected:
+        true = {name: _run_lengths(result, "true") for name, result in detected.items()}
+        predicted = {name: (_run_lengths(result, "predicted"), result["scores"]) for name, result in detected.items()}
         summary |= average_precision(true, predicted)
-    return {"summary": summary, "samples": samples, "seconds_a_micrograph": seconds / len(samples)}
+    seconds = sum(result["seconds"] for result in results.values()) / len(results)
+    return {"summary": summary, "samples": samples, "seconds_a_micrograph": seconds}
 
 
 def score_untrained(
@@ -106,8 +121,15 @@ def true_masks(micrograph: LabelledMicrograph) -> list[np.ndarray]:
     return [layer == label for layer in micrograph.layers for label in np.unique(layer[layer > 0])]
 
 
-def _on_micrograph(mask: tuple[int, int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    y, x, crop = mask
-    whole = np.zeros(shape, dtype=bool)
-    whole[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-    return whole
+def true_counts(micrograph: LabelledMicrograph) -> list[list[int]]:
+    """COCO's uncompressed run lengths of the micrograph's instances, by layer and id."""
+    counts = []
+    for layer in micrograph.layers:
+        for label, (x0, y0, x1, y1) in zip(*instance_boxes(layer), strict=True):
+            crop = layer[y0:y1, x0:x1] == label
+            counts.append(encode_rle_of_crop(crop, int(y0), int(x0), layer.shape)["counts"])
+    return counts
+
+
+def _run_lengths(result: dict, side: str) -> list[dict]:
+    return [{"size": result["size"], "counts": counts} for counts in result[side]]

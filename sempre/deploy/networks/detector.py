@@ -1,10 +1,10 @@
 """A bundle of the kind `mask_rcnn`: boxes, scores and small masks of each tile, put together and painted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from sempre.deploy.detections.instance import Box, Instance
 from sempre.deploy.detections.merging import View, merge_views
@@ -23,10 +23,16 @@ COUNTED_SCORE = 0.3  # detections from this score on fill a tile, even if the th
 LISTED_SCORE = 0.05  # torchvision lists no detection below, in training and in the graph
 
 
-class Detector:
-    """Mask R-CNN on a session of onnxruntime; `tile` and `overlap` in px of what the network sees."""
+class Session(Protocol):
+    """What runs the network: a session of onnxruntime, or a network in training that answers as one."""
 
-    def __init__(self, bundle: MaskRCNNBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int):
+    def run(self, names: Sequence[str], inputs: dict[str, Any]) -> Sequence[Any]: ...
+
+
+class Detector:
+    """Mask R-CNN on a session; `tile` and `overlap` in px of what the network sees."""
+
+    def __init__(self, bundle: MaskRCNNBundle, session: Session, tile: int, overlap: int):
         self.bundle, self.session, self.tile, self.overlap = bundle, session, tile, overlap
         self.full = min(FULL_DETECTIONS * bundle.detections_per_tile, FULL_PROPOSALS * bundle.proposals_per_tile)
 
@@ -68,12 +74,16 @@ class Detector:
         (scale,) = scales
         threshold = self.bundle.score_threshold
         views = self._look(image, scale, min(threshold, LISTED_SCORE), threshold)
-        sure = [
-            replace(view, instances=[instance for instance in view.instances if instance.score > threshold])
-            for view in views
-        ]
-        labels, _ = _painted(merge_views(sure, image.shape), image.shape)
-        return labels, merge_views(views, image.shape)
+        return _labels_above(views, threshold, image.shape), merge_views(views, image.shape)
+
+    def segment_at(self, image: np.ndarray, scales: tuple[float, ...], thresholds: Sequence[float]) -> list[np.ndarray]:
+        """The labels of a normalised micrograph `[H, W]` at each score threshold, each int32 `[H, W]`.
+
+        The network looks once for all. Which tiles are cut is decided at the bundle's own threshold.
+        """
+        (scale,) = scales
+        views = self._look(image, scale, min(thresholds), self.bundle.score_threshold)
+        return [_labels_above(views, threshold, image.shape) for threshold in thresholds]
 
     def _look(
         self,
@@ -116,6 +126,15 @@ class Detector:
         boxes = boxes_between(boxes[kept], seen.shape, view.shape)
         overflows = bool(np.count_nonzero(scores > np.float32(counted)) >= self.full)
         return Detections(boxes, scores[kept], masks[kept], overflows)
+
+
+def _labels_above(views: list[View], threshold: float, shape: tuple[int, int]) -> np.ndarray:
+    """The label image of `shape` of the detections in views that score more than the threshold."""
+    sure = [
+        replace(view, instances=[instance for instance in view.instances if instance.score > threshold])
+        for view in views
+    ]
+    return _painted(merge_views(sure, shape), shape)[0]
 
 
 def _painted(instances: list[Instance], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.models.detection import MaskRCNN
 
+from sempre.deploy.detections.painting import paint_particles
+from sempre.deploy.detections.paste import paste_masks
 from sempre.deploy.networks.dense import DenseSettings, segment_dense
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.insides.class_activation import detection_activation, foreground_activation
@@ -20,7 +22,6 @@ from sempre.models.segmenters.dense import DenseSegmenter, as_network
 from sempre.models.segmenters.dense_files import load_dense, read_settings
 from sempre.models.segmenters.detector_files import load_detector
 from sempre.models.segmenters.mask_rcnn import detect
-from sempre.models.segmenters.segmentation import paint
 from sempre.models.weights.model_files import DETAILS, read_details
 
 LookInto = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -95,9 +96,11 @@ def _look_for_boxes(
     detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray, stage: int
 ) -> tuple[np.ndarray, np.ndarray]:
     found = detect(detector, pixels, scale)
-    labels = paint(found, threshold, pixels.shape)
+    kept = found["scores"] >= threshold
+    masks = paste_masks(found["boxes"][kept], found["masks"][kept], pixels.shape)
+    labels, _ = paint_particles(masks, found["scores"][kept], pixels.shape)
     seen = resize(pixels, scale)
-    boxes = boxes_between(found["boxes"][found["scores"] >= threshold], pixels.shape, seen.shape)
+    boxes = boxes_between(found["boxes"][kept], pixels.shape, seen.shape)
     activation = detection_activation(detector, detector.backbone.body, seen, boxes, stage)
     return labels, resize_to(activation, pixels.shape)
 

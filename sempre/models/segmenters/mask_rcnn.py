@@ -26,6 +26,7 @@ from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.resize import boxes_between, resize
 from sempre.models.masked.grn import use_float32_grn
+from sempre.models.segmenters.crowds import learn_from_crowds
 from sempre.models.timm_networks import TimmNetwork
 
 # Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
@@ -134,6 +135,7 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes=2),
     )
     model.transform = MicrographTransform()
+    learn_from_crowds(model)
     for head in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
         head.register_forward_hook(_to_float32)
     return model
