@@ -73,8 +73,12 @@ class Detector:
         """
         (scale,) = scales
         threshold = self.bundle.score_threshold
-        views = self._look(image, scale, min(threshold, LISTED_SCORE), threshold)
-        return _labels_above(views, threshold, image.shape), merge_views(views, image.shape)
+        lowest = min(threshold, LISTED_SCORE)
+        views = self._look(image, scale, lowest, threshold)
+        listed = merge_views(views, image.shape)
+        if lowest == threshold:
+            return _painted(listed, image.shape)[0], listed
+        return _labels_above(views, threshold, image.shape), listed
 
     def segment_at(self, image: np.ndarray, scales: tuple[float, ...], thresholds: Sequence[float]) -> list[np.ndarray]:
         """The labels of a normalised micrograph `[H, W]` at each score threshold, each int32 `[H, W]`.
