@@ -84,7 +84,23 @@ def test_lengths_are_read(text, nm):
 
 @pytest.mark.parametrize(
     "text",
-    ["1 m", "1pm", "3 Å", "5 kV", "00 nm", "137 nm", "200", "WD 5 mm", "500 mm", "20 nm x", "7.0 ± 3.1 nm", "d = 5 nm"],
+    [
+        *(
+            "1 m",
+            "1pm",
+            "3 Å",
+            "5 kV",
+            "00 nm",
+            "137 nm",
+            "200",
+            "WD 5 mm",
+            "500 mm",
+            "20 nm x",
+            "7.0 ± 3.1 nm",
+            "d = 5 nm",
+        ),
+        *("10 nm-1", "10 nm^{1", "5 nm−1", "5 nm ^-1", "2 nm⁻¹", "5 1/nm"),  # of diffraction patterns
+    ],
 )
 def test_what_is_no_length_of_a_bar_or_may_be_misread_is_none(text):
     assert length_nm(text) is None
@@ -417,6 +433,47 @@ def test_the_frame_of_a_box_is_no_bar():
     assert find_bar(np.asarray(image), Box(110, 40, 190, 66)) is None
     draw.text((150, 53), "20 nm", fill=0, font=font(24), anchor="mm")
     assert find_bar(np.asarray(image), Box(110, 40, 190, 66)) is None
+
+
+@pytest.mark.parametrize("figure", ["i um", "I um", "L um", "II um", "O um", "|| um", "１ um"])
+def test_a_letter_in_the_place_of_a_one_is_no_fault(figure):
+    assert length_nm(figure) in (None, 1000)
+
+
+def test_a_bar_that_runs_into_texture_as_bright_is_in_doubt():
+    text, image = Box(120, 40, 180, 64), drawn((100, 76, 199, 79)).copy()
+    assert find_bar(image, text).length == pytest.approx(100, abs=0.5)
+    image[66:110, 180:215] = 250 - 20  # the bar ends within it, at 190
+    image[76:80, 190:215] = 250 - 25
+    image[70:110, 216:] = 90
+    assert find_bar(image, text) is None
+
+
+def test_a_bar_of_which_texture_hides_a_part_is_in_doubt():
+    text, image = Box(120, 40, 180, 64), drawn((100, 76, 199, 77)).copy()
+    image[70:100, 60:165] = 150
+    image[76:78, 100:158] = 250  # goes on to the left on brighter ground
+    image[76:78, 158:165] = 120
+    assert find_bar(image, text) is None
+
+
+def test_half_of_a_bar_whose_text_is_framed_too_wide_is_in_doubt():
+    image = drawn((60, 51, 112, 52), (187, 51, 299, 52))  # the right half leaves the picture
+    assert find_bar(image, Box(90, 40, 183, 64)) is None
+
+
+def test_one_row_at_the_border_that_is_short_beside_its_text_is_no_bar():
+    image = drawn((110, 119, 129, 119))
+    assert find_bar(image, Box(60, 90, 190, 119)) is None
+    assert find_bar(drawn((100, 119, 159, 119)), Box(100, 90, 160, 116)).length == pytest.approx(60, abs=0.5)
+
+
+def test_the_white_of_a_box_beside_its_letters_is_no_bar():
+    image = Image.new("L", (200, 80), 120)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((30, 20, 130, 44), fill=255)
+    draw.text((80, 33), "10 µm", fill=0, font=font(20), anchor="mm")
+    assert find_bar(np.asarray(image), Box(48, 20, 114, 46)) is None
 
 
 @needs_emps

@@ -16,6 +16,7 @@ BODY = 3  # px that a faint line is thick, at least: a thinner one may be the sh
 HOLLOW = 6  # px between the two sides of an outline, at most
 SHORTEST = 0.7  # heights of the text: strokes of letters are shorter
 LETTERS = 0.6  # of the text's width: shorter lines within it may be the tops of letters
+REMNANT = 0.3  # of the text's width: shorter lines in the picture's last row belong to what was cut off
 STEMS = 0.25  # of a line's columns from which strokes go on towards the middle of the text, at most
 BESIDE = 2.5  # heights of the text between it and a line beside it, at most
 RIVAL = 0.5  # a second line as strong as this share of the first leaves it open which is meant
@@ -26,6 +27,12 @@ REACH = 0.03  # of a line's length that its outline reaches beyond an end, at mo
 THICK = 8  # px; the other half of so thick a line shows in most of its rows
 OUTLINE = 0.25  # of a line's contrast that its outline has, at least
 SHADED = 0.04  # of a line's length that shades at its ends may take: their middle is wrong by half of it at most
+END = 0.08, 3, 10  # of a line's length, and px at least and at most, that an end is looked at over
+STANDS_OUT = 0.2  # of a line's contrast that its ends have on one side at least, above or below
+FAINT_STANDS_OUT = 0.5  # and on both sides, of a faint line
+FAINT_LINE = 32  # grey levels between a faint line and what lies above and below it, at most
+BEYOND = 0.15, 6, 12  # of a line's length, and px at least and at most, beyond an end
+GOES_ON = 0.95  # of a line's contrast: what stands out as much beyond an end is a part of it
 OUTLINED = 0.05  # lengths of a line with and without its outline that are further apart leave it open which is meant
 
 
@@ -36,6 +43,7 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
         grey: `[H, W]`, 0 to 255.
         text: where the text stands.
     """
+    whole = grey
     lines = _candidates(grey, text)
     ticks = find_ticks(grey, text)
     if ticks is not None:
@@ -48,7 +56,10 @@ def find_bar(grey: np.ndarray, text: Box) -> Line | None:
     best = _core(lines)
     if best.vague or _is_hollow(best, lines) or any(_rivals(line, best) and _differs(line, best) for line in lines[1:]):
         return None
-    if not _overlaps(best, text) and _goes_on(grey, best, text):
+    beside = (best.left < text.x0) != (best.right > text.x1) and _stands_beside(best, text)
+    if (beside or not _overlaps(best, text)) and _goes_on(grey, best, text):
+        return None
+    if not _ends_where_it_seems(grey, best, faint=grey is not whole):
         return None
     return _with_outline(_with_shades(best, lines), lines)
 
@@ -63,6 +74,7 @@ def _candidates(grey: np.ndarray, text: Box) -> list[Line]:
         if _is_near(line, text)
         and not any(_within(line, whole) for whole in lines)
         and not _is_of_letters(grey, line, text)
+        and not _is_remnant(grey, line, text)
         and not any(_is_broken_off(line, other, text) for other in found)
     ]
     return sorted(lines, key=_strength, reverse=True)
@@ -189,6 +201,12 @@ def _is_of_letters(grey: np.ndarray, line: Line, text: Box) -> bool:
     return bool(stems.mean() > STEMS or beyond.sum() > STEMS * text.height)
 
 
+def _is_remnant(grey: np.ndarray, line: Line, text: Box) -> bool:
+    """Whether a line is a single row at the picture's border, short beside its text: it may be of anything."""
+    at_border = line.top == 0 or line.bottom == len(grey)
+    return at_border and line.bottom - line.top == 1 and line.length < REMNANT * text.width
+
+
 def _is_broken_off(line: Line, other: Line, text: Box) -> bool:
     """Whether another line goes on where one ends: the margin of a box, which a letter cuts in two."""
     return (
@@ -241,6 +259,40 @@ def _goes_on(grey: np.ndarray, line: Line, text: Box) -> bool:
         return True
     inside = np.median(profile[line.top : line.bottom]) if line.thick >= THICK else profile[rows].max()
     return bool(inside - max(profile[row] for row in around) > 0.3 * line.contrast)
+
+
+def _ends_where_it_seems(grey: np.ndarray, line: Line, faint: bool) -> bool:
+    """Whether a line stands out at both its ends, and nothing as strong goes on beyond them.
+
+    A texture as bright as a bar seems to lengthen it, one that hides a part of it to shorten it.
+    """
+    if line.ticked:
+        return True
+    signal = (grey if line.bright else 255 - grey.astype(np.float32)).astype(np.float32)
+    height = len(signal)
+    sides = [row for row in (line.top - 3, line.bottom + 2) if 0 <= row < height]
+    around = [row for row in (line.top - 4, line.bottom + 3) if 0 <= row < height]
+    left, right = round(line.left), round(line.right)
+    if not sides or not around or right - left < 2 * END[1]:
+        return False
+    end, beyond = (int(np.clip(share * line.length, low, high)) for share, low, high in (END, BEYOND))
+    ink = float(np.median(signal[line.top : line.bottom, left + 2 : right - 2]))
+    contrast = max(ink - max(float(np.median(signal[row, left:right])) for row in sides), 1.0)
+    for columns in (slice(left, left + end), slice(right - end, right)):
+        inside = float(np.median(signal[line.top : line.bottom, columns].max(axis=0)))
+        above_and_below = [inside - float(np.median(signal[row, columns])) for row in sides]
+        least = FAINT_STANDS_OUT if faint or contrast < FAINT_LINE else -np.inf
+        if max(above_and_below) < STANDS_OUT * contrast or min(above_and_below) < least * contrast:
+            return False
+    for columns in (slice(max(left - 2 - beyond, 0), max(left - 2, 0)), slice(right + 2, right + 2 + beyond)):
+        profile = signal[:, columns]
+        if profile.shape[1] < 4:
+            continue
+        profile = np.median(profile, axis=1)
+        inside = profile[max(line.top - 1, 0) : line.bottom + 1].max()
+        if inside - max(profile[row] for row in around) > GOES_ON * contrast:
+            return False
+    return True
 
 
 def _with_outline(best: Line, lines: list[Line]) -> Line | None:

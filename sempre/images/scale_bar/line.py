@@ -15,6 +15,7 @@ UNEVEN = 14  # grey levels of scatter along a line, at most
 BLUR = 2  # rows or columns that an edge takes
 MARGIN = 1  # columns between a line and the image's border, or it may be cut off there
 CLEAR = 0.25  # of a line's contrast that the last column before the border may keep of it
+NEAR_BORDER = 8  # columns that a tick at the image's border may take
 TICK = 0.05  # of a line's length that a tick is wide, at most: wider ones leave open where the length ends
 WIDE = 0.35  # of a text's width: shorter lines in its box are of letters
 EDGE = 0.4  # of a text's height, in which a line is no stroke through the letters
@@ -25,7 +26,7 @@ FAR = 1.0  # heights of the text between it and its line, at most
 class Line:
     """A stroke over the rows `top` to `bottom` (exclusive), from `left` to `right` in fractions of px; brighter or
     darker than its surroundings by `contrast` grey levels. Of a `vague` one it is not clear where it ends. `thick` px
-    are its rows up to where the grey is halfway, which may be more."""
+    are its rows up to where the grey is halfway, which may be more. A `ticked` one has a tick across each end."""
 
     left: float
     right: float
@@ -35,6 +36,7 @@ class Line:
     contrast: float
     vague: bool = False
     thick: int = 1
+    ticked: bool = False
 
     @property
     def length(self) -> float:
@@ -204,10 +206,12 @@ def _to_ticks(signal: np.ndarray, line: Line) -> Line:
     """
     first, last = (_tick(signal, line, end) for end in (line.left, line.right))
     if first is None or last is None:
-        return line
+        # A tick at the image's border is seen in part: the line may end there or at the tick's other side.
+        hidden = line.left if first is None else signal.shape[1] - line.right
+        return replace(line, vague=(first is None) != (last is None) and hidden < NEAR_BORDER)
     (left, wide), (right, as_wide) = first, last
     vague = max(wide, as_wide) > TICK * (right - left)
-    return replace(line, left=left - wide / 4, right=right + as_wide / 4, vague=vague)
+    return replace(line, left=left - wide / 4, right=right + as_wide / 4, vague=vague, ticked=True)
 
 
 def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | None:
@@ -217,7 +221,7 @@ def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | N
     for rows in (slice(max(line.top - 5, 0), max(line.top - 2, 0)), slice(line.bottom + 2, line.bottom + 5)):
         columns = signal[rows, start : int(end) + 9]
         if not len(columns):
-            return None
+            continue  # the image's border hides one side
         profile = columns.mean(axis=0)
         ground = np.median(profile)
         half = (profile.max() - ground) / 2
@@ -229,7 +233,9 @@ def _tick(signal: np.ndarray, line: Line, end: float) -> tuple[float, float] | N
             return None
         columns = start + 0.5 + np.arange(len(profile))
         found.append((float((columns * high * weight).sum() / (high * weight).sum()), float(weight.sum())))
-    (above, wide), (below, as_wide) = found
+    if not found:
+        return None
+    (above, wide), (below, as_wide) = found[0], found[-1]
     if abs(above - below) > 1 or abs((above + below) / 2 - end) > 6:
         return None
     return (above + below) / 2, min(wide, as_wide)

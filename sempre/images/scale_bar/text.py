@@ -17,6 +17,7 @@ from sempre.images.scale_bar.line import without_lines
 LENGTH = re.compile(
     r"[\W_|]*?(?P<number>\d[\dOD]*(?:[.,][\dOD]+)?|[lI])[\s.]{0,2}(?P<unit>nm|[uµμ][mr]|mm)[\W_|]*[l1]?", re.IGNORECASE
 )
+RECIPROCAL = re.compile(r"m\s*[-−–—¯~^][\W_]*[1lI]\W*$", re.IGNORECASE)  # nm⁻¹, the bar of a diffraction pattern
 # An OCR's slips over small blurred units, each over one alone: of 3,600 readings of rendered ones `pm` came of µm six
 # times and `rm` of nm six times, of any other never.
 MISREAD = {"pm": "um", "rm": "nm", "rim": "nm"}
@@ -47,7 +48,7 @@ def length_nm(text: str) -> float | None:
     `pm` or a bare `m` give None: they are how a misread µm looks.
     """
     found = LENGTH.fullmatch(text.strip())
-    if not found:
+    if not found or RECIPROCAL.search(text):
         return None
     # Alike in many typefaces.
     spelt = "1" if found["number"] in ONES else re.sub("[OD]", "0", found["number"].upper())
