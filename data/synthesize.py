@@ -58,7 +58,8 @@ class Options:
     size: Annotated[int, Range(64)] = 512  # height and width, px
     variety: Variety = "plain"  # wide: also TEM, STEM, aggregates, printed pictures; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
-    kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod, fibre, plate, rough, hollow; else drawn
+    # polyhedron, sphere, rod, fibre, plate, rough, hollow, secondary, satellited; drawn where none is given
+    kinds: list[str] = field(default_factory=list)
     specimens: list[str] = field(default_factory=list)  # scenes of other laboratories, in turn; wide shows some of them
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: CountOrZero = 0  # processes; 0 = one a CPU

@@ -133,9 +133,9 @@ def precipitates(shape: tuple[int, int], scale: float, random: np.random.Generat
     The larger ones are round, angular or lobed.
     """
     owner = np.zeros(shape, np.int32)
-    noise = correlated_noise(shape, random.uniform(0.3, 1.3), scale * random.uniform(0.6, 1.6), random)
+    noise = correlated_noise(shape, random.uniform(0.2, 0.9), scale * random.uniform(0.7, 1.6), random)
     if random.random() < 0.6:  # lobed outlines: level lines of noise
-        body = (noise > np.quantile(noise[::3, ::3], random.uniform(0.55, 0.93))).astype(np.float32)
+        body = (noise > np.quantile(noise[::3, ::3], random.uniform(0.62, 0.94))).astype(np.float32)
         owner = _pieces(_rounded(body, 0.08 * scale))
     else:
         _scatter(owner, max(scale * random.uniform(0.3, 0.8), 6), random.uniform(0.03, 0.2), owner, random)

@@ -39,10 +39,12 @@ class Heap:
     depth: float = 0.0
 
 
-def one_tone(microscope: Microscope, random: np.random.Generator) -> Microscope:
-    """A microscope under which facets hardly differ and contacts are faint, as at high voltage or in lenses' field."""
+def one_tone(microscope: Microscope, magnification: str, random: np.random.Generator) -> Microscope:
+    """A microscope under which facets hardly differ and contacts are faint, as at high voltage; blurred at times."""
+    blurred = {"low": 1.0, "medium": 1.6, "high": 2.5}[magnification] if random.random() < 0.25 else 1.0
     return replace(
         microscope,
+        blur=microscope.blur * blurred,
         tilt_exponent=random.uniform(0.15, 0.8),
         edge=random.choice([0.0, 0.15, 0.5]) * random.uniform(0.5, 1.5),
         asymmetry=random.uniform(0.02, 0.35),
@@ -62,9 +64,9 @@ def facets(scene: Scene, magnification: str, random: np.random.Generator) -> Hea
     """Faceted crystals of an oxide that touch: one tone, several layers, edges faint or bright."""
     tone = (float(random.uniform(1.5, 4.0)),)
     diameter = pitch(magnification, min(scene.owner.shape), random)
-    kinds = random.choice(["polyhedron", "polyhedron", "polyhedron", "plate", "rod"])
+    kind = str(random.choice(["polyhedron", "polyhedron", "polyhedron", "plate", "rod"]))
     if random.random() < 0.3:
-        heap = _poured(scene, (str(kinds),), diameter, random.uniform(0.05, 0.45), random.uniform(0.8, 3), random)
+        heap = _poured(scene, (kind,), diameter, random.uniform(0.05, 0.45), random.uniform(0.8, 3), random)
         return replace(heap, tones=tone, spread=random.uniform(0, 0.03))
     allowed = _patches(scene.owner.shape, diameter, 0.45, random)
     layers = int(random.choice([1, 2, 2, 3]))
@@ -241,7 +243,7 @@ def _dust(scene, heap, laid, random) -> None:
     """Small particles of one kind: on the large ones, close around them, or anywhere."""
     height, width = scene.owner.shape
     largest = max(diameter for _, _, diameter in laid)
-    size = float(np.exp(random.uniform(np.log(3), np.log(max(largest / 7, 5)))))
+    size = float(np.exp(random.uniform(np.log(4), np.log(max(largest / 7, 6)))))
     count = int(np.exp(random.uniform(np.log(12), np.log(200))))
     kind = str(random.choice(["polyhedron", "polyhedron", "sphere", "rod", "plate"]))
     chances = random.choice([(0.6, 0.3, 0.1), (0.1, 0.7, 0.2), (0.15, 0.15, 0.7)])
@@ -254,7 +256,7 @@ def _dust(scene, heap, laid, random) -> None:
             x, y = x + diameter / 2 * reach * np.cos(azimuth), y + diameter / 2 * reach * np.sin(azimuth)
         else:
             x, y = random.uniform(0, width), random.uniform(0, height)
-        own = float(np.clip(size * random.lognormal(0, 0.45), 2.5, largest / 4))
+        own = float(np.clip(size * random.lognormal(0, 0.4), 3, largest / 4))
         heap.kinds.append(kind)
         scene.drop(any_grain(kind, own, random), x, y, len(heap.kinds), 0.8)
 

@@ -66,12 +66,13 @@ def render_specimen(
     scene = Scene.of_relief(relief)
     heap = heaps.Heap() if empty else _laid(name, scene, magnification, random)
     if name in ("facets", "sintered"):
-        microscope = heaps.one_tone(microscope, random)
-    dark = random.choice([1.0, 0.6, 0.25, 0.08]) if heap.kinds and name != "powder" else 1.0
-    tones = tuple(tone * (0.15 if random.random() < DARK else 1) for tone in heap.tones or (2.0,))
+        microscope = heaps.one_tone(microscope, magnification, random)
+    darkened, inverted = random.choice([1.0, 0.6, 0.25, 0.08]), random.random() < DARK
+    ground = darkened if heap.kinds and name != "powder" and not inverted else 1.0
+    tones = tuple(tone * (0.15 if inverted else 1) for tone in heap.tones or (2.0,))
     brightness, roughness = material(
         scene,
-        np.float32(dark) * brightness,
+        np.float32(ground) * brightness,
         len(heap.kinds),
         magnification,
         random,
