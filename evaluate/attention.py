@@ -26,7 +26,7 @@ from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.tiles import TileSource
 from sempre.errors import run_command
 from sempre.files import whole_or_absent
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 from sempre.images.write import write_channels
 from sempre.ranges import Count, CountOrZero, Index, RunName, Seed
 from sempre.report.html import write_page

@@ -43,7 +43,7 @@ from sempre.embeddings.segmentation.points import clicked_positions, read_clicks
 from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet, segment_all
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv, write_json
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 from sempre.ranges import Count, CountOrZero, Index, Numbers, OneOf, PositiveOrZero, Range, RunName, Seed, Share
 from sempre.report.pages.backbone_table import print_table
 from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report

@@ -24,7 +24,7 @@ from sempre.embeddings.encoding.extract import extract, input_shape
 from sempre.embeddings.refinement.refiner import load_refiner
 from sempre.errors import InputError, run_command
 from sempre.images import percentile_range, write_labels
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 from sempre.images.write import write_micrograph
 from sempre.ranges import CountOrZero, Index, PositiveOrZero
 

@@ -10,7 +10,7 @@ from sempre.deploy.networks.segmenter import Segmentation
 from sempre.deploy.results.particles import particle_row
 from sempre.errors import InputError
 from sempre.images import read_micrograph
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 
 PIXEL = "pixel"  # napari's unit where nobody gave one
 

@@ -4,7 +4,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from sempre.errors import InputError
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 from sempre.images.synthetic import render_fungus
 
 SIZE = (160, 192)

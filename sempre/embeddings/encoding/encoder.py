@@ -18,7 +18,7 @@ from sempre.deploy.released import find_weights, released_names
 from sempre.embeddings.encoding.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
-from sempre.images.reading.read import LUMINANCE
+from sempre.images.reading.formats.levels import LUMINANCE
 from sempre.models.segmenters.dense_files import load_dense
 from sempre.models.timm_networks import TimmNetwork
 from sempre.models.unet_encoder import UNetEncoder

@@ -22,7 +22,7 @@ from sempre.embeddings.segmentation.segmented import Segmentation
 from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet
 from sempre.errors import InputError
 from sempre.files import read_json
-from sempre.images.reading.read import to_grey
+from sempre.images.reading.formats.levels import to_grey
 from sempre.images.resize import pick_at_centres
 
 

@@ -9,13 +9,24 @@ import h5py
 
 from sempre.errors import InputError
 
+MAX_PIXELS = 1 << 29
 # A picture may take so many times the bytes of its file: deflate packs to 1/1032 at most, LZW to 1/2700, and Zstandard
 # an empty label image, strip by strip, to about 1/15,000. Up to `SMALL` bytes need no such reason.
 PACKED, SMALL = 1 << 14, 1 << 24
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
-MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 4: 8, 6: 2, 12: 2}  # bytes a px by the header's mode
 SER_WIDE, SER_SPECTRA, SER_BYTES = 528, 0x4120, {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16}
 SER_DIMENSION = 28  # bytes that a dimension takes at least
+
+
+def check_size(path: Path, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS) -> None:
+    """Check a size in px (height and width first) before it is allocated.
+
+    Raises:
+        InputError: for more than `max_pixels` px.
+    """
+    height, width = shape[:2]
+    if height * width > max_pixels:
+        raise InputError(f"{path} claims {height}x{width} px, more than the {max_pixels:,} allowed: cut it into parts")
 
 
 def check_packing(path: Path, claimed: int) -> None:
@@ -146,23 +157,6 @@ def _stored_bytes(dataset: h5py.Dataset) -> int:
 def plane_bytes(array: h5py.Dataset, axes: int = 2) -> int:
     """The bytes of an array's last `axes` axes."""
     return math.prod(map(int, array.shape[-axes:])) * array.dtype.itemsize
-
-
-def check_mrc(path: Path) -> None:
-    """Refuse an MRC file whose header claims more than the file holds.
-
-    Raises:
-        InputError: for such a header, and one that is cut off.
-    """
-    with path.open("rb") as file:
-        header = file.read(MRC_HEADER)
-    if len(header) < MRC_HEADER:
-        raise InputError(f"{path} is truncated: it ends within its header")
-    columns, rows, sections, mode = struct.unpack_from("<4I", header)
-    (extended,) = struct.unpack_from("<I", header, 92)
-    end = MRC_HEADER + extended + columns * rows * sections * MRC_BYTES.get(mode, 1)
-    if end > path.stat().st_size:
-        raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
 
 
 def check_ser(path: Path) -> None:

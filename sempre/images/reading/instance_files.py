@@ -7,8 +7,8 @@ import numpy as np
 from sempre.errors import InputError
 from sempre.files import read_json
 from sempre.images.instances import decode_rle
+from sempre.images.reading.claims import check_size
 from sempre.images.reading.label_images import read_labels
-from sempre.images.reading.read import check_size
 
 
 def read_instances(file: Path) -> tuple[np.ndarray | list[np.ndarray], list[float] | None]:

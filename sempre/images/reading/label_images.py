@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import tifffile
 from PIL import Image
@@ -9,14 +10,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from sempre.errors import InputError
 from sempre.files import ORIGIN, whole_or_absent
-from sempre.images.reading.read import (
-    PICTURE_SUFFIXES,
-    TIFF_SUFFIXES,
-    check_tiff_page,
-    one_error,
-    open_picture,
-    read_micrograph,
-)
+from sempre.images.reading.claims import MAX_PIXELS
+from sempre.images.reading.formats.stacks import find_page
+from sempre.images.reading.formats.tiff import check_tiff_page
+from sempre.images.reading.guard import look_through
+from sempre.images.reading.read import PICTURE_SUFFIXES, TIFF_SUFFIXES, one_error, open_picture, open_stacks
 
 FLAT = 0.8  # share of neighbouring pixels of one colour in a picture whose colours are ids
 # Grey pictures have more levels than this many, and little of them is flat: of the neighbouring pixels in particles few
@@ -44,7 +42,7 @@ def read_labels(path: str | Path) -> np.ndarray:
             with open_picture(path) as image:
                 labels = np.asarray(image)
         else:
-            labels = read_micrograph(path).pixels
+            labels = _read_stack(path)
         if labels.ndim == 3:
             labels = _ids_of_colours(path, labels)
     if labels.dtype.kind not in "iub" or labels.max(initial=0) > np.iinfo(np.int32).max:
@@ -98,6 +96,15 @@ def _read_tiff(path: Path) -> np.ndarray:
                 raise InputError(f"page {number} of {path} is no mask: in a stack each page shows one particle, on 0")
             labels[mask != 0] = number
         return labels
+
+
+def _read_stack(path: Path) -> np.ndarray:
+    """Stored numbers of the first page of a file of any other format."""
+    if h5py.is_hdf5(path):
+        look_through(path)
+    with open_stacks(path, labels=True) as stacks:
+        stack, page = find_page(path, stacks, 0, MAX_PIXELS)
+        return stack.read(page)
 
 
 def _ids_of_colours(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -1,36 +1,28 @@
 """Micrographs from the formats of electron microscopes, read safely: sizes are checked before memory is taken."""
 
-import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import tifffile
 from PIL import Image
 
-from sempre.errors import InputError, how_to_install, one_input_error
+from sempre.errors import InputError, one_input_error
 from sempre.files import files_below
-from sempre.images.reading.claims import (
-    check_inside,
-    check_mrc,
-    check_no_way_out,
-    check_packing,
-    check_png,
-    check_ser,
-    check_within,
-    plane_bytes,
-)
+from sempre.images.reading.claims import MAX_PIXELS, check_packing, check_png, check_size
+from sempre.images.reading.formats.hdf5 import is_velox, open_hdf5, open_ims, open_velox
+from sempre.images.reading.formats.levels import to_colour, to_grey
+from sempre.images.reading.formats.mrc import open_mrc
+from sempre.images.reading.formats.rosettasciio import PLUGINS, open_by_rosettasciio
+from sempre.images.reading.formats.stacks import LEAST_SIDE, Stack, find_page
+from sempre.images.reading.formats.tiff import picture_levels, tiff_pictures
 from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import (
     PixelSize,
     as_pixel_size,
-    axes_pixel_size_nm,
-    ims_pixel_size_nm,
     phenom_pixel_size_nm,
     picture_pixel_aspect,
     tiff_pixel_aspect,
@@ -38,26 +30,15 @@ from sempre.images.reading.pixel_size import (
 )
 from sempre.images.reading.sidecar import sidecar_pixel_size_nm
 
-MAX_PIXELS = 1 << 29
 TIFF_SUFFIXES = {".tif", ".tiff"}
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 HDF5_SUFFIXES = {".h5", ".hdf5"}
-ROSETTASCIIO_PLUGINS = {
-    ".dm3": "digitalmicrograph",
-    ".dm4": "digitalmicrograph",
-    ".emd": "emd",
-    ".mrc": "mrc",
-    ".ser": "tia",
-}
-MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *HDF5_SUFFIXES, ".ims", *ROSETTASCIIO_PLUGINS})
+STACK_SUFFIXES = {*HDF5_SUFFIXES, ".ims", ".mrc", *PLUGINS}
+MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *STACK_SUFFIXES})
 IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
 LABEL_FOLDERS = ("labels", "segmaps")
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
-IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
-IMS_DATA = f"{IMS_CHANNELS}/Channel {{}}/Data"
-IMS_INFORMATION = "DataSetInfo/Image"
 Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -67,6 +48,7 @@ class Micrograph:
     `pixel_size_nm` is along x, the width of a pixel, `pixel_size_y_nm` along y; both are None if the file and the one
     that the microscope wrote beside it are silent. Else `pixel_size_source` is "metadata" or "sidecar" and that file's
     name. `pixel_aspect` is the height over the width of a pixel by the resolution for prints, which tells no size.
+    `page`, counted from 1, is the one that was read of the file's `pages` pictures.
     """
 
     pixels: np.ndarray
@@ -75,6 +57,8 @@ class Micrograph:
     pixel_size_source: str = ""
     pixel_size_y_nm: float | None = None
     pixel_aspect: float = 1.0
+    page: int = 1
+    pages: int = 1
 
     @property
     def pixel_size(self) -> PixelSize | None:
@@ -90,38 +74,49 @@ class Micrograph:
         return replace(self, pixel_size_nm=size.x, pixel_size_y_nm=size.y, pixel_size_source=source)
 
 
-@dataclass(frozen=True)
-class Plane:
-    """A picture in a file that is open: `array[at]` is its pixels, which are not read yet."""
+def read_micrograph(
+    path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool = False, page: int | None = None
+) -> Micrograph:
+    """Read one micrograph; colour becomes luminance, a stack gives its first page, an Imaris volume its middle slice.
 
-    array: Any  # h5py's dataset or dask's array
-    at: tuple[int | slice, ...]
-    pixel_size: PixelSize | None
-    metadata: dict
-
-
-def read_micrograph(path: str | Path, max_pixels: int = MAX_PIXELS, colour: bool = False) -> Micrograph:
-    """Read one micrograph; colour becomes luminance, a stack gives its first page, a volume its middle slice.
-
-    With `colour` it stays red, green and blue, and a grey micrograph has three equal channels.
-
-    TIFF (8 to 32 bit, float, OME, ImageJ, FEI/Thermo, Zeiss, TESCAN and Phenom tags), PNG, JPEG, BMP, HDF5 (the first
-    dataset of two or more dimensions), Imaris `.ims` (full resolution, first channel); DM3/4, EMD, MRC and SER through
-    RosettaSciIO. Where the file says no pixel size, a JEOL, Hitachi or TESCAN sidecar beside it may.
+    With `colour` it stays red, green and blue, and a grey micrograph has three equal channels. `page`, counted from 1,
+    takes another of the file's pictures. What is read of each format, and what is refused, is listed in
+    docs/formats.md. Where the file says no pixel size, a JEOL, Hitachi or TESCAN sidecar beside it may.
 
     Raises:
-        InputError: for a missing, empty, truncated or unknown file, and for one whose header claims more than
-            `max_pixels` pixels, before any are allocated.
+        InputError: for a missing, empty, truncated or unknown file, for one whose header claims more than `max_pixels`
+            pixels, before any are allocated, for one without a picture, and for a page that it does not have.
     """
     path = Path(path)
     with one_error(path):
-        micrograph = _reader(path.suffix.lower(), path)(path, max_pixels, to_colour if colour else to_grey)
+        micrograph = _reader(path)(path, max_pixels, to_colour if colour else to_grey, page)
     if micrograph.pixels.size == 0:
         raise InputError(f"{path} holds no pixels")
+    height, width = micrograph.pixels.shape[:2]
+    if min(height, width) < LEAST_SIDE:
+        raise InputError(f"{path} is {height}x{width} px, which is no micrograph: its sides are below {LEAST_SIDE} px")
     if micrograph.pixel_size_nm is not None:
         return micrograph
     sidecar = sidecar_pixel_size_nm(path, micrograph.pixels.shape[1])
     return micrograph.sized(sidecar[0], f"sidecar {sidecar[1]}") if sidecar is not None else micrograph
+
+
+def count_pages(path: str | Path) -> int:
+    """The pictures of a file that `read_micrograph` takes as pages.
+
+    Raises:
+        InputError: for a file whose header cannot be read, and for one without a picture.
+    """
+    path = Path(path)
+    with one_error(path):
+        suffix = path.suffix.lower()
+        if suffix in TIFF_SUFFIXES:
+            with tifffile.TiffFile(path) as file:
+                return len(tiff_pictures(path, file)[0])
+        if suffix in STACK_SUFFIXES:
+            with open_stacks(path) as stacks:
+                return sum(stack.pages for stack in stacks)
+    return 1
 
 
 @contextmanager
@@ -163,64 +158,53 @@ def _holds_labels(folder: Path, top: Path) -> bool:
     )
 
 
-def _reader(suffix: str, path: Path) -> Callable[[Path, int, Levels], Micrograph]:
+def _reader(path: Path) -> Callable[[Path, int, Levels, int | None], Micrograph]:
+    suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return _read_tiff
     if suffix in PICTURE_SUFFIXES:
         return _read_picture
-    if suffix in HDF5_SUFFIXES or suffix == ".ims" or suffix in ROSETTASCIIO_PLUGINS:
-        return _read_plane
+    if suffix in STACK_SUFFIXES:
+        return _read_stack
     raise InputError(f"{path} has the unknown suffix '{suffix}': known are {', '.join(sorted(MICROGRAPH_SUFFIXES))}")
 
 
-def _read_tiff(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+def _index(path: Path, page: int | None, pages: int, default: int = 0) -> int:
+    """The index of a page that was asked for, counted from 1.
+
+    Raises:
+        InputError: for one that is not there.
+    """
+    if page is None:
+        return default
+    if not 1 <= page <= pages:
+        raise InputError(f"{path} has no page {page}: it has {pages} page{'s' * (pages > 1)}, counted from 1")
+    return page - 1
+
+
+def _read_tiff(path: Path, max_pixels: int, levels: Levels, page: int | None) -> Micrograph:
     with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        check_tiff_page(path, page, max_pixels)
-        pixels = levels(stored_levels(page, page.asarray()))
+        pictures, default = tiff_pictures(path, file)
+        index = _index(path, page, len(pictures), default)
+        pixels = levels(picture_levels(path, pictures[index], max_pixels))
         metadata = {"format": "TIFF", "pages": len(file.pages), **(file.fei_metadata or {})}
-        micrograph = Micrograph(pixels, metadata=metadata, pixel_aspect=tiff_pixel_aspect(file))
+        micrograph = Micrograph(
+            pixels,
+            metadata=metadata,
+            pixel_aspect=tiff_pixel_aspect(file),
+            page=index + 1,
+            pages=len(pictures),
+        )
         return micrograph.sized(tiff_pixel_size_nm(file))
 
 
-def check_tiff_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame, max_pixels: int = MAX_PIXELS) -> None:
-    """Check the header of a page before its pixels are read.
-
-    Raises:
-        InputError: for a page of more than `max_pixels` px, one that claims more than the file can hold, and one with a
-            list of numbers in the place of a size.
-    """
-    header = page.keyframe
-    assert header is not None  # tifffile sets it when it reads the page
-    sizes = (header.imagelength, header.imagewidth, header.tilelength, header.tilewidth, header.samplesperpixel)
-    if not all(isinstance(size, int) for size in sizes):
-        raise InputError(f"{path} is damaged: its header has a list of numbers in the place of a size, copy it again")
-    check_size(path, sizes[:2], max_pixels)
-    tile = math.prod(sizes[2:]) * (header.dtype.itemsize if header.dtype else 1)
-    check_packing(path, max(header.nbytes, tile))  # a tile is unpacked whole, whatever the page's size
-    # Uncompressed strips that reach past the end of the file would be read as short arrays or zeros.
-    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
-    if end > path.stat().st_size:
-        raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
-
-
-def stored_levels(page: tifffile.TiffPage, pixels: np.ndarray) -> np.ndarray:
-    """Levels `[H, W]` or `[H, W, C]`, brighter is larger, of a stored page: palettes, planes, inverted scales."""
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
-    elif page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
-        pixels = np.moveaxis(page.colormap[:, pixels], 0, -1)
-    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and pixels.ndim == 3:
-        pixels = np.moveaxis(pixels, 0, -1)
-    return pixels
-
-
-def _read_picture(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+def _read_picture(path: Path, max_pixels: int, levels: Levels, page: int | None) -> Micrograph:
+    _index(path, page, pages=1)
     with open_picture(path, max_pixels) as image:
         size = _behind_the_picture(path) if image.format == "JPEG" else None
         metadata = {"format": image.format or path.suffix[1:].upper()}
         aspect = picture_pixel_aspect(image.info)
-        if image.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "1"):
+        if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "1"):
             image = image.convert("RGB" if image.mode != "1" else "L")
         return Micrograph(levels(np.asarray(image)), metadata=metadata, pixel_aspect=aspect).sized(size)
 
@@ -251,146 +235,28 @@ def _behind_the_picture(path: Path) -> PixelSize | None:
         return phenom_pixel_size_nm(file.read().decode("latin-1"))
 
 
-def _read_plane(path: Path, max_pixels: int, levels: Levels) -> Micrograph:
+def _read_stack(path: Path, max_pixels: int, levels: Levels, page: int | None) -> Micrograph:
     if h5py.is_hdf5(path):
         look_through(path)
-    with open_plane(path, max_pixels) as plane:
-        pixels = levels(np.asarray(plane.array[plane.at]))
-        return Micrograph(pixels, metadata=plane.metadata).sized(plane.pixel_size)
+    with open_stacks(path) as stacks:
+        pages = sum(stack.pages for stack in stacks)
+        middle = stacks[0].pages // 2 if path.suffix.lower() == ".ims" else 0
+        index = _index(path, page, pages, middle)
+        stack, at = find_page(path, stacks, index, max_pixels)
+        pixels = levels(stack.read(at))
+        return Micrograph(pixels, metadata=stack.metadata, page=index + 1, pages=pages).sized(stack.pixel_size)
 
 
-def open_plane(path: Path, max_pixels: int) -> AbstractContextManager[Plane]:
-    """The picture of an HDF5 or Imaris file, or of one that RosettaSciIO reads."""
+def open_stacks(path: Path, labels: bool = False) -> AbstractContextManager[list[Stack]]:
+    """The pictures of an HDF5, Imaris or MRC file, or of one that RosettaSciIO reads.
+
+    With `labels` those of an HDF5 file that holds both are its labels, by their names, not its micrograph.
+    """
     suffix = path.suffix.lower()
     if suffix in HDF5_SUFFIXES:
-        return _open_hdf5(path, max_pixels)
-    return _open_ims(path, max_pixels) if suffix == ".ims" else _open_rosettasciio(path, max_pixels)
-
-
-@contextmanager
-def _open_hdf5(path: Path, max_pixels: int) -> Iterator[Plane]:
-    with h5py.File(path) as file:
-        names = []
-        file.visititems(
-            lambda name, item: (
-                names.append(name)
-                if isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "uif"
-                else None
-            )
-        )
-        if not names:
-            raise InputError(f"{path} holds no dataset of two or more dimensions")
-        dataset = file[names[0]]
-        colour = dataset.ndim >= 3 and dataset.shape[-1] in (3, 4)
-        planes = dataset.ndim - (3 if colour else 2)
-        check_size(path, dataset.shape[planes:], max_pixels)
-        check_packing(path, plane_bytes(dataset, axes=dataset.ndim - planes))
-        check_inside(dataset)
-        yield Plane(dataset, (0,) * planes, None, {"format": "HDF5", "dataset": names[0]})
-
-
-@contextmanager
-def _open_ims(path: Path, max_pixels: int) -> Iterator[Plane]:
-    with h5py.File(path) as file:
-        depth, height, width = ims_shape(file)
-        check_size(path, (height, width), max_pixels)
-        dataset = ims_channel(file, 0)
-        check_packing(path, plane_bytes(dataset))
-        size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, height, width)
-        at = (depth // 2, slice(height), slice(width))
-        yield Plane(dataset, at, size, {"format": "Imaris", "slices": depth})
-
-
-def ims_shape(file: h5py.File) -> tuple[int, int, int]:
-    """Slices, height and width in px of an Imaris file.
-
-    Imaris pads the volume to whole chunks: the true size stands in the image's attributes.
-    """
-    name = IMS_DATA.format(0)
-    for place in (IMS_INFORMATION, name):
-        check_within(file, place)
-    padded, information = file[name].shape, file[IMS_INFORMATION].attrs
-    slices, height, width = (_ims_number(information, axis, size) for axis, size in zip("ZYX", padded, strict=True))
-    return slices, height, width
-
-
-def ims_channel(file: h5py.File, channel: int) -> h5py.Dataset:
-    """The voxels `[Z, Y, X]` of a channel of an Imaris file.
-
-    Raises:
-        InputError: when they lie in another file.
-    """
-    name = IMS_DATA.format(channel)
-    check_within(file, name)
-    check_inside(file[name])
-    return file[name]
-
-
-def _ims_number(attributes: h5py.AttributeManager, axis: str, size: int) -> int:
-    if axis not in attributes:
-        return size
-    return min(size, int(b"".join(np.asarray(attributes[axis]).ravel().tolist())))
-
-
-@contextmanager
-def _open_rosettasciio(path: Path, max_pixels: int) -> Iterator[Plane]:
-    plugin = ROSETTASCIIO_PLUGINS[path.suffix.lower()]
-    try:
-        reader = import_module(f"rsciio.{plugin}")
-    except ImportError:
-        raise InputError(f"{path} needs RosettaSciIO: {how_to_install('formats')}") from None
-    if plugin == "mrc":
-        check_mrc(path)
-    if plugin == "tia":
-        check_ser(path)
-    if h5py.is_hdf5(path):  # an EMD
-        with h5py.File(path) as file:
-            check_no_way_out(file)
-    signals = reader.file_reader(str(path), lazy=True)
-    signal = next((signal for signal in signals if signal["data"].ndim >= 2), None)
-    if signal is None:
-        raise InputError(f"{path} holds no image")
-    data = signal["data"]
-    check_size(path, data.shape[-2:], max_pixels)
-    check_packing(path, plane_bytes(data))
-    y, x = signal["axes"][-2:]
-    yield Plane(data, (0,) * (data.ndim - 2), axes_pixel_size_nm(x, y), {"format": plugin})
-
-
-def check_size(path: Path, shape: tuple[int, ...], max_pixels: int = MAX_PIXELS) -> None:
-    """Check a size in px (height and width first) before it is allocated.
-
-    Raises:
-        InputError: for more than `max_pixels` px.
-    """
-    height, width = shape[:2]
-    if height * width > max_pixels:
-        raise InputError(f"{path} claims {height}x{width} px, more than the {max_pixels:,} allowed: cut it into parts")
-
-
-def to_grey(pixels: np.ndarray) -> np.ndarray:
-    """`[H, W]` of `[H, W]` or `[H, W, C]` with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
-    if pixels.ndim == 2:
-        grey = pixels
-    elif pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
-        grey = pixels[..., 0]
-    elif pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
-        colours = pixels[..., :3]
-        if (colours == colours[..., :1]).all():
-            grey = colours[..., 0]
-        else:
-            luminance = colours @ LUMINANCE
-            grey = np.rint(luminance).astype(pixels.dtype) if pixels.dtype.kind in "ui" else luminance
-    else:
-        raise ValueError(f"its pixels have the shape {pixels.shape}, which is no picture")
-    if grey.dtype == bool:
-        grey = grey.astype(np.uint8)
-    return np.ascontiguousarray(grey if grey.dtype.kind in "ui" else grey.astype(np.float32))
-
-
-def to_colour(pixels: np.ndarray) -> np.ndarray:
-    """`[H, W, 3]` of what `to_grey` takes: red, green and blue, three times the same for grey."""
-    if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
-        colours = pixels[..., :3]
-        return np.ascontiguousarray(colours if colours.dtype.kind in "ui" else colours.astype(np.float32))
-    return np.repeat(to_grey(pixels)[..., None], 3, axis=-1)
+        return open_hdf5(path, labels)
+    if suffix == ".ims":
+        return open_ims(path)
+    if suffix == ".mrc":
+        return nullcontext([open_mrc(path)])
+    return open_velox(path) if suffix == ".emd" and is_velox(path) else open_by_rosettasciio(path)

@@ -1,6 +1,5 @@
 """Volumes, read slice by slice: one slice at a time is in memory, however many there are."""
 
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,10 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
-from sempre.images.reading.claims import check_packing, plane_bytes
+from sempre.images.reading.claims import check_packing, check_size, plane_bytes
+from sempre.images.reading.formats.hdf5 import IMS_CHANNELS, IMS_INFORMATION, ims_channel, ims_shape
+from sempre.images.reading.formats.levels import to_grey
+from sempre.images.reading.formats.tiff import check_few_copies, check_tiff_page, is_marked, stored_levels
 from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import (
     PixelSize,
@@ -19,22 +21,7 @@ from sempre.images.reading.pixel_size import (
     tiff_pixel_size_nm,
     tiff_slice_distance_nm,
 )
-from sempre.images.reading.read import (
-    IMS_CHANNELS,
-    IMS_INFORMATION,
-    TIFF_SUFFIXES,
-    check_size,
-    check_tiff_page,
-    ims_channel,
-    ims_shape,
-    one_error,
-    open_plane,
-    read_micrograph,
-    stored_levels,
-    to_grey,
-)
-
-MOST_SUBIFDS = 100  # smaller copies of a page; a damaged list would be walked for minutes
+from sempre.images.reading.read import TIFF_SUFFIXES, one_error, open_stacks, read_micrograph
 
 
 @dataclass(frozen=True)
@@ -144,7 +131,7 @@ def _open_ims_volume(path: Path) -> Volume:
 def look_at(path: Path) -> None:
     """Do with an HDF5 file all that reading it or its volume does but for the pixels; whatever goes wrong is passed
     over, for it will go wrong again."""
-    with suppress(Exception), open_plane(path, sys.maxsize):
+    with suppress(Exception), open_stacks(path):
         pass
     if path.suffix.lower() != ".ims":
         return
@@ -171,11 +158,11 @@ def evenly_spaced(slices: int, count: int) -> list[int]:
 
 
 def _first_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    copies = len(file.pages.first.subifds or ())
-    if copies > MOST_SUBIFDS:
-        raise ValueError(f"its first page lists {copies} smaller copies of itself")
+    """The first series of pages that are no thumbnails or smaller copies."""
+    check_few_copies(file.pages.first)
     len(file.pages)  # walks the chain of pages at once: a ring, walked page by page, is not found to be one
-    return file.series[0]
+    series = file.series
+    return next((one for one in series if not is_marked(one.keyframe)), series[0])
 
 
 def _stack_axes(series: tifffile.TiffPageSeries) -> dict[str, int]:

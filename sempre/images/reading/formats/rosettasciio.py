@@ -1,0 +1,95 @@
+"""The images of the files that RosettaSciIO reads: DM3, DM4, SER and Berkeley's EMD."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sempre.errors import InputError, how_to_install
+from sempre.images.reading.claims import check_no_way_out, check_ser
+from sempre.images.reading.formats.stacks import LEAST_SIDE, Stack
+from sempre.images.reading.pixel_size import axes_pixel_size_nm, nm_per_unit
+
+PLUGINS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia"}
+NO_UNITS = ("", "px", "pixel", "pixels", "<undefined>", "none", "undefined")
+RGB = ("R", "G", "B")  # the fields of RosettaSciIO's colours
+
+
+@contextmanager
+def open_by_rosettasciio(path: Path) -> Iterator[list[Stack]]:
+    """The images of a file: those over lengths first, then those without units.
+
+    Spectra, complex numbers (Fourier transforms, waves) and images over anything but lengths (diffraction patterns)
+    are none.
+
+    Raises:
+        InputError: for a file without an image, and where RosettaSciIO is not installed.
+    """
+    plugin = PLUGINS[path.suffix.lower()]
+    try:
+        reader = import_module(f"rsciio.{plugin}")
+    except ImportError:
+        raise InputError(f"{path} needs RosettaSciIO: {how_to_install('formats')}") from None
+    if plugin == "tia":
+        check_ser(path)
+    if h5py.is_hdf5(path):  # an EMD
+        with h5py.File(path) as file:
+            check_no_way_out(file)
+    signals = _signals(reader, path)
+    stacks = [stack for signal in signals if (stack := _stack(signal, plugin)) is not None]
+    if not stacks:
+        raise InputError(f"{path} holds no image{_instead(signals)}: export the image")
+    yield sorted(stacks, key=lambda stack: stack.pixel_size is None)
+
+
+def _signals(reader: Any, path: Path) -> list[dict]:
+    try:
+        return reader.file_reader(str(path), lazy=True)
+    except ValueError as error:
+        if "RGBA" not in str(error):  # colours are not read lazily
+            raise
+        return reader.file_reader(str(path))
+
+
+def _stack(signal: dict, plugin: str) -> Stack | None:
+    """A signal's images, whose axes are its last two; None where they are no image over lengths."""
+    data, axes = signal["data"], signal["axes"]
+    if data.ndim < 2 or len(axes) != data.ndim or min(data.shape[-2:]) < LEAST_SIDE:
+        return None
+    if any(axis.get("navigate", False) for axis in axes[-2:]) and not all(axis.get("navigate", False) for axis in axes):
+        return None  # a spectrum at each place
+    if any(_unit(axis).lower() not in NO_UNITS and nm_per_unit(_unit(axis)) is None for axis in axes[-2:]):
+        return None
+    unpack = None
+    if data.dtype.names:
+        if not set(RGB) <= set(data.dtype.names):
+            return None
+        unpack = _rgb
+    elif data.dtype.kind not in "uifb":
+        return None
+    order = "p" * (data.ndim - 2) + "yx"
+    y, x = axes[-2:]
+    size = axes_pixel_size_nm(x, y) if "scale" in x and "scale" in y else None
+    return Stack(data, order, size, unpack, {"format": plugin})
+
+
+def _unit(axis: dict) -> str:
+    return str(axis.get("units") or "")
+
+
+def _rgb(stored: np.ndarray) -> np.ndarray:
+    return np.stack([stored[name] for name in RGB], axis=-1)
+
+
+def _instead(signals: list[dict]) -> str:
+    """What a file holds instead of an image, for the message."""
+    for signal in signals:
+        if signal["data"].dtype.kind == "c":
+            return ", only complex numbers (a Fourier transform or a wave)"
+    units = [_unit(axis) for signal in signals for axis in signal["axes"][-2:]]
+    others = sorted({unit for unit in units if unit and nm_per_unit(unit) is None})
+    return f" over lengths (its axes are in {', '.join(others)})" if others else " of two dimensions"
