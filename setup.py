@@ -55,6 +55,7 @@ TESTING = [
     "ruff>=0.8",
     "pyright[nodejs]>=1.1.400",  # with node, which it would otherwise download
     "jsonschema>=4.20",
+    "mrcfile>=1.5",  # the reference that MRC files are compared with
     "ortools>=9.10",
     "playwright>=1.45",  # drives the system's chromium, and downloads none
     *APP,

@@ -13,7 +13,7 @@ import sys
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import sempre
 from sempre.deploy.batches.formats import SUFFIXES, USUAL, parse_formats
@@ -106,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how many times its size the network sees a micrograph at (default: the best of the model's own; a model"
         " of one magnification is brought to the pixel size of its training)",
     )
+    command.add_argument(
+        "--page",
+        metavar="N",
+        help="of a file that holds several pictures the one meant, counted from 1, or all (default: the first that is"
+        " no thumbnail; the middle slice of an Imaris volume): the names of results end in _p0001 and so on",
+    )
     command.add_argument("--crop-information-bar", action="store_true", help="leave out the bar below the micrograph")
     command.add_argument(
         "--scale-bar",
@@ -157,6 +163,7 @@ def segment(options: argparse.Namespace) -> int:
     pixel_size_nm = options.pixel_size_nm if options.pixel_size is None else parse_pixel_size(options.pixel_size)
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
+    pages = parse_pages(options.page)
     formats = parse_formats(options.format)
     if options.imagej_rois and "rois" not in formats:
         formats = (*formats, "rois")
@@ -179,6 +186,7 @@ def segment(options: argparse.Namespace) -> int:
         pixel_size_nm,
         options.crop_information_bar,
         options.overwrite,
+        pages,
     )
     # A size by hand leaves nothing to read.
     reader = scale_bar_reader(options.scale_bar, options.threads) if pixel_size_nm is None else None
@@ -221,6 +229,21 @@ def parse_pixel_size(text: str) -> "PixelSize":
     size = as_pixel_size((sides[0], sides[-1]))
     assert size is not None  # as its sides are numbers
     return size
+
+
+def parse_pages(text: str | None) -> int | Literal["all"] | None:
+    """A page's number, counted from 1, or "all"; None where nobody says.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text is None:
+        return None
+    if text.strip().lower() == "all":
+        return "all"
+    if not re.fullmatch(r"\s*0*[1-9]\d{0,8}\s*", text, re.ASCII):
+        raise InputError(f"--page {text} is none: give a number, counted from 1, or all")
+    return int(text)
 
 
 def list_models(options: argparse.Namespace) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from sempre.deploy.batches.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths
-from sempre.deploy.batches.inputs import Inputs, Source
-from sempre.deploy.batches.naming import name_results
+from sempre.deploy.batches.inputs import Inputs, Source, choose_pages
+from sempre.deploy.batches.naming import name_pages, name_results
 from sempre.deploy.batches.results import write_results
 from sempre.deploy.batches.summary import Summary, summarise
 from sempre.deploy.networks.bundle import NAMES
@@ -39,6 +40,7 @@ class BatchOptions:
     pixel_size_nm: float | tuple[float, float] | None = None  # or a pair, x and y
     crop_information_bar: bool = False
     overwrite: bool = False
+    pages: int | Literal["all"] | None = None  # of files that hold several: one, counted from 1, or each
 
 
 def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, scale_bars: Reader | None = None) -> int:
@@ -54,15 +56,18 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
     options.out.mkdir(parents=True, exist_ok=True)
     summary = Summary(options.out / "summary.csv")
     settings = [*_settings(segmenter, options), scale_bars is not None]
-    named = list(zip(inputs.sources, name_results(inputs.sources, summary.recorded()), strict=True))
+    names = dict(zip(inputs.sources, name_results(inputs.sources, summary.recorded()), strict=True))
+    sources = choose_pages(inputs.sources, options.pages)
+    named = name_pages(sources, [names[replace(source, page=None)] for source in sources])
     failures: dict[str, str] = {}
     before = 0
     for source, results in tqdm(named, unit="micrograph", disable=None):  # no bar where stderr is no terminal
         row = {
             "micrograph": str(PurePosixPath(results).parent / source.path.name),
+            "page": "" if source.page is None else str(source.page),
             "results": results,
             "file": str(source.path.resolve()),
-            "made_from": _fingerprint(source.path, settings),
+            "made_from": _fingerprint(source.path, settings if source.page is None else [*settings, source.page]),
         }
         if not options.overwrite and _is_done(row, summary, options):
             before += 1
@@ -70,8 +75,9 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
         try:
             row |= segment_micrograph(source, options.out / results, segmenter, options, scale_bars)
         except Exception as error:  # whatever it is, the other micrographs are none the worse for it
-            row["error"] = failures[row["micrograph"]] = _what_failed(error, source.path)
-            _tell(f"error: {row['micrograph']}: {row['error']}")
+            name = str(PurePosixPath(results).parent / source.name)
+            row["error"] = failures[name] = _what_failed(error, source.path)
+            _tell(f"error: {name}: {row['error']}")
         summary.add(row)
     failures |= _finish(summary, options.out)
     done = [row for row in (summary.find(results) for _, results in named) if row and not row["error"]]
@@ -82,6 +88,9 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
             f"{cut} of {particles} particles are cut by a border or an information bar: medians and the plot of sizes"
             " leave them out"
         )
+    pages = sum(int(row["pages_left_out"]) for row in done)
+    if pages:
+        print(f"{pages} pages of stacks are left out, see pages_left_out in summary.csv: --page all segments each")
     of_before = f" ({before} done before)" if before else ""
     print(f"{particles} particles in {len(done)} micrographs{of_before}, {len(failures)} failed: {options.out}")
     if failures:
@@ -98,28 +107,38 @@ def segment_micrograph(
         InputError: when it cannot be read or segmented.
         OSError: when a result cannot be written.
     """
-    micrograph = read_micrograph(source.path)
+    micrograph = read_micrograph(source.path, page=source.page)
+    left_out = 0 if options.pages == "all" else micrograph.pages - 1
+    if left_out:
+        _tell(
+            f"{source.path.name}: page {micrograph.page} of {micrograph.pages} is segmented and {left_out}"
+            f" {'is' if left_out == 1 else 'are'} left out: --page N takes another, --page all each"
+        )
     pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
     if is_blank(pixels):
-        _tell(f"warning: {source.path.name} shows a single grey value, in which there is nothing to find")
+        _tell(f"warning: {source.name} shows a single grey value, in which there is nothing to find")
     size, size_source = find_pixel_size(micrograph, options.pixel_size_nm, scale_bars)
     for warning in (
         square_warning(micrograph, size, options.pixel_size_nm),
         scale_warning(segmenter.bundle, size.mean if size else None, segmenter.scale),
     ):
         if warning:
-            _tell(f"warning: {source.path.name}: {warning}")
-    with tile_bar(source.path.name) as progress:
+            _tell(f"warning: {source.name}: {warning}")
+    with tile_bar(source.name) as progress:
         segmentation = segmenter.segment(pixels, size, options.score_threshold, progress)
     if segmentation.overflowing:
         (x0, y0, x1, y1), tiles = segmentation.overflowing[0], len(segmentation.overflowing)
         _tell(
-            f"warning: {source.path.name}: {tiles} tiles hold more particles than the model lists, the first at x {x0}"
+            f"warning: {source.name}: {tiles} tiles hold more particles than the model lists, the first at x {x0}"
             f" to {x1}, y {y0} to {y1} px: some may be missing, record at a higher magnification"
         )
     segmentation = replace(segmentation, labels=in_frame(segmentation.labels, micrograph.pixels.shape))
     write_results(base, options.formats, micrograph.pixels, segmentation)
-    return summarise(segmentation, field=pixels.size) | {"pixel_size_source": size_source}
+    return summarise(segmentation, field=pixels.size) | {
+        "page": str(micrograph.page) if micrograph.pages > 1 else "",
+        "pages_left_out": str(left_out),
+        "pixel_size_source": size_source,
+    }
 
 
 def in_frame(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

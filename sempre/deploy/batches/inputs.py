@@ -1,9 +1,10 @@
 """Which micrographs a command's arguments mean: files, patterns, folders; results of earlier runs are none."""
 
 import glob
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import tifffile
 from PIL import Image
@@ -12,14 +13,24 @@ from sempre.deploy.batches.formats import PICTURES
 from sempre.errors import InputError
 from sempre.files import SOFTWARE
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs
+from sempre.images.reading.read import count_pages
 
 
 @dataclass(frozen=True)
 class Source:
-    """A micrograph's file; `folder` is the folder named in which it was found, or its own if it was named itself."""
+    """A micrograph's file; `folder` is the folder named in which it was found, or its own if it was named itself.
+
+    `page`, counted from 1, is the picture meant of a file that holds several; None leaves the choice to the reader.
+    """
 
     path: Path
     folder: Path
+    page: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the micrograph is called in messages."""
+        return self.path.name if self.page is None else f"{self.path.name}, page {self.page}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,25 @@ def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
         names = ", ".join(map(str, images))
         raise InputError(f"{names} holds no micrographs{'' if empty else but}: give their folder, or their names")
     return Inputs(list(sources.values()), list(results.values()), empty)
+
+
+def choose_pages(sources: Sequence[Source], pages: int | Literal["all"] | None) -> list[Source]:
+    """The sources with the page that is meant of each, or one source for each page with "all".
+
+    Files of one page stay as they are, unless another page of them is wanted: reading that will fail. So do files whose
+    pages cannot be counted.
+    """
+    if pages is None:
+        return list(sources)
+    chosen = []
+    for source in sources:
+        try:
+            there = count_pages(source.path)
+        except InputError:  # reading it says so again
+            there = 1
+        numbers = range(1, there + 1) if pages == "all" else (pages,)
+        chosen += [source] if there == 1 and pages in (1, "all") else [replace(source, page=one) for one in numbers]
+    return chosen
 
 
 def expand(named: Path) -> list[Path]:

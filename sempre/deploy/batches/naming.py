@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sempre.deploy.batches.inputs import Source
+from sempre.errors import InputError
 
 RESERVED = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in names on Windows, where results may be copied to
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -47,6 +48,33 @@ def name_results(sources: Sequence[Source], recorded: Mapping[str, str]) -> list
         if longer == levels:
             return names
         levels = longer
+
+
+def name_pages(sources: Sequence[Source], names: Sequence[str]) -> list[tuple[Source, str]]:
+    """Each source with the name of its results, of that of its file's: a page's number comes behind it.
+
+    Raises:
+        InputError: where that is the name of another file's results.
+    """
+    named: dict[str, tuple[Source, str]] = {}
+    for source, name in zip(sources, names, strict=True):
+        paged = name if source.page is None else f"{name}_p{source.page:04d}"
+        other, _ = named.setdefault(paged.casefold(), (source, paged))
+        if other != source:
+            raise InputError(f"the results of {source.name} and of {other.name} have one name: segment them apart")
+    return list(named.values())
+
+
+def name_of_file(name: str, page: str, micrograph: str) -> str:
+    """The name of a file's results, of the name of its page's: the reverse of `name_pages`.
+
+    Args:
+        page: the page's number, "" of a file of one page.
+        micrograph: the file's name, which may end as those of pages do.
+    """
+    ending = f"_p{int(page):04d}" if page.isdigit() else ""
+    whole = not ending or PurePosixPath(micrograph).stem == PurePosixPath(name).name
+    return name if whole else name.removesuffix(ending)
 
 
 def _candidate(source: Source, level: int, number: int) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from sempre.deploy.batches.formats import SUFFIXES, result_paths
+from sempre.deploy.batches.naming import name_of_file
 from sempre.deploy.networks.segmenter import Segmentation
 from sempre.errors import one_line
 from sempre.files import whole_or_absent
 
 COLUMNS: tuple[str, ...] = (
     "micrograph",
+    "page",  # counted from 1, of a file that holds several
+    "pages_left_out",  # of the file, which are in no other row unless they were segmented too
     "width_px",
     "height_px",
     "pixel_size_nm",  # along x
@@ -49,8 +52,12 @@ class Summary:
         self.written = self._try_to_write() is None
 
     def recorded(self) -> dict[str, str]:
-        """What the names of results begin with, and the absolute path of their micrograph, if it is still there."""
-        return {row["results"]: row["file"] for row in self.rows.values() if Path(row["file"]).is_file()}
+        """What the names of a file's results begin with, and the absolute path of the file, if it is still there."""
+        return {
+            name_of_file(row["results"], row["page"], row["micrograph"]): row["file"]
+            for row in self.rows.values()
+            if Path(row["file"]).is_file()
+        }
 
     def find(self, results: str) -> dict[str, str] | None:
         """The row of the results whose names begin so."""

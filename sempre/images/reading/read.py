@@ -17,7 +17,7 @@ from sempre.images.reading.formats.hdf5 import is_velox, open_hdf5, open_ims, op
 from sempre.images.reading.formats.levels import to_colour, to_grey
 from sempre.images.reading.formats.mrc import open_mrc
 from sempre.images.reading.formats.rosettasciio import PLUGINS, open_by_rosettasciio
-from sempre.images.reading.formats.stacks import LEAST_SIDE, Stack, find_page
+from sempre.images.reading.formats.stacks import Stack, find_page
 from sempre.images.reading.formats.tiff import picture_levels, tiff_pictures
 from sempre.images.reading.guard import look_through
 from sempre.images.reading.pixel_size import (
@@ -37,6 +37,7 @@ STACK_SUFFIXES = {*HDF5_SUFFIXES, ".ims", ".mrc", *PLUGINS}
 MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *STACK_SUFFIXES})
 IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
 LABEL_FOLDERS = ("labels", "segmaps")
+NARROW = 5  # px: a picture with a smaller side is no micrograph
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
 
@@ -93,8 +94,8 @@ def read_micrograph(
     if micrograph.pixels.size == 0:
         raise InputError(f"{path} holds no pixels")
     height, width = micrograph.pixels.shape[:2]
-    if min(height, width) < LEAST_SIDE:
-        raise InputError(f"{path} is {height}x{width} px, which is no micrograph: its sides are below {LEAST_SIDE} px")
+    if min(height, width) < NARROW:
+        raise InputError(f"{path} is {height}x{width} px, which is no micrograph: a side is below {NARROW} px")
     if micrograph.pixel_size_nm is not None:
         return micrograph
     sidecar = sidecar_pixel_size_nm(path, micrograph.pixels.shape[1])
