@@ -12,8 +12,16 @@ import numpy as np
 
 from sempre.errors import InputError
 from sempre.images.reading.claims import check_inside, check_no_way_out, check_within
-from sempre.images.reading.formats.stacks import LEAST_SIDE, Stack, as_stack_order
-from sempre.images.reading.pixel_size import axes_pixel_size_nm, ims_pixel_size_nm, nm_per_unit
+from sempre.images.reading.formats.stacks import (
+    LEAST_SIDE,
+    PATTERN,
+    Stack,
+    as_stack_order,
+    kind_of_unit,
+    without_patterns,
+)
+from sempre.images.reading.formats.stacks import OTHER as OVER_OTHERS
+from sempre.images.reading.pixel_size import axes_pixel_size_nm, ims_pixel_size_nm
 
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
 IMS_DATA = f"{IMS_CHANNELS}/Channel {{}}/Data"
@@ -34,7 +42,6 @@ AXIS_WORDS = {
     "c": {"c", "channel", "channels", "color", "colour", "rgb", "rgba", "band", "bands"},
 }
 COLOUR_SAMPLES = (3, 4)
-NO_UNITS = ("px", "pixel", "pixels")
 DEFAULT_SIGNAL, SIGNAL, OTHER = 0, 1, 2  # ranks of NeXus' datasets
 SMALL = 16  # times smaller than the largest: a picture of two dimensions is then no reason to pass over a stack
 
@@ -116,8 +123,7 @@ def open_velox(path: Path) -> Iterator[list[Stack]]:
         found = [stack for name in images if (stack := _velox_stack(images[name], name)) is not None]
         if not found:
             raise InputError(f"{path} holds no image of real numbers: export the image from Velox")
-        found.sort(key=lambda stack: (stack.pixel_size is None, stack.metadata["map"]))
-        yield found
+        yield without_patterns(found)
 
 
 def is_velox(path: Path) -> bool:
@@ -138,13 +144,15 @@ def _velox_stack(group: h5py.Group, name: str) -> Stack | None:
             description = json.loads(bytes(np.asarray(stored[:, 0])).split(b"\0", 1)[0])
     result = description.get("BinaryResult", {}) if isinstance(description, dict) else {}
     units = [str(result.get(f"PixelUnit{axis}", "")) for axis in "XY"]
-    if any(unit and nm_per_unit(unit) is None and unit.lower() not in NO_UNITS for unit in units):
-        return None  # 1/m: a diffraction pattern or a power spectrum
+    kinds = set(map(kind_of_unit, units))
+    if OVER_OTHERS in kinds:
+        return None
     sides = [result.get("PixelSize", {}).get(side, 0) for side in ("width", "height")]
     x, y = ({"scale": side, "units": unit} for side, unit in zip(sides, units, strict=True))
     detector = description.get("Detectors", {}).get(f"Detector-{result.get('DetectorIndex')}", {})
     is_map = detector.get("DetectorType") == "AnalyticalDetector"  # of an element
     metadata = {"format": "Velox", "image": name, "detector": str(result.get("Detector", "")), "map": is_map}
+    metadata["pattern"] = PATTERN in kinds
     return Stack(dataset, "yxp", axes_pixel_size_nm(x, y), None, metadata)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from sempre.errors import InputError, how_to_install
 from sempre.images.reading.claims import check_no_way_out, check_ser
-from sempre.images.reading.formats.stacks import LEAST_SIDE, Stack
+from sempre.images.reading.formats.stacks import LEAST_SIDE, OTHER, PATTERN, Stack, kind_of_unit, without_patterns
 from sempre.images.reading.pixel_size import axes_pixel_size_nm, nm_per_unit
 
 PLUGINS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia"}
-NO_UNITS = ("", "px", "pixel", "pixels", "<undefined>", "none", "undefined")
 RGB = ("R", "G", "B")  # the fields of RosettaSciIO's colours
 
 
@@ -23,8 +22,8 @@ RGB = ("R", "G", "B")  # the fields of RosettaSciIO's colours
 def open_by_rosettasciio(path: Path) -> Iterator[list[Stack]]:
     """The images of a file: those over lengths first, then those without units.
 
-    Spectra, complex numbers (Fourier transforms, waves) and images over anything but lengths (diffraction patterns)
-    are none.
+    Spectra and complex numbers (Fourier transforms, waves) are none; images over frequencies or angles (diffraction
+    patterns) are only where there are no others.
 
     Raises:
         InputError: for a file without an image, and where RosettaSciIO is not installed.
@@ -43,7 +42,7 @@ def open_by_rosettasciio(path: Path) -> Iterator[list[Stack]]:
     stacks = [stack for signal in signals if (stack := _stack(signal, plugin)) is not None]
     if not stacks:
         raise InputError(f"{path} holds no image{_instead(signals)}: export the image")
-    yield sorted(stacks, key=lambda stack: stack.pixel_size is None)
+    yield without_patterns(stacks)
 
 
 def _signals(reader: Any, path: Path) -> list[dict]:
@@ -62,7 +61,8 @@ def _stack(signal: dict, plugin: str) -> Stack | None:
         return None
     if any(axis.get("navigate", False) for axis in axes[-2:]) and not all(axis.get("navigate", False) for axis in axes):
         return None  # a spectrum at each place
-    if any(_unit(axis).lower() not in NO_UNITS and nm_per_unit(_unit(axis)) is None for axis in axes[-2:]):
+    kinds = {kind_of_unit(_unit(axis)) for axis in axes[-2:]}
+    if OTHER in kinds:
         return None
     unpack = None
     if data.dtype.names:
@@ -74,7 +74,7 @@ def _stack(signal: dict, plugin: str) -> Stack | None:
     order = "p" * (data.ndim - 2) + "yx"
     y, x = axes[-2:]
     size = axes_pixel_size_nm(x, y) if "scale" in x and "scale" in y else None
-    return Stack(data, order, size, unpack, {"format": plugin})
+    return Stack(data, order, size, unpack, {"format": plugin, "pattern": PATTERN in kinds})
 
 
 def _unit(axis: dict) -> str:

@@ -1,6 +1,7 @@
 """Pictures of files that are open: which there are, and the pixels of one. Nothing is read before it is asked for."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,13 @@ import numpy as np
 
 from sempre.errors import InputError
 from sempre.images.reading.claims import check_packing, check_size
-from sempre.images.reading.pixel_size import PixelSize
+from sempre.images.reading.pixel_size import PixelSize, nm_per_unit
 
 LEAST_SIDE = 8  # px: what is narrower is a table, a spectrum or a list of points
+
+NO_UNITS = ("", "px", "pixel", "pixels", "<undefined>", "none", "undefined")
+FREQUENCY = re.compile(r"1\s*/|\^?\s*-\s*1|⁻¹|rad\b|deg|°")
+LENGTH, PATTERN, OTHER = "length", "pattern", "other"  # what an axis runs over
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,19 @@ class Stack:
         left = [axis for axis in self.axes if axis != "p"]
         stored = np.asarray(self.array[at]).transpose([left.index(axis) for axis in "yxc" if axis in left])
         return self.unpack(stored) if self.unpack else stored
+
+
+def kind_of_unit(unit: str) -> str:
+    """What an axis runs over by its unit: LENGTH, which nothing said counts as, PATTERN or OTHER."""
+    if unit.strip().lower() in NO_UNITS or nm_per_unit(unit) is not None:
+        return LENGTH
+    return PATTERN if FREQUENCY.search(unit) else OTHER
+
+
+def without_patterns(stacks: Sequence[Stack]) -> list[Stack]:
+    """Stacks of which the size of pixels is known first; those of diffraction patterns only if there are no others."""
+    images = [stack for stack in stacks if not stack.metadata.get("pattern")] or list(stacks)
+    return sorted(images, key=lambda stack: (stack.pixel_size is None, bool(stack.metadata.get("map"))))
 
 
 def find_page(path: Path, stacks: Sequence[Stack], page: int, max_pixels: int) -> tuple[Stack, int]:
