@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = [
     "errors",
     "files",
+    "locks",
     "processes",
     "released",
     "images",

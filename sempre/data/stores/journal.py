@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -22,6 +23,7 @@ except ImportError:  # Windows: two writers of one file are the user's to avoid
     fcntl = None
 
 from sempre.errors import InputError
+from sempre.locks import try_lock
 
 PAGE = 4096
 _HEADER = struct.Struct("<8sQ")  # magic, committed length of the file
@@ -211,11 +213,5 @@ def _undo(file: io.RawIOBase, journal: Path) -> None:
 def _lock(descriptor: int, path: Path) -> None:
     if fcntl is None:
         return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path} is in use: wait until it is not being written or read, or choose another name"
-        ) from error
-    except OSError:
-        pass  # a file system without locks
+    if not try_lock(partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB), path):
+        raise InputError(f"{path} is in use: wait until it is not being written or read, or choose another name")

@@ -5,13 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from sempre.data.stores.journal import journal_path
 from sempre.data.stores.shards import names_one_file, shard_paths
 from sempre.errors import InputError
 from sempre.files import whole_or_absent
+from sempre.locks import one_at_a_time
 
 PART = 1 << 24  # bytes copied at a time
 _Version = tuple[int, int]  # size in bytes and time of change in ns
@@ -42,7 +42,7 @@ def stage(store: str | Path, folder: str | Path) -> Path:
     copies = {
         path: place / (path.name if one_file else f"{number:05}-{path.stem}.h5") for number, path in enumerate(sources)
     }
-    with FileLock(place / "lock"):
+    with one_at_a_time(place / "lock"):
         absent = [path for path, (size, _) in versions.items() if not _holds(copies[path], size)]
         needed = sum(versions[path][0] for path in absent)
         _check_space(place, needed)

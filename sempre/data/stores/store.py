@@ -27,6 +27,7 @@ from sempre.data.stores.split import split
 from sempre.errors import InputError, one_input_error
 from sempre.images.reading.claims import check_no_way_out, check_packing, plane_bytes
 from sempre.images.reading.guard import look_through
+from sempre.locks import open_hdf5_file
 
 FORMAT = 1
 PART = 1 << 16  # rows hashed at a time
@@ -228,7 +229,7 @@ class Store:
             self.close()
             self._process = os.getpid()
         if self._file is None:
-            self._file = h5py.File(self.path, "r", locking="best-effort")
+            self._file = open_hdf5_file(self.path)
             self._stacks, self._readers, self._map = {}, {}, None
         return self._file
 

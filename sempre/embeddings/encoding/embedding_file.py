@@ -24,6 +24,7 @@ from sempre.errors import InputError, one_input_error
 from sempre.files import parse_json
 from sempre.images.reading.claims import check_no_way_out, check_packing, plane_bytes
 from sempre.images.reading.guard import look_through
+from sempre.locks import open_hdf5_file
 from sempre.processes import interrupts_wait
 
 FORMAT = 1
@@ -55,7 +56,7 @@ class Embeddings:
         self.path = Path(path)
         with self._undamaged():
             look_through(self.path, own=True)
-            self._file = h5py.File(path, "r", locking="best-effort")
+            self._file = open_hdf5_file(path)
             check_no_way_out(self._file)
             self.settings = parse_json(self._file.attrs["settings"])
             for name in _COLUMNS:

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 
 from sempre.errors import InputError
+from sempre.locks import open_hdf5_file
 
 MAX_PIXELS = 1 << 29
 # A picture may take so many times the bytes of its file: deflate packs to 1/1032 at most, LZW to 1/2700, and Zstandard
@@ -101,7 +102,7 @@ def check_no_way_out(file: h5py.File) -> None:
 def look_at_own(path: Path) -> None:
     """Do with a store or embeddings all that reading them does but for pixels and cells; whatever goes wrong is passed
     over, for it will go wrong again."""
-    with suppress(Exception), h5py.File(path, locking="best-effort") as file:
+    with suppress(Exception), open_hdf5_file(path) as file:
         with suppress(Exception):
             dict(file.attrs)
         with suppress(Exception):

@@ -4,7 +4,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import tifffile
 
@@ -22,6 +21,7 @@ from sempre.images.reading.pixel_size import (
     tiff_slice_distance_nm,
 )
 from sempre.images.reading.read import TIFF_SUFFIXES, one_error, open_stacks, read_micrograph
+from sempre.locks import open_hdf5_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Volume:
         with one_error(self.path):
             if suffix == ".ims":
                 height, width = self.shape
-                with h5py.File(self.path) as file:
+                with open_hdf5_file(self.path) as file:
                     dataset = ims_channel(file, channel)
                     check_packing(self.path, plane_bytes(dataset))
                     return to_grey(dataset[slice, :height, :width])
@@ -119,7 +119,7 @@ def _volume(
 
 
 def _open_ims_volume(path: Path) -> Volume:
-    with h5py.File(path) as file:
+    with open_hdf5_file(path) as file:
         slices, height, width = ims_shape(file)
         channels = sum(name.startswith("Channel ") for name in file[IMS_CHANNELS])
         size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, height, width)
@@ -137,7 +137,7 @@ def look_at(path: Path) -> None:
         return
     with suppress(Exception):
         channels = _open_ims_volume(path).channels
-        with h5py.File(path) as file:
+        with open_hdf5_file(path) as file:
             for channel in range(1, channels):  # the first is the plane's
                 with suppress(Exception):
                     ims_channel(file, channel)

@@ -5,11 +5,13 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sempre.config import changed_keys, save_options
 from sempre.errors import InputError
 from sempre.files import whole_or_absent, write_json
+from sempre.locks import try_lock
 
 try:
     import fcntl
@@ -64,7 +66,8 @@ def set_aside_if_changed(folder: str | Path, options: object) -> None:
 def lock_run(folder: str | Path) -> None:
     """Keep other processes from running in `folder` until this one ends, however it ends.
 
-    A requeued job waits for its former self, which may still be dying on another node.
+    A requeued job waits for its former self, which may still be dying on another node. On a file system without locks
+    the run goes on with a warning.
 
     Raises:
         InputError: when another process runs there; the message names its job and host.
@@ -75,18 +78,17 @@ def lock_run(folder: str | Path) -> None:
     # The descriptor stays open on purpose: the lock lasts as long as the process. POSIX record locks, unlike flock,
     # are not inherited by loader workers that outlive a killed parent, and work on network file systems.
     descriptor = os.open(Path(folder) / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    take = partial(fcntl.lockf, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     deadline = time.monotonic() + REQUEUE_SECONDS
     while True:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(take, Path(folder)):
             break
-        except OSError as error:
-            holder = os.pread(descriptor, 1024, 0).decode(errors="replace")
-            if not (job and holder.startswith(f"job {job} ")) or time.monotonic() > deadline:
-                raise InputError(
-                    f"{folder} is in use by {holder or 'another process'}: wait for it, or give this run another name="
-                ) from error
-            time.sleep(1)
+        holder = os.pread(descriptor, 1024, 0).decode(errors="replace")
+        if not (job and holder.startswith(f"job {job} ")) or time.monotonic() > deadline:
+            raise InputError(
+                f"{folder} is in use by {holder or 'another process'}: wait for it, or give this run another name="
+            )
+        time.sleep(1)
     os.ftruncate(descriptor, 0)
     name = f"job {job} " if job else ""
     os.pwrite(descriptor, f"{name}process {os.getpid()} on {socket.gethostname()}".encode(), 0)

@@ -22,6 +22,7 @@ from sempre.images.reading.formats.stacks import (
 )
 from sempre.images.reading.formats.stacks import OTHER as OVER_OTHERS
 from sempre.images.reading.pixel_size import axes_pixel_size_nm, ims_pixel_size_nm
+from sempre.locks import open_hdf5_file
 
 IMS_CHANNELS = "DataSet/ResolutionLevel 0/TimePoint 0"
 IMS_DATA = f"{IMS_CHANNELS}/Channel {{}}/Data"
@@ -57,7 +58,7 @@ def open_hdf5(path: Path, labels: bool = False) -> Iterator[list[Stack]]:
     Raises:
         InputError: for a file without one, and when its values lie in other files.
     """
-    with h5py.File(path) as file:
+    with open_hdf5_file(path) as file:
         datasets: dict[str, h5py.Dataset] = {}
         file.visititems(lambda name, item: datasets.update({name: item}) if isinstance(item, h5py.Dataset) else None)
         axes = {name: order for name, dataset in datasets.items() if (order := _axes(dataset)) is not None}
@@ -90,7 +91,7 @@ def open_hdf5(path: Path, labels: bool = False) -> Iterator[list[Stack]]:
 @contextmanager
 def open_ims(path: Path) -> Iterator[list[Stack]]:
     """The slices of an Imaris file's first channel at full resolution and the first time."""
-    with h5py.File(path) as file:
+    with open_hdf5_file(path) as file:
         depth, height, width = ims_shape(file)
         dataset = ims_channel(file, 0)
         size = ims_pixel_size_nm(file[IMS_INFORMATION].attrs, height, width)
@@ -117,7 +118,7 @@ def open_velox(path: Path) -> Iterator[list[Stack]]:
     Raises:
         InputError: for a file without an image of real numbers.
     """
-    with h5py.File(path) as file:
+    with open_hdf5_file(path) as file:
         check_no_way_out(file)
         images = file[VELOX_IMAGES]
         found = [stack for name in images if (stack := _velox_stack(images[name], name)) is not None]
@@ -128,7 +129,7 @@ def open_velox(path: Path) -> Iterator[list[Stack]]:
 
 def is_velox(path: Path) -> bool:
     """Whether a file is one of Velox, with images."""
-    with h5py.File(path) as file:
+    with open_hdf5_file(path) as file:
         return "Version" in file and isinstance(file.get(VELOX_IMAGES), h5py.Group)
 
 

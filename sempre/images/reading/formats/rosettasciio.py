@@ -13,6 +13,7 @@ from sempre.errors import InputError, how_to_install
 from sempre.images.reading.claims import check_no_way_out, check_ser
 from sempre.images.reading.formats.stacks import LEAST_SIDE, OTHER, PATTERN, Stack, kind_of_unit, without_patterns
 from sempre.images.reading.pixel_size import axes_pixel_size_nm, nm_per_unit
+from sempre.locks import open_hdf5_file
 
 PLUGINS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia"}
 RGB = ("R", "G", "B")  # the fields of RosettaSciIO's colours
@@ -36,7 +37,7 @@ def open_by_rosettasciio(path: Path) -> Iterator[list[Stack]]:
     if plugin == "tia":
         check_ser(path)
     if h5py.is_hdf5(path):  # an EMD
-        with h5py.File(path) as file:
+        with open_hdf5_file(path) as file:
             check_no_way_out(file)
     signals = _signals(reader, path)
     stacks = [stack for signal in signals if (stack := _stack(signal, plugin)) is not None]
