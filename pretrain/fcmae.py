@@ -114,7 +114,7 @@ def main() -> int | None:
 
 
 def check(options: Options) -> None:
-    if not options.architecture.startswith("convnextv2_"):
+    if not options.architecture.startswith("convnextv2_") or not timm.is_model(options.architecture):
         raise InputError(f"architecture={options.architecture} is no ConvNeXtV2: choose convnextv2_atto to _huge")
     if options.encoder == "minkowski":
         refuse_sharding(options, "MinkowskiEngine's layers take a block's weights without calling the block")

@@ -66,3 +66,17 @@ def test_what_speaks_of_the_study_says_which():
     assert speaking
     without = [page for page in [*speaking, *PRESETS.glob("study_*.yaml")] if STUDY_DOI not in page.read_text("utf-8")]
     assert not without
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_no_block_of_commands_gives_one_name_to_two_runs(page):
+    """Pasted line by line, the second would be refused: a run's folder goes on under the same options alone."""
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        commands = block.replace("\\\n", " ").splitlines()
+        named = {}
+        for command in commands:
+            found = re.search(r"((?:pretrain|finetune)/\w+\.py) (.*)", command.partition("  #")[0])
+            name = found and re.search(r"\bname=(\S+)", found[2])
+            if found and name:
+                recipe = (found[1], found[2].split())
+                assert named.setdefault(name[1], recipe) == recipe, f"{page.name}: {command}"

@@ -116,6 +116,11 @@ class PretrainingRun:
             f"({options.batch // processes} a process{parts}), rate {rate:.2g}, "
             f"{options.epochs} epochs of {batches} steps, {options.workers} loader workers a process"
         )
+        if options.warmup_epochs >= options.epochs:
+            self.say(
+                f"warning: the rate warms up for warmup_epochs={options.warmup_epochs:g} and reaches no peak in "
+                f"epochs={options.epochs}: give warmup_epochs below it"
+            )
 
     def mean_losses(self, model: nn.Module, loader: DataLoader) -> dict[str, float]:
         """`sempre.training.validation.mean_losses` under the run's options."""

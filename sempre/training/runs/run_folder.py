@@ -1,7 +1,9 @@
 """A run's folder: created once, gone on with when started again under the same options, by one job at a time."""
 
+import atexit
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ except ImportError:  # Windows, where nobody runs two jobs on one folder
     fcntl = None
 
 REQUEUE_SECONDS = 120  # that a requeued job waits for its former self to end
+# What a folder holds before anything was computed; unet.py's slices are written anew each time.
+BEFORE_THE_START = {"config.yaml", "data.json", "lock", "slices"}
 
 
 def open_run(
@@ -67,12 +71,14 @@ def lock_run(folder: str | Path) -> None:
     """Keep other processes from running in `folder` until this one ends, however it ends.
 
     A requeued job waits for its former self, which may still be dying on another node. On a file system without locks
-    the run goes on with a warning.
+    the run goes on with a warning. A process that ends before it has computed anything, for an option was wrong,
+    removes the folder: the corrected options may have the same name.
 
     Raises:
         InputError: when another process runs there; the message names its job and host.
     """
     if fcntl is None:
+        atexit.register(_remove_unless_begun, Path(folder).resolve())
         return
     job = os.environ.get("SLURM_JOB_ID", "")
     # The descriptor stays open on purpose: the lock lasts as long as the process. POSIX record locks, unlike flock,
@@ -92,3 +98,11 @@ def lock_run(folder: str | Path) -> None:
     os.ftruncate(descriptor, 0)
     name = f"job {job} " if job else ""
     os.pwrite(descriptor, f"{name}process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    atexit.register(_remove_unless_begun, Path(folder).resolve())
+
+
+def _remove_unless_begun(folder: Path) -> None:
+    """Remove a run's folder in which nothing but the run's options stands."""
+    made = (path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file())
+    if set(made) <= BEFORE_THE_START:
+        shutil.rmtree(folder, ignore_errors=True)
