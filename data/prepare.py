@@ -23,7 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.labels.label_rule import RuleName, label_rule
+from sempre.data.label_rule import RuleName, label_rule
 from sempre.data.stores.intake import Intake, Skipped
 from sempre.data.stores.store_writer import StoreWriter
 from sempre.errors import InputError, run_command

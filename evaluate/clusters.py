@@ -174,7 +174,7 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
     """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
     labelled, in_set, groups = None, None, {}
     if options.data:
-        labelled = LabelledSet(options.data, percentiles=percentiles)
+        labelled = LabelledSet(options.data, percentiles=percentiles, components=None)
         in_set = seeded_subset(divide(labelled, options).held_out, options.micrographs, options.seed)
         groups = read_groups(options.groups, labelled.paths)
         source = labelled_source(labelled, in_set, options.colour)

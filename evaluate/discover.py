@@ -19,7 +19,7 @@ import numpy as np
 from sempre.config import read_options, save_options
 from sempre.data.feeding.patch_source import PatchSource
 from sempre.data.feeding.sources import FolderSource, StoreSource, open_source
-from sempre.data.labels.label_rule import RuleOrAuto
+from sempre.data.label_rule import RuleOrAuto
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
 from sempre.embeddings.encoding.extract import check as check_extraction

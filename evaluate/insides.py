@@ -59,7 +59,7 @@ def main() -> None:
         raise InputError("nothing to look into: give runs=[runs/my_particles] or backbones=[runs/fcmae/backbone]")
     if options.runs:
         check_grad_cam()
-    labelled = LabelledSet(options.data)
+    labelled = LabelledSet(options.data, components=None)
     indices = chosen(options, labelled)
     arms = open_arms(options.runs, options.backbones, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     folder = Path("runs") / options.name
@@ -69,7 +69,7 @@ def main() -> None:
     feature_rows, feature_means, activation_rows, looks = [], {}, [], {}
     for arm in arms:
         # Each arm sees micrographs as it was trained to, by its own percentiles.
-        own = LabelledSet(options.data, percentiles=arm.percentiles)
+        own = LabelledSet(options.data, percentiles=arm.percentiles, components=None)
         micrographs = {labelled.names[index]: own.read(index) for index in indices}
         stages = {name: stage_maps(arm, micrograph, options.seed) for name, micrograph in micrographs.items()}
         pixels = {name: micrograph.pixels for name, micrograph in micrographs.items()}

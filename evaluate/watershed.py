@@ -27,6 +27,7 @@ class Options:
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
     test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: Seed = 0  # another seed, another split
+    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: Percentiles = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
     smoothing: PositiveOrZero = 1.0  # deviation of the Gaussian before the threshold, px
@@ -36,7 +37,9 @@ class Options:
 
 def main() -> None:
     options = read_options(Options)
-    labelled = LabelledSet(options.data, percentiles=percentile_range(options.percentiles))
+    labelled = LabelledSet(
+        options.data, percentiles=percentile_range(options.percentiles), components=options.components
+    )
     groups = read_groups(options.groups, labelled.paths)
     held_out = divide(labelled, options).held_out
     summary = score_untrained(

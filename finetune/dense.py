@@ -84,6 +84,7 @@ class Options:
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
     test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: Seed = 0  # another seed, another split
+    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
@@ -116,12 +117,14 @@ def main() -> int | None:
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     if options.backbone == "imagenet" and options.architecture in WIDTHS:
         raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    run = start_fine_tuning(options, percentiles(options))
+    also = [folder for folder in (options.renders, options.further) if folder]
+    run = start_fine_tuning(options, percentiles(options), options.components, also)
     labelled, sides = run.labelled, run.sides
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
         fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+        run.check_fitted(fitted)
         network = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
         if network is None:
             return EXIT_PREEMPTED
@@ -204,11 +207,11 @@ def make_crops(options: Options, seed: int, labelled: LabelledSet, fitted: np.nd
     cut = partial(DetectionCrops, seed=seed, **size, rotation=options.rotation, pad="reflect", depths=True)
     sources, shares = [cut(labelled, fitted)], [1.0]
     if options.renders:
-        renders = LabelledSet(options.renders, percentiles=labelled.percentiles)
+        renders = LabelledSet(options.renders, percentiles=labelled.percentiles, components=options.components)
         sources.append(cut(renders, np.arange(len(renders))))
         shares.append(options.render_share)
     if options.further:
-        further = LabelledSet(options.further, percentiles=labelled.percentiles)
+        further = LabelledSet(options.further, percentiles=labelled.percentiles, components=options.components)
         sources.append(cut(further, further.split(options.validation_fraction, options.split_seed)[0]))
         shares.append(options.further_share)
     shares[0] -= sum(shares[1:])

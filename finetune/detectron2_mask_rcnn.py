@@ -67,6 +67,7 @@ class Options:
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
     test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
     split_seed: Seed = 0  # another seed, another split
+    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
     label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
@@ -104,12 +105,13 @@ class Options:
 def main() -> int | None:
     import_detectron2()
     options = read_options(Options)
-    run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles))
+    run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles), options.components)
     labelled, sides = run.labelled, run.sides
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
         fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
+        run.check_fitted(fitted)
         detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
         if detector is None:
             return EXIT_PREEMPTED

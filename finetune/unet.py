@@ -26,6 +26,7 @@ from sempre.data.feeding.volumes import SliceOptions, open_labelled
 from sempre.data.labels.folds import Fold, FoldOptions, make_folds
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labels.sides import Sides
 from sempre.embeddings.encoding.embedding_file import Embeddings
 from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
@@ -100,7 +101,12 @@ def main() -> int | None:
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
     folds = make_folds(labelled, options)
     groups = read_groups(options.groups, labelled.paths)
-    open_run(folder, options, MAY_CHANGE, labelled.fingerprint)
+    digests = {}
+    for fold in folds:
+        sides = Sides(*map(np.array, (fold.fitted, fold.stopping, fold.held_out)))
+        labelled.check_particles(sides)
+        digests |= {f"{fold.name}/{name}": digest for name, digest in labelled.digests(sides).items()}
+    open_run(folder, options, MAY_CHANGE, micrographs=digests)
     lock_run(folder)
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.

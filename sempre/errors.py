@@ -1,9 +1,11 @@
 """Errors a user can mend, and how a command shows them."""
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]  # the repository's folder, unless sempre was installed from a wheel
@@ -29,6 +31,13 @@ def one_input_error(sentence: Callable[[str], str]) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(sentence(" ".join(str(error).split()) or type(error).__name__)) from error
+
+
+@cache  # a file that is read again says the same
+def warn(sentence: str) -> None:
+    """Say once on stderr what a user should know while the work goes on; of several processes the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def run_command(main: Callable[[], int | None]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from sempre import __version__
 
 SOFTWARE = "sempre"  # how the origin begins that our pictures state, in TIFF's and PNG's field Software
 ORIGIN = f"{SOFTWARE} {__version__}"
+LONGEST_NAME = 255  # bytes of a file's name, where the file system does not say
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
         PermissionError: when `path` is protected, or open in a program that keeps others from writing it.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(partial_name(path))
     try:
         yield partial
         with partial.open("r+b") as file:  # Windows flushes no file that is open for reading only
@@ -40,12 +42,40 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def partial_name(path: Path) -> str:
+    """The name of the temporary file of `path`: short enough for the file system wherever that of `path` is."""
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) <= longest_name(path.parent):
+        return name
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial"
+
+
+def longest_name(folder: str | Path) -> int:
+    """The most bytes that the name of a file in `folder`, or in the folder that it will be made in, may have."""
+    if hasattr(os, "pathconf"):
+        for at in (Path(folder), *Path(folder).absolute().parents):
+            try:
+                return min(int(os.pathconf(at, "PC_NAME_MAX")), LONGEST_NAME)
+            except (OSError, ValueError):
+                continue
+    return LONGEST_NAME
+
+
 def write_json(path: str | Path, value: object) -> None:
-    """Write `value` as indented JSON."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """Write `value` as indented JSON; numbers that are not finite become null, for JSON has none."""
+    text = json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with whole_or_absent(path) as partial:
         # Names of files may hold what is no UTF-8; a backslash and its number is JSON's way to say it.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with None in the place of every float that is not finite, in dicts, lists and tuples too."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: without_nan(item) for name, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def file_sha256(path: str | Path) -> str:
@@ -85,16 +115,16 @@ def write_csv(path: str | Path, rows: Sequence[Mapping]) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds.
+    """What a JSON file holds, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Raises:
         OSError: when it cannot be read.
         ValueError: as `parse_json` does.
     """
-    return parse_json(Path(path).read_text(encoding="utf-8"))
+    return parse_json(Path(path).read_bytes())
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """What a JSON text says.
 
     Raises:

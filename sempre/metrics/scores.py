@@ -54,10 +54,11 @@ def by_group(samples: Mapping[str, Mapping], groups: Mapping[str, str]) -> dict[
 def summarise_repeats(summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of the sample, n - 1; 0 for one) of every score over repeats.
 
-    Scores are single numbers; the counts by size stay in each repeat's summary.
+    Scores are single numbers; the counts by size stay in each repeat's summary. A score that is None, as mask AP is
+    where no particle is to be found, counts as nan.
     """
     scores = [name for name, value in summaries[0].items() if not isinstance(value, dict)]
-    columns = {name: [summary[name] for summary in summaries] for name in scores}
+    columns = {name: [np.nan if summary[name] is None else summary[name] for summary in summaries] for name in scores}
     return {
         name: {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
         for name, values in columns.items()

@@ -64,7 +64,7 @@ def arms_table(arms: Sequence[Arm], group: str = "") -> str:
                 with_spread(scores["aji_plus"]),
                 f"{mean['aji']:.3f}",
                 f"{mean['panoptic_quality']:.3f}",
-                f"{mean['ap']:.3f}" if "ap" in mean else "",
+                "" if mean.get("ap") is None else f"{mean['ap']:.3f}",
                 *(f"{mean[count]:.0f}" for count in COUNTS),
             )
         )

@@ -1,22 +1,24 @@
 """What the recipes that fine-tune segmenters have in common: how a run begins, its repeats, and what is said of it."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from sempre.data.feeding.dense_crops import DenseCrops
 from sempre.data.feeding.detection_crops import DetectionCrops
 from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.labels.folds import SplitOptions, divide
+from sempre.data.labels.folds import NOBODY, SplitOptions, divide
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.run_summary import summarise_run
 from sempre.data.labels.sides import Sides
+from sempre.errors import InputError
 from sempre.files import read_json, write_json
 from sempre.metrics import with_spread
 from sempre.training.accelerator import TIMEOUT_MINUTES, make_accelerator
@@ -66,6 +68,18 @@ class FineTuningRun:
         a micrograph at a time, until the repeat's summary is written."""
         return SharedWork(self.accelerator, self.stop, results_of_training(folder, self.accelerator))
 
+    def check_fitted(self, fitted: np.ndarray) -> None:
+        """Check the micrographs at the positions `fitted`, which are drawn from the training side.
+
+        Raises:
+            InputError: where none of them shows a particle.
+        """
+        if not self.labelled.holds_particles(fitted):
+            raise InputError(
+                f"none of the {len(fitted)} micrographs that are drawn to train on shows a particle: raise "
+                "label_count, or give another seed"
+            )
+
     def finish(self) -> None:
         """Write what the repeats come to as the run's summary, and print it; once in all processes."""
         if not self.accelerator.is_main_process:
@@ -73,20 +87,36 @@ class FineTuningRun:
         repeats = [read_json(self.folder / f"repeat-{n}/summary.json") for n in range(self.options.repeats)]
         summary = summarise_run(repeats, self.groups)
         write_json(self.folder / "summary.json", summary)
-        print(f"AJI+ {with_spread(summary['scores']['aji_plus'])} on {len(self.sides.held_out)} micrographs")
+        blank = "" if summary["scores"]["true_instances"]["mean"] else ", none of which shows a particle"
+        score = with_spread(summary["scores"]["aji_plus"])
+        print(f"AJI+ {score} on {len(self.sides.held_out)} micrographs{blank}")
 
 
-def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, float]) -> FineTuningRun:
+def start_fine_tuning(
+    options: FineTuningOptions,
+    percentiles: tuple[float, float],
+    components: bool = False,
+    also: Sequence[str] = (),
+) -> FineTuningRun:
     """Open the labelled set and begin or go on with the run `runs/<name>`.
 
     Args:
         percentiles: of the grey values that become black and white.
+        components: whether each piece of a mask is a particle (`LabelledSet`).
+        also: folders of further labelled sets that are trained on.
 
     Raises:
-        InputError: for a set that cannot be read or divided as is asked, a run of other options, or one in use.
+        InputError: for a set that cannot be read or divided as is asked, without a particle to learn from, a run of
+            other options or of other micrographs, labels or sides, or one in use.
     """
-    labelled = LabelledSet(options.data, percentiles=percentiles)
+    labelled = LabelledSet(options.data, percentiles=percentiles, components=components)
     sides = divide(labelled, options)
+    labelled.check_particles(sides)
+    digests = labelled.digests(sides)
+    for folder in also:
+        further = LabelledSet(folder, components=components)
+        everything = Sides(np.arange(len(further)), NOBODY, NOBODY)
+        digests |= {f"{folder}/{name}": digest for name, digest in further.digests(everything).items()}
     groups = read_groups(options.groups, labelled.paths)
     stop = StopSignal()
     accelerator = make_accelerator(options.precision, timeout_minutes(options))
@@ -95,7 +125,7 @@ def start_fine_tuning(options: FineTuningOptions, percentiles: tuple[float, floa
         # What is wrong with one had better be known before hours of training. Those to train on are read as it begins.
         labelled.read_through([*sides.choosing, *sides.held_out], SharedWork(accelerator))
     with accelerator.main_process_first():
-        folder = open_run(folder, options, MAY_CHANGE)
+        folder = open_run(folder, options, MAY_CHANGE, micrographs=digests)
         if accelerator.is_main_process:
             lock_run(folder)
     return FineTuningRun(options, folder, labelled, sides, groups, accelerator, stop)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sempre.data.labels.label_rule import LabelRule, as_codes, label_rule
+from sempre.data.label_rule import LabelRule, as_codes, label_rule
 from sempre.data.stores.shards import open_store
 from sempre.data.stores.store import Store
 from sempre.errors import InputError
@@ -152,7 +152,7 @@ def open_source(
 ) -> FolderSource | StoreSource:
     """The micrographs at `path`: a store, shards of one, or a folder of files (its `images/` where it has labels too).
 
-    `percentiles` hold for files; a store has its own. Labels come from what `sempre.data.labels.label_rule` knows; with
+    `percentiles` hold for files; a store has its own. Labels come from what `sempre.data.label_rule` knows; with
     `auto` from the store, or from the folder's sub-folders.
 
     Raises:

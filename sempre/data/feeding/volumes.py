@@ -15,7 +15,7 @@ from sempre.data.feeding.sources import STORE_SUFFIXES, FolderSource, Source, St
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
-from sempre.images.reading.read import LABEL_FOLDERS
+from sempre.images.reading.label_names import LABEL_FOLDERS
 from sempre.images.reading.volume import Volume, evenly_spaced, open_volume
 from sempre.images.write import write_micrograph
 from sempre.ranges import CountOrZero, Index, IndexOrNone
@@ -160,6 +160,8 @@ def open_labelled(
 ) -> LabelledSet:
     """The labelled set `data`, or with `options.slices` slices of the volumes there, which are written to `folder`.
 
+    Masks are taken as they are.
+
     Raises:
         InputError: as `LabelledSet` and `labelled_slices` do, and for what is said of volumes without `slices`.
     """
@@ -169,7 +171,7 @@ def open_labelled(
     if options.channel or options.skip or options.label_channel is not None:
         given = f"channel={options.channel} label_channel={options.label_channel} skip={options.skip}"
         raise InputError(f"{given} are of volumes: say with slices=N how many slices of each to take")
-    return LabelledSet(data, percentiles=percentiles)
+    return LabelledSet(data, percentiles=percentiles, components=None)
 
 
 def labelled_slices(
@@ -209,7 +211,7 @@ def labelled_slices(
         pixels, pixel_size_nm = source.read(index)
         write_labels(out / f"labels/{name}.tif", _ids(labels, position, label_channel or 0))
         write_micrograph(out / f"images/{name}.tif", pixels, pixel_size_nm)
-    return LabelledSet(out, percentiles=percentiles)
+    return LabelledSet(out, percentiles=percentiles, components=None)
 
 
 def _ids(labels: Volume, position: int, channel: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def _read_table(by: str) -> dict[str, str]:
     if not Path(path).is_file():
         raise InputError(f"groups={by} is no table: choose magnification, folder, or a CSV file of rows name,group")
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
         position = rows[0].index(column) if column else 1
         return {row[0]: row[position] for row in rows}

@@ -1,30 +1,37 @@
-"""Labelled sets: micrographs with instance label images or COCO annotations."""
+"""Labelled sets: micrographs with instance label images, or with outlines as labelling tools export them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from sempre.data.labels.coco import coco_layers, read_coco
+from sempre.data.labels.coco import coco_layers
+from sempre.data.labels.exports import read_annotations, read_label_file
+from sempre.data.labels.label_files import LabelFiles, find_export, find_listed
 from sempre.data.labels.share import Share, one_by_one
 from sempre.data.labels.sides import Sides, make_sides, read_split_file
 from sempre.data.stores.split import split_in_three
-from sempre.errors import InputError
+from sempre.errors import InputError, warn
 from sempre.files import file_sha256
 from sempre.images import (
     find_micrographs,
     percentile_normalise,
     percentile_normalise_to_uint8,
-    read_labels,
     read_micrograph,
 )
-from sempre.images.reading.read import IMAGE_FOLDERS, LABEL_FOLDERS
+from sempre.images.reading.label_names import IMAGE_FOLDERS, LABEL_FOLDERS, first_folder
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")
-SIDE_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SIDE_FOLDERS = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "test": "test",
+}
 SAME = 1.05  # pixel sizes whose ratio is at most this are of one magnification
 
 
@@ -49,18 +56,27 @@ class LabelledMicrograph:
 
 
 class LabelledSet:
-    """Micrographs in `folder/images` with label images of the same stem in `folder/labels` or `folder/segmaps`, or with
-    COCO annotations (`coco=`, else `folder/annotations.json`), whose files lie in `folder/images` or `folder`.
+    """Micrographs in `folder/images` with labels of the same stem in `folder/labels` (`segmaps`, `masks` or
+    `instances`), or beside them; or with the annotations of all in one file, `coco=`, `folder/annotations.json`, or the
+    only export of a labelling tool there, whose micrographs lie in `folder/images` or `folder`.
 
-    Micrographs may lie in `samples/` in place of `images/`, and in sub-folders of it, with labels in the same
-    sub-folders or in none. A folder may be divided: `train/`, `validation/` (or `val/`) and `test/` with such folders
-    each, and what else lies there is left alone.
+    Labels of a micrograph are a label image, LabelMe's `.json` or ImageJ's ROIs (`.zip`, `.roi`), whose names may say
+    so: `a_masks.tif`, or `a_instances.tif` as `sempre segment` calls it. Exports are those that `read_annotations`
+    reads. Micrographs may lie in `samples/` in place of `images/`, in the folder itself, and in sub-folders, with
+    labels in the same sub-folders or in none. A folder may be divided: `train/`, `validation/` (or `val/`, `valid/`)
+    and `test/` with such folders each, and what else lies there is left alone.
 
     Nothing but names is read before `read`. `names` are the stems, sorted; `images` the micrographs' paths.
 
+    Args:
+        coco: the file of annotations.
+        percentiles: of the grey values that become black and white.
+        components: as `sempre.images.read_labels` takes it: False refuses masks, in which particles have no number of
+            their own, True makes a particle of each piece, None takes them as they are.
+
     Raises:
         InputError: for a missing or empty folder, a micrograph without labels, two micrographs of one stem,
-            a COCO file that lists a missing one.
+            annotations that list a missing one or outline no particle.
     """
 
     def __init__(
@@ -68,33 +84,33 @@ class LabelledSet:
         folder: str | Path,
         coco: str | Path | None = None,
         percentiles: tuple[float, float] = (1.0, 99.0),
+        components: bool | None = False,
     ):
-        self.folder, self.percentiles = Path(folder), percentiles
+        self.folder, self.percentiles, self.components = Path(folder), percentiles, components
         if not self.folder.is_dir():
             raise InputError(f"{folder} does not exist: give the folder that holds images/ and labels/")
         if coco and not Path(coco).is_file():
             raise InputError(f"{coco} does not exist: give a COCO instance file")
-        coco = Path(coco) if coco else self.folder / "annotations.json"
-        parts = {part: _first_folder(self.folder / part, LABEL_FOLDERS) for part in SIDE_FOLDERS}
-        parts = {part: labels for part, labels in parts.items() if labels}
-        # Of each micrograph: its label image, or its entry in the COCO file; and the side it lies in, if in one.
+        # Of each micrograph: its file of labels, or its entry in the file of annotations; and the side it lies in.
         self._labels: Mapping[Path, Path | dict]
         self._side_of: dict[Path, str] = {}
-        if coco.is_file():
-            self._source = coco
-            self._labels = {self._find_image(name): annotated for name, annotated in read_coco(coco).items()}
-        elif labels := _first_folder(self.folder, LABEL_FOLDERS):
-            self._source = labels
-            self._labels = _pairs(self.folder, labels)
-        elif parts:
-            self._source = self.folder
-            pairs_of = {part: _pairs(self.folder / part, labels) for part, labels in parts.items()}
-            self._labels = {image: file for pairs in pairs_of.values() for image, file in pairs.items()}
-            self._side_of = {image: SIDE_FOLDERS[part] for part, pairs in pairs_of.items() for image in pairs}
+        self._source = Path(coco) if coco else self.folder
+        sides = {part: self.folder / part for part in SIDE_FOLDERS if (self.folder / part).is_dir()}
+        if coco:
+            self._labels = find_listed(self.folder, self._source, read_annotations(self._source))
+        elif (found := _labels_in(self.folder, beside=not sides)) is not None:
+            self._source, self._labels = found
         else:
-            raise InputError(
-                f"{folder} has no labels: put label images into labels/ or segmaps/, or COCO's annotations.json there"
-            )
+            in_parts = {part: _labels_in(at, beside=True) for part, at in sides.items()}
+            if not any(in_parts.values()):
+                raise InputError(
+                    f"{folder} has no labels: put label images into labels/ or segmaps/, beside the micrographs "
+                    "(a_masks.tif), or an export of a labelling tool as annotations.json"
+                )
+            self._labels = {image: labels for found in in_parts.values() if found for image, labels in found[1].items()}
+            self._side_of = {
+                image: SIDE_FOLDERS[part] for part, found in in_parts.items() if found for image in found[1]
+            }
         self.images = sorted(self._labels, key=lambda file: file.stem)
         self.names = [file.stem for file in self.images]
         if not self.images:
@@ -122,11 +138,13 @@ class LabelledSet:
         micrograph = read_micrograph(image)
         pixels = micrograph.pixels
         if isinstance(labels, Path):
-            layers = read_labels(labels)[None]
+            layers = read_label_file(labels, pixels.shape, self.components)
             _check_size(image, pixels.shape, labels, layers.shape[1:])
         else:
-            _check_size(image, pixels.shape, self._source, (labels["height"], labels["width"]))
-            layers = coco_layers(labels, self._source)
+            size = labels["height"] or pixels.shape[0], labels["width"] or pixels.shape[1]
+            _check_size(image, pixels.shape, self._source, size)
+            self._check_outlined()
+            layers = coco_layers({**labels, "height": size[0], "width": size[1]}, self._source)
         layers, areas = _contiguous(layers)
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
         return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
@@ -134,6 +152,23 @@ class LabelledSet:
     def normalised(self, index: int) -> np.ndarray:
         """A micrograph as `sempre segment` shows it to a network: float32 `[H, W]`, by the set's percentiles."""
         return percentile_normalise(read_micrograph(self.images[index]).pixels, *self.percentiles)
+
+    def _check_outlined(self) -> None:
+        """Raise where annotations outline nothing in all micrographs: every score would be perfect or none."""
+        entries = list(self._labels.values())
+        if entries and all(isinstance(entry, dict) and not entry["segmentations"] for entry in entries):
+            raise InputError(
+                f"{self._source} outlines no particle in {len(entries)} micrographs: export polygons or masks of "
+                "single particles"
+            )
+
+    def holds_particles(self, indices: Iterable[int]) -> bool:
+        """Whether any of the micrographs shows a particle; they are read up to the first that does.
+
+        Raises:
+            InputError: as `read` does.
+        """
+        return any(len(self.read(int(index)).areas) > 1 for index in indices)
 
     def read_through(self, indices: Iterable[int], share: Share = one_by_one) -> None:
         """Read micrographs once, for what is wrong with one had better be known before hours of training.
@@ -176,6 +211,39 @@ class LabelledSet:
         """SHA-256 over the sorted SHA-256s of the micrographs: as `Store.fingerprint`."""
         return hashlib.sha256("".join(sorted(self.sha256s)).encode()).hexdigest()
 
+    def digests(self, sides: Sides) -> dict[str, str]:
+        """By name what each micrograph of the sides is: its side, and the SHA-256s of its file and of its labels."""
+        digests = {}
+        for side, indices in asdict(sides).items():
+            for index in map(int, indices):
+                labels = self._labels[self.images[index]]
+                if isinstance(labels, Path):
+                    digest = file_sha256(labels)
+                else:
+                    digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
+                digests[self.names[index]] = f"{side}, pixels {self.sha256s[index]}, labels {digest}"
+        return digests
+
+    def check_particles(self, sides: Sides) -> None:
+        """See to it that there is something to learn from and to find; micrographs are read up to the first particle.
+
+        A held-out or choosing side that shows no particle is told, for its AJI+ counts false particles alone.
+
+        Raises:
+            InputError: where no micrograph of the training side shows a particle; as `read` does.
+        """
+        if not self.holds_particles(sides.training):
+            raise InputError(
+                f"none of the {len(sides.training)} micrographs of {self.folder} to train on shows a particle: label "
+                "some, or divide the set otherwise"
+            )
+        for side, indices in (("choose on", sides.choosing), ("be scored", sides.held_out)):
+            if len(indices) and not self.holds_particles(indices):
+                warn(
+                    f"none of the {len(indices)} micrographs of {self.folder} to {side} shows a particle: their AJI+ "
+                    "is 1 where nothing is found, else 0"
+                )
+
     def sides(
         self,
         fraction: float = 0.2,
@@ -194,6 +262,7 @@ class LabelledSet:
             InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set;
                 for a `test_fraction` of a set that brings its sides, and fractions that leave nothing to train on.
         """
+        self._check_outlined()
         if test_fraction and (split_file or self._side_of):
             given = split_file or f"{self.folder}'s own folders"
             raise InputError(f"{given} already tell the sides: leave test_fraction={test_fraction:g} away")
@@ -233,34 +302,52 @@ class LabelledSet:
         sides = self.sides(fraction, seed, split_file, test_fraction)
         return sides.training, sides.held_out
 
-    def _find_image(self, file_name: str) -> Path:
-        leads_out = Path(file_name).is_absolute() or ".." in Path(file_name).parts or "\0" in file_name
-        for candidate in (self.folder / "images" / file_name, self.folder / file_name):
-            if not leads_out and candidate.is_file():
-                return candidate
-        raise InputError(f"{self._source} lists {file_name}, which is neither in {self.folder}/images nor beside it")
+
+def _labels_in(folder: Path, beside: bool) -> tuple[Path, Mapping[Path, Path | dict]] | None:
+    """Where a folder's labels come from, and those of each micrograph; None for a folder without any.
+
+    `beside` looks for labels beside the micrographs too, after `annotations.json`, a folder of labels and exports.
+    """
+    annotations = folder / "annotations.json"
+    if annotations.is_file():
+        return annotations, find_listed(folder, annotations, read_annotations(annotations))
+    images = first_folder(folder, IMAGE_FOLDERS)
+    if labels := first_folder(folder, LABEL_FOLDERS):
+        return labels, _pairs(images or folder, labels)
+    if export := find_export(folder):
+        return export, find_listed(folder, export, read_annotations(export))
+    if not beside:
+        return None
+    try:
+        micrographs = find_micrographs(images or folder)
+    except InputError:
+        return None
+    files = LabelFiles(images or folder, micrographs)
+    if not any(files.find(image, image.relative_to(images or folder)) for image in micrographs):
+        return None
+    return images or folder, _pairs(images or folder, images or folder)
 
 
-def _first_folder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of the folders of these names in `folder` that is there."""
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+def _pairs(images: Path, labels: Path) -> dict[Path, Path | dict]:
+    """The file of labels in the folder `labels` of each micrograph below `images`.
 
-
-def _pairs(folder: Path, labels: Path) -> dict[Path, Path]:
-    """The label image of each micrograph in `folder/images` or `folder/samples`."""
-    images = _first_folder(folder, IMAGE_FOLDERS) or folder / IMAGE_FOLDERS[0]
-    return {image: _find_labels(image.relative_to(images), labels) for image in find_micrographs(images)}
-
-
-def _find_labels(image: Path, labels: Path) -> Path:
-    """The label image of the micrograph that lies at `image` below its folder."""
-    for folder in (labels / image.parent, labels):
-        for suffix in LABEL_SUFFIXES:
-            if (folder / f"{image.stem}{suffix}").is_file():
-                return folder / f"{image.stem}{suffix}"
-    raise InputError(
-        f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image away"
-    )
+    Raises:
+        InputError: for a folder without micrographs, and a micrograph without labels.
+    """
+    if images == labels.parent and not any(file.is_file() for file in images.iterdir()):
+        images = images / IMAGE_FOLDERS[0]
+    micrographs = find_micrographs(images)
+    files = LabelFiles(labels, micrographs if images == labels else ())
+    found: dict[Path, Path | dict] = {}
+    for image in micrographs:
+        file = files.find(image, image.relative_to(images))
+        if file is None:
+            raise InputError(
+                f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image "
+                "away"
+            )
+        found[image] = file
+    return found
 
 
 def _check_size(image: Path, size: tuple[int, int], labels: Path, labels_size: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from sempre.data.labels.labelled import LabelledMicrograph, LabelledSet
 from sempre.data.labels.run_summary import summarise_run
 from sempre.data.labels.share import Share, one_by_one
+from sempre.errors import InputError, warn
 from sempre.files import write_json
 from sempre.images import encode_rle_of_crop, instance_boxes, write_labels
 from sempre.metrics import (
@@ -101,7 +102,17 @@ def score_untrained(
 
     Returns:
         The summary over the micrographs.
+
+    Raises:
+        InputError: where nothing in the set shows a particle.
     """
+    indices = list(indices)
+    if not dataset.holds_particles(indices):
+        if not dataset.holds_particles(range(len(dataset))):
+            raise InputError(
+                f"no micrograph of {dataset.folder} shows a particle: label some, there is nothing to score"
+            )
+        warn(f"none of the {len(indices)} micrographs of {dataset.folder} that are scored shows a particle")
     scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions")
     write_json(folder / "repeat-0/summary.json", scores)
     write_json(folder / "summary.json", summarise_run([scores], groups))

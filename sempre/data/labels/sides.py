@@ -48,7 +48,7 @@ def read_split_file(path: str | Path) -> dict[str, list[str]]:
             content = read_json(path)
             sides = {side: [str(name) for name in content[side]] for side in SIDES if side in content}
         else:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 rows = [(name.strip(), side.strip()) for name, side in (row for row in csv.reader(file) if row)]
             if rows and rows[0][1] not in SIDES:
                 rows = rows[1:]  # the columns' names

@@ -14,18 +14,19 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from sempre.deploy.batches.formats import SIZE_PLOT, SUFFIXES, USUAL, result_paths
+from sempre.deploy.batches.formats import SIZE_PLOT, USUAL, result_paths
 from sempre.deploy.batches.inputs import Inputs, Source, choose_pages
 from sempre.deploy.batches.naming import name_pages, name_results
 from sempre.deploy.batches.results import write_results
 from sempre.deploy.batches.summary import Summary, summarise
 from sempre.deploy.networks.bundle import NAMES
 from sempre.deploy.networks.scale import find_pixel_size, scale_warning, square_warning
-from sempre.deploy.networks.segmenter import Segmenter
+from sempre.deploy.networks.segmenter import DECODING_VERSION, Segmenter
 from sempre.deploy.results.size_plot import write_size_plot
 from sempre.errors import InputError, one_line
 from sempre.files import file_sha256
 from sempre.images import crop_information_bar, is_blank, read_micrograph
+from sempre.images.reading.read import READER_VERSION
 from sempre.images.reading.sidecar import find_sidecars
 from sempre.images.scale_bar import Reader
 
@@ -53,6 +54,11 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
         _tell(f"warning: {path} holds no micrographs")
     if inputs.results:
         _tell(f"{len(inputs.results)} results of earlier runs are left out, {inputs.results[0]} the first")
+    if inputs.labels:
+        _tell(
+            f"{len(inputs.labels)} files are labels by their names and are left out, {inputs.labels[0]} the first: "
+            "rename what is a micrograph"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     summary = Summary(options.out / "summary.csv")
     settings = [*_settings(segmenter, options), scale_bars is not None]
@@ -167,7 +173,7 @@ def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
         InputError: for a table that is damaged.
         OSError: for one that cannot be read, or a plot that cannot be written.
     """
-    tables = {row["results"]: out / (row["results"] + SUFFIXES["csv"]) for row in rows if not row["error"]}
+    tables = {row["results"]: result_paths(out / row["results"], ("csv",))[0] for row in rows if not row["error"]}
     listed = [row for row in rows if row["results"] in tables and tables[row["results"]].is_file()]
     with_particles = [row for row in listed if int(row["particles"]) > int(row["particles_cut"])]
     unit = "nm" if all(row["pixel_size_nm"] for row in with_particles) else "px"
@@ -219,9 +225,9 @@ def _is_done(row: dict[str, str], summary: Summary, options: BatchOptions) -> bo
 
 def _settings(segmenter: Segmenter, options: BatchOptions) -> list:
     """Everything but the micrograph that makes a difference to its results."""
-    model = [file_sha256(segmenter.bundle.model.with_name(name)) for name in NAMES]
+    hashes = [file_sha256(segmenter.bundle.model.with_name(name)) for name in NAMES]
     chosen = [options.score_threshold, options.pixel_size_nm, options.crop_information_bar]
-    return [*model, segmenter.tile, segmenter.flips, segmenter.scale, *chosen]
+    return [READER_VERSION, DECODING_VERSION, *hashes, segmenter.tile, segmenter.flips, segmenter.scale, *chosen]
 
 
 def _fingerprint(path: Path, settings: list) -> str:

@@ -1,8 +1,11 @@
 """What can be written of each segmented micrograph, and the suffixes of its files."""
 
+import hashlib
+import os
 from pathlib import Path
 
 from sempre.errors import InputError
+from sempre.files import LONGEST_NAME
 
 SUFFIXES = {
     "tif": "_instances.tif",
@@ -30,5 +33,15 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def result_paths(base: Path, formats: tuple[str, ...]) -> list[Path]:
-    """The files in `formats` whose path begins with `base`."""
-    return [base.with_name(base.name + SUFFIXES[name]) for name in formats]
+    """The files in `formats` whose path begins with `base`, which is cut where a name would be too long for a file.
+
+    What is cut is told apart by eight digits of the hash of the whole name.
+    """
+    name = base.name
+    longest = LONGEST_NAME - max(map(len, SUFFIXES.values()))
+    if len(os.fsencode(name)) > longest:
+        digits = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+        while len(os.fsencode(name)) > longest - len(digits) - 1:
+            name = name[:-1]
+        name = f"{name}~{digits}"
+    return [base.with_name(name + SUFFIXES[format]) for format in formats]

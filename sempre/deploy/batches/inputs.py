@@ -12,8 +12,9 @@ from PIL import Image
 from sempre.deploy.batches.formats import PICTURES
 from sempre.errors import InputError
 from sempre.files import SOFTWARE
-from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs
-from sempre.images.reading.read import count_pages
+from sempre.images import MICROGRAPH_SUFFIXES
+from sempre.images.reading.label_names import labels_beside
+from sempre.images.reading.read import count_pages, find_micrographs_and_labels
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The micrographs that are meant, each once; the results of earlier runs among what was named, which are left out,
-    and folders without any micrograph."""
+    """The micrographs that are meant, each once; what is left out of what was named: the results of earlier runs, files
+    that are labels of a micrograph by their name, and folders without any micrograph."""
 
     sources: list[Source]
     results: list[Path]
     empty: list[Path]
+    labels: list[Path]
 
 
 def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
     """The micrographs that a command's arguments mean.
 
     A folder stands for every micrograph below it but those in `out`; a name with `*`, `?` or `[…]` that is no file's
-    for the files and folders that it matches, as Windows leaves it to the programs to find them.
+    for the files and folders that it matches, as Windows leaves it to the programs to find them. Files that are labels
+    by their name, such as `a_cp_masks.tif`, are left out where the micrograph `a` is meant too.
 
     Raises:
         InputError: when there is none, and for a folder of micrographs that is `out` itself.
@@ -61,7 +64,8 @@ def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
             if image.resolve() == out.resolve():
                 raise InputError(f"--out {out} is the folder of the micrographs: give another, or one below it")
             try:
-                found, folder = find_micrographs(image), image
+                (found, beside), folder = find_micrographs_and_labels(image), image
+                found += beside
             except InputError:  # an empty folder beside others stops none of them
                 found = []
                 empty.append(image)
@@ -72,11 +76,13 @@ def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
                 results[resolved] = path
             else:
                 sources.setdefault(resolved, Source(path, folder))
+    labels = labels_beside(source.path for source in sources.values())
+    sources = {resolved: source for resolved, source in sources.items() if source.path not in labels}
     if not sources:
         but = f" but {len(results)} results of earlier runs" if results else f" but those in --out {out}"
         names = ", ".join(map(str, images))
         raise InputError(f"{names} holds no micrographs{'' if empty else but}: give their folder, or their names")
-    return Inputs(list(sources.values()), list(results.values()), empty)
+    return Inputs(list(sources.values()), list(results.values()), empty, list(labels))
 
 
 def choose_pages(sources: Sequence[Source], pages: int | Literal["all"] | None) -> list[Source]:

@@ -16,6 +16,9 @@ from sempre.deploy.results.particles import Particle, measure_particles
 from sempre.errors import InputError
 from sempre.images import PixelSize, as_pixel_size, field_rows, is_blank, percentile_normalise
 
+# Raised whenever the same bundle finds or measures other particles in the same pixels: earlier results are done again.
+DECODING_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Segmentation:

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from sempre.data.crops import PATCH, generator
 from sempre.data.feeding.sources import FolderSource, open_source
-from sempre.data.labels.label_rule import RuleOrAuto
+from sempre.data.label_rule import RuleOrAuto
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.samples import seeded_subset
 from sempre.data.stores.split import split
@@ -87,7 +87,7 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
-    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder))
+    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder), components=None)
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     sides = [seeded_subset(side, options.micrographs, options.seed) for side in sides]
     source = labelled_source(labelled, np.concatenate(sides))

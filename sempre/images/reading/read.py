@@ -20,6 +20,7 @@ from sempre.images.reading.formats.rosettasciio import PLUGINS, open_by_rosettas
 from sempre.images.reading.formats.stacks import Stack, find_page
 from sempre.images.reading.formats.tiff import picture_levels, tiff_pictures
 from sempre.images.reading.guard import look_through
+from sempre.images.reading.label_names import labels_beside, labels_in_folders
 from sempre.images.reading.pixel_size import (
     PixelSize,
     as_pixel_size,
@@ -30,13 +31,13 @@ from sempre.images.reading.pixel_size import (
 )
 from sempre.images.reading.sidecar import sidecar_pixel_size_nm
 
+# Raised whenever files are read as other pixels or sizes: earlier results are done again.
+READER_VERSION = 1
 TIFF_SUFFIXES = {".tif", ".tiff"}
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 HDF5_SUFFIXES = {".h5", ".hdf5"}
 STACK_SUFFIXES = {*HDF5_SUFFIXES, ".ims", ".mrc", *PLUGINS}
 MICROGRAPH_SUFFIXES = frozenset({*TIFF_SUFFIXES, *PICTURE_SUFFIXES, *STACK_SUFFIXES})
-IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
-LABEL_FOLDERS = ("labels", "segmaps")
 NARROW = 5  # px: a picture with a smaller side is no micrograph
 TRAILER = 1 << 16  # bytes behind the picture in a JPEG that are searched
 Levels = Callable[[np.ndarray], np.ndarray]  # to_grey or to_colour
@@ -134,29 +135,33 @@ def one_error(path: Path) -> Iterator[None]:
 def find_micrographs(folder: str | Path) -> list[Path]:
     """Every micrograph below `folder`, as `files_below` finds them.
 
-    Label images of labelled sets are passed over: a folder `labels` or `segmaps` beside `images` or `samples`. Where
-    the folder given is itself one of labels, they are what is meant.
+    Labels are passed over: the files in a folder `labels`, `segmaps`, `masks` or `instances` beside `images`, `samples`
+    or the micrographs themselves, and those that are labels by their name beside a micrograph, as `a_cp_masks.tif` and
+    `a_instances.png` are beside `a.tif` (`sempre.images.reading.label_names`). Where the folder given is itself one of
+    labels, they are what is meant.
 
     Raises:
         InputError: for a folder that is missing or holds none.
+    """
+    return find_micrographs_and_labels(folder)[0]
+
+
+def find_micrographs_and_labels(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """The micrographs as `find_micrographs` finds them, and the files that were passed over as labels by their names.
+
+    Raises:
+        InputError: for a folder that is missing or holds no micrographs.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     found = [path for path in files_below(folder) if path.suffix.lower() in MICROGRAPH_SUFFIXES and path.is_file()]
-    labels = {at for at in {path.parent for path in found} if _holds_labels(at, folder)}
-    found = [path for path in found if path.parent not in labels]
+    in_folders = labels_in_folders(found, folder)
+    found = [path for path in found if path not in in_folders]
+    labels = labels_beside(found)
     if not found:
         raise InputError(f"{folder} holds no micrographs ({', '.join(sorted(MICROGRAPH_SUFFIXES))})")
-    return found
-
-
-def _holds_labels(folder: Path, top: Path) -> bool:
-    """Whether a folder below `top` is, or lies in, the labels of a labelled set."""
-    below = [at for at in (folder, *folder.parents) if top in at.parents]
-    return any(
-        at.name in LABEL_FOLDERS and any((at.parent / images).is_dir() for images in IMAGE_FOLDERS) for at in below
-    )
+    return [path for path in found if path not in labels], list(labels)
 
 
 def _reader(path: Path) -> Callable[[Path, int, Levels, int | None], Micrograph]:

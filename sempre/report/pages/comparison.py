@@ -1,6 +1,6 @@
 """What a page shows of finished runs on the same held-out micrographs: one fine-tuning, or several arms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sempre.data.labels.labelled import LabelledSet
@@ -24,11 +24,18 @@ def write_comparison_report(path: Path, data: Path, runs: Mapping[str, Path]) ->
     Raises:
         InputError: as `sempre.report.arms.read_arms` does.
     """
-    labelled = LabelledSet(data)
+    labelled = LabelledSet(data, components=_pieces_are_particles(runs.values()))
     arms = read_arms(runs, labelled)
     about = f"{data}: {len(labelled)} labelled micrographs, of which {len(arms[0].aji_plus)} are held out and scored."
     parts = [paragraph(about), *score_parts(arms), *overlay_parts(arms, labelled)]
     write_page(path, f"sempre: {labelled.folder.name}", parts)
+
+
+def _pieces_are_particles(runs: Iterable[Path]) -> bool | None:
+    """Whether the runs took each piece of a mask for a particle (`components=true`); None leaves masks as they are."""
+    configurations = [Path(run) / "config.yaml" for run in runs]
+    texts = [file.read_text(encoding="utf-8") for file in configurations if file.is_file()]
+    return True if any("components: true" in text.splitlines() for text in texts) else None
 
 
 def score_parts(arms: Sequence[Arm]) -> list[str]:

@@ -87,7 +87,7 @@ def write_evaluation_report(
         ),
         heading("Held-out micrographs, by prototypes"),
         paragraph("Green: right; orange: no particle; blue: missed."),
-        *overlays(folder, LabelledSet(data), backbones),
+        *overlays(folder, LabelledSet(data, components=None), backbones),
         heading("Time"),
         table(("stage", "seconds"), [(stage, f"{value:.1f}") for stage, value in summary["seconds"].items()]),
     ]

@@ -78,4 +78,4 @@ def _scores(folder: Path) -> dict[str, float | str]:
 
 
 def _has_mean(score: object) -> bool:
-    return isinstance(score, dict) and "mean" in score
+    return isinstance(score, dict) and score.get("mean") is not None

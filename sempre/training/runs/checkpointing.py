@@ -191,7 +191,10 @@ def _damage(path: Path) -> str:
 
 def _read_progress(path: Path) -> Progress:
     """Of a checkpoint; ValueError or TypeError for what is none."""
-    progress = Progress(**json.loads((path / PROGRESS).read_text(encoding="utf-8")))
+    stored = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+    if isinstance(stored, dict) and stored.get("best", 0.0) is None:
+        stored["best"] = Progress.best  # infinite before the first validation, for which JSON has no number
+    progress = Progress(**stored)
     for field in fields(Progress):
         value = getattr(progress, field.name)
         whole = field.type is int and type(value) is int and 0 <= value < MOST

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from sempre.files import whole_or_absent
+from sempre.files import whole_or_absent, without_nan
 
 STEADY_STEPS = 20
 
@@ -43,7 +43,8 @@ class RunLog:
         if not self.active:
             return
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "kind": kind, "time": time.time(), **values}) + "\n")
+            line = {"step": step, "kind": kind, "time": time.time(), **without_nan(values)}
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         for name, value in values.items():
             self.tensorboard.add_scalar(f"{kind}/{name}", value, step)
         if "loss" in values:

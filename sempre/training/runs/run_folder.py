@@ -1,18 +1,19 @@
 """A run's folder: created once, gone on with when started again under the same options, by one job at a time."""
 
 import atexit
+import hashlib
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from sempre.config import changed_keys, save_options
 from sempre.errors import InputError
-from sempre.files import whole_or_absent, write_json
+from sempre.files import read_json, whole_or_absent, write_json
 from sempre.locks import try_lock
 
 try:
@@ -26,34 +27,57 @@ BEFORE_THE_START = {"config.yaml", "data.json", "lock", "slices"}
 
 
 def open_run(
-    folder: str | Path, options: object, may_change: Sequence[str] = (), data_fingerprint: str | None = None
+    folder: str | Path,
+    options: object,
+    may_change: Sequence[str] = (),
+    data_fingerprint: str | None = None,
+    micrographs: Mapping[str, str] | None = None,
 ) -> Path:
     """Create `folder` with the resolved options in `config.yaml`, or go on with the run that is there.
 
     Args:
         may_change: options that change how fast a run goes, not where to: a run goes on under other values of these.
         data_fingerprint: of the data the run is trained on; None compares the options alone.
+        micrographs: of a labelled set, by name what each is (`LabelledSet.digests`): their fingerprint is compared, and
+            what has changed is named.
 
     Raises:
         InputError: when the folder's run had other options (the message says which) or other data.
     """
     folder = Path(folder)
     saved, data = folder / "config.yaml", folder / "data.json"
+    if micrographs is not None:
+        data_fingerprint = hashlib.sha256(json.dumps(micrographs, sort_keys=True).encode()).hexdigest()
     if saved.exists():
         changes = [change for change in changed_keys(options, saved) if change.split(":")[0] not in may_change]
         if changes:
             listed = "; ".join(changes)
             raise InputError(f"{folder} holds a run with other options ({listed}): give this one another name=")
-        known = data_fingerprint is not None and data.exists()
-        if known and json.loads(data.read_text())["fingerprint"] != data_fingerprint:
-            raise InputError(f"the micrographs have changed since {folder} was begun: give this run another name=")
+        before = read_json(data) if data_fingerprint is not None and data.exists() else None
+        if before and before["fingerprint"] != data_fingerprint:
+            changed = _changed_micrographs(before.get("micrographs", {}), micrographs or {})
+            what = f"{changed} changed" if changed else "the micrographs have changed"
+            raise InputError(f"{what} since {folder} was begun: give this run another name=")
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     if data_fingerprint is not None:
-        write_json(data, {"fingerprint": data_fingerprint})
+        write_json(data, {"fingerprint": data_fingerprint} | ({"micrographs": micrographs} if micrographs else {}))
     with whole_or_absent(saved) as partial:
         save_options(options, partial)
     return folder
+
+
+def _changed_micrographs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What differs first in what micrographs are, as "the labels of a (and 2 more micrographs)"; "" if nothing does."""
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if not names:
+        return ""
+    if names[0] not in before or names[0] not in now:
+        return f"the list of micrographs, {names[0]} {'in' if names[0] in before else 'not in'} it before,"
+    pairs = zip(before[names[0]].split(", "), now[names[0]].split(", "), strict=True)
+    parts = [one.split()[0] for one, other in pairs if one != other]
+    what = f"the {parts[0]} of {names[0]}" if parts[0] in ("pixels", "labels") else f"the side of {names[0]}"
+    return f"{what} (and {len(names) - 1} more micrographs)" if len(names) > 1 else what
 
 
 def set_aside_if_changed(folder: str | Path, options: object) -> None:
