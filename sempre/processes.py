@@ -1,14 +1,16 @@
 """Worker processes that leave Ctrl-C to the main process, from their first moment on, and do not outlive it."""
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
@@ -29,7 +31,9 @@ def in_order(work: Callable, tasks: Iterable[tuple], workers: int) -> Iterator:
         yield from (work(*task) for task in tasks)
         return
     # Spawned on every system alike: a forked process would share what is open for writing here.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_main_process) as pool:
+    with enough_shared_memory("workers=1"):
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_main_process)
+    with pool:
         waiting = deque()
         try:
             for task in tasks:
@@ -46,13 +50,78 @@ def in_order(work: Callable, tasks: Iterable[tuple], workers: int) -> Iterator:
 
 
 def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
-    """What a torch DataLoader yields; its workers, which start at the first batch, do not hear of Ctrl-C."""
+    """What a torch DataLoader yields; its workers, which start at the first batch, do not hear of Ctrl-C.
+
+    Raises:
+        InputError: when shared memory does not suffice for what the workers hand over.
+    """
     if not getattr(loader, "num_workers", 0):
         yield from loader
         return
-    with without_interrupts():
-        batches = iter(loader)
-    yield from batches
+    collate = getattr(loader, "collate_fn", None)
+    if collate is not None and not isinstance(collate, IntoSharedMemory):
+        loader.collate_fn = IntoSharedMemory(collate)  # pyright: ignore[reportAttributeAccessIssue]  # a DataLoader's
+    with enough_shared_memory("workers=0"):
+        with without_interrupts():
+            batches = iter(loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
+
+
+class IntoSharedMemory:
+    """A DataLoader's `collate_fn` that puts a batch's tensors into shared memory in the worker.
+
+    Left to the queue between the processes, it would be done in a thread of it: an error there is printed, and the main
+    process waits for ever for the batch.
+    """
+
+    def __init__(self, collate: Callable):
+        self.collate = collate
+
+    def __call__(self, items: list) -> object:
+        from torch.utils.data import get_worker_info
+
+        batch = self.collate(items)
+        return _share(batch) if get_worker_info() is not None else batch
+
+
+def _share(part: object) -> object:
+    """`part` with all tensors in its dicts, lists and tuples in shared memory."""
+    if isinstance(part, dict):
+        for value in part.values():
+            _share(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            _share(value)
+    elif hasattr(part, "share_memory_"):
+        part.share_memory_()  # pyright: ignore[reportAttributeAccessIssue]  # a tensor's
+    return part
+
+
+@contextmanager
+def enough_shared_memory(way_out: str) -> Iterator[None]:
+    """What is done inside has processes that share memory; `way_out` is the option that does without them.
+
+    Raises:
+        InputError: when there is too little of it, as in many containers.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+        if not full and "shared memory" not in str(error):
+            raise
+        held = ""
+        with suppress(OSError):
+            held = f" (/dev/shm has {shutil.disk_usage('/dev/shm').total / 1e6:,.1f} MB)"
+        raise InputError(
+            f"worker processes have too little shared memory{held}: start again with {way_out}, or give the container "
+            "more of it (docker run --shm-size=8g, apptainer: that of the host)"
+        ) from error
 
 
 @contextmanager

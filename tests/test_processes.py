@@ -1,5 +1,6 @@
 """Workers and Ctrl-C, which a terminal sends to all processes of a command."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ import time
 
 import psutil
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
-from sempre.processes import batches_of, in_order
+from sempre.errors import InputError
+from sempre.processes import batches_of, enough_shared_memory, in_order
 
 LOADER = """
 import signal
@@ -87,3 +90,60 @@ def test_interrupts_are_heard_again_afterwards():
             time.sleep(1)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Handed:
+    """Samples of a loader whose workers hand them over as `fail` lets them."""
+
+    def __init__(self, fail: BaseException | None = None):
+        self.fail = fail
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if self.fail is not None:
+            raise self.fail
+        return {"image": torch.full((4,), index)}
+
+
+def listed(items: list[dict]) -> dict[str, list]:
+    return {"images": [item["image"] for item in items]}
+
+
+def test_batches_are_in_shared_memory_before_they_leave_the_worker():
+    loader = DataLoader(Handed(), 2, num_workers=1, collate_fn=listed)
+    for _ in range(2):  # it is wrapped once
+        (batch,) = batches_of(loader)
+        assert [image.tolist() for image in batch["images"]] == [[0] * 4, [1] * 4]
+        assert all(image.is_shared() for image in batch["images"])
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"),
+        RuntimeError(
+            "DataLoader worker (pid 1) is killed by signal: Bus error. It is possible that ... shared memory."
+        ),
+    ],
+)
+def test_too_little_shared_memory_is_one_line_that_names_the_way_out(fail):
+    with pytest.raises(InputError, match=r"shared memory.*workers=0.*--shm-size") as error:
+        list(batches_of(DataLoader(Handed(fail), 2, num_workers=1)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_pool_that_cannot_start_for_lack_of_shared_memory_names_the_way_out(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sempre.processes.ProcessPoolExecutor", full)
+    with pytest.raises(InputError, match="workers=1"):
+        list(in_order(divmod, [(7, 2)], 2))
+
+
+@pytest.mark.parametrize("fail", [RuntimeError("a bug"), OSError(errno.ENOSPC, "No space left on device", "a.tif")])
+def test_what_has_nothing_to_do_with_shared_memory_is_left_alone(fail):
+    with pytest.raises(type(fail)), enough_shared_memory("workers=0"):
+        raise fail
