@@ -57,6 +57,7 @@ class Options(ExploreOptions, SimulatorOptions):
     denoise: Annotated[float, Range(0, 15)] = 0.0  # side of a median filter over the preview, px; 0 for none
     clahe: Share = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
     pixel_size_nm: PositiveOrZero = 0.0  # of the preview; 0: as its file says
+    pixel_size_y_nm: PositiveOrZero = 0.0  # its height, where pixels are not square; 0: as pixel_size_nm
     centre_um: Position = field(default_factory=lambda: [0.0, 0.0])  # the stage's x and y at the preview's middle
     rotation_deg: Finite = 0.0  # from the preview's x axis to the stage's
     mirrored: bool = True  # whether the stage's y grows upwards in the preview
@@ -72,7 +73,12 @@ def main() -> None:
     options = read_options(Options)
     check(options)
     out = Path(options.out)
-    preview = read_preview(options.preview, options.pixel_size_nm, options.denoise, options.clahe)
+    preview = read_preview(
+        options.preview, options.pixel_size_nm, options.denoise, options.clahe, options.pixel_size_y_nm
+    )
+    if preview.enlarged != (1.0, 1.0):
+        more = "{:.4g} times its rows and {:.4g} times its columns".format(*preview.enlarged)
+        print(f"the preview's pixels are not square: {more} make them so, and px in what is written count these")
     x_um, y_um = options.centre_um
     calibration = Calibration(
         preview.pixels.shape, preview.pixel_size_nm, (x_um, y_um), options.rotation_deg, options.mirrored
@@ -123,7 +129,8 @@ def clicks_on(preview: Preview, options: Options) -> Clicks | None:
     clicks = read_clicks(options.clicks, need_negative=False)
     if preview.name not in clicks:
         raise InputError(f"{options.clicks} has no clicks on {preview.name}, only on {', '.join(clicks)}")
-    return clicks[preview.name]
+    on_file = clicks[preview.name]
+    return Clicks(on_file.positive * preview.enlarged, on_file.negative * preview.enlarged)
 
 
 def count_particles(preview: Preview, labels: np.ndarray, blobs: list[Blob], bundle: str) -> dict[int, int]:

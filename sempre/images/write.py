@@ -7,16 +7,20 @@ import numpy as np
 import tifffile
 
 from sempre.files import ORIGIN, whole_or_absent
+from sempre.images.reading.pixel_size import as_pixel_size
 
 
-def write_micrograph(path: str | Path, pixels: np.ndarray, pixel_size_nm: float | None = None) -> None:
+def write_micrograph(
+    path: str | Path, pixels: np.ndarray, pixel_size_nm: float | tuple[float, float] | None = None
+) -> None:
     """Write a micrograph as a TIFF with ImageJ's metadata. Whole or absent.
 
-    Pixels are uint8, uint16 or float32 `[H, W]`, or red, green and blue in uint8 `[H, W, 3]`.
+    Pixels are uint8, uint16 or float32 `[H, W]`, or red, green and blue in uint8 `[H, W, 3]`. Their size is one number,
+    or a pair, x and y.
     """
-    scale = {}
-    if pixel_size_nm is not None:
-        scale = {"resolution": (1 / pixel_size_nm, 1 / pixel_size_nm), "metadata": {"unit": "nm"}}
+    scale, size = {}, as_pixel_size(pixel_size_nm)
+    if size is not None:
+        scale = {"resolution": (1 / size.x, 1 / size.y), "metadata": {"unit": "nm"}}
     if pixels.ndim == 3:
         scale["photometric"] = "rgb"
     with whole_or_absent(path) as partial:
@@ -44,7 +48,7 @@ def write_label_volume(
     slices: Iterable[np.ndarray],
     shape: tuple[int, int, int],
     largest: int,
-    pixel_size_nm: float | None = None,
+    pixel_size_nm: float | tuple[float, float] | None = None,
     slice_distance_nm: float | None = None,
 ) -> None:
     """Write a label volume `[Z, H, W]` of `shape` as a compressed OME-TIFF, slice by slice. Whole or absent.
@@ -55,10 +59,10 @@ def write_label_volume(
     """
     dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
     metadata = {"axes": "ZYX", "Creator": ORIGIN}
-    for axes, size in (("XY", pixel_size_nm), ("Z", slice_distance_nm)):
+    x, y = as_pixel_size(pixel_size_nm) or (None, None)
+    for axis, size in (("X", x), ("Y", y), ("Z", slice_distance_nm)):
         if size is not None:
-            metadata |= {f"PhysicalSize{axis}": size / 1e3 for axis in axes}
-            metadata |= {f"PhysicalSize{axis}Unit": "µm" for axis in axes}
+            metadata |= {f"PhysicalSize{axis}": size / 1e3, f"PhysicalSize{axis}Unit": "µm"}
     pages = (labels.astype(dtype) for labels in slices)
     with whole_or_absent(path) as partial:
         tifffile.imwrite(

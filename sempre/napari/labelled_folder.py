@@ -12,7 +12,11 @@ WRITABLE = (np.uint8, np.uint16, np.float32)  # pixels that ImageJ's TIFF holds
 
 
 def save_labelled(
-    folder: str | Path, name: str, pixels: np.ndarray, labels: np.ndarray, pixel_size_nm: float | None = None
+    folder: str | Path,
+    name: str,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    pixel_size_nm: float | tuple[float, float] | None = None,
 ) -> None:
     """Add a micrograph `[H, W]` and its label image `[H, W]` to a labelled set, which is made where there is none.
 

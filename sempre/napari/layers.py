@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 from sempre.deploy.networks.segmenter import Segmentation
 from sempre.deploy.results.particles import particle_row
 from sempre.errors import InputError
-from sempre.images import read_micrograph
+from sempre.images import PixelSize, as_pixel_size, read_micrograph
 from sempre.images.reading.formats.levels import to_grey
 
 PIXEL = "pixel"  # napari's unit where nobody gave one
@@ -29,21 +29,25 @@ def micrograph_pixels(layer: Image) -> np.ndarray:
     return to_grey(pixels)
 
 
-def layer_pixel_size_nm(layer: Image) -> float | None:
-    """nm per px by the layer's own units, else by the file that it was read from; None where neither says."""
-    unit = layer.units[-1]
-    if str(unit) != PIXEL:
-        return float(layer.scale[-1] * (1 * unit).to("nm").magnitude)
+def layer_pixel_size(layer: Image) -> PixelSize | None:
+    """nm per px along x and y by the layer's own units, else by the file that it was read from; None where neither
+    says."""
+    if all(str(unit) != PIXEL for unit in layer.units[-2:]):
+        y, x = (
+            float(abs(scale) * (1 * unit).to("nm").magnitude)
+            for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True)
+        )
+        return as_pixel_size((x, y))
     path = layer.source.path
     try:
-        return read_micrograph(path).pixel_size_nm if path and Path(path).is_file() else None
+        return read_micrograph(path).pixel_size if path and Path(path).is_file() else None
     except InputError:  # a format that napari reads and we do not
         return None
 
 
 def particle_table(segmentation: Segmentation) -> pd.DataFrame:
     """The rows of the particles' CSV, as numbers, and `index`, by which napari finds a label's row."""
-    rows = [particle_row(particle, segmentation.pixel_size_nm) for particle in segmentation.particles]
+    rows = [particle_row(particle, segmentation.pixel_size) for particle in segmentation.particles]
     table = pd.DataFrame(rows).apply(pd.to_numeric)
     return table.assign(index=[particle.id for particle in segmentation.particles])
 

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, 
 from sempre.deploy.networks.segmenter import Segmentation, Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle, released_names
 from sempre.errors import InputError
-from sempre.napari.layers import labels_layer, layer_pixel_size_nm, micrograph_pixels
+from sempre.images import PixelSize, as_pixel_size
+from sempre.napari.layers import labels_layer, layer_pixel_size, micrograph_pixels
 
 MOST_NM = 1e6  # per px
 PERIOD = 100  # ms between two looks at the progress
@@ -33,11 +34,12 @@ class SegmentBox(QGroupBox):
             self.models.addItem(name, name)
         add = QPushButton("Add a bundle …")
         add.clicked.connect(self._choose_bundle)
-        self.pixel_size = QDoubleSpinBox()
-        self.pixel_size.setDecimals(4)
-        self.pixel_size.setMaximum(MOST_NM)
-        self.pixel_size.setSpecialValueText("unknown")
-        self.pixel_size.setSuffix(" nm")
+        self.pixel_size, self.pixel_height = QDoubleSpinBox(), QDoubleSpinBox()
+        for box, special in ((self.pixel_size, "unknown"), (self.pixel_height, "square")):
+            box.setDecimals(4)
+            box.setMaximum(MOST_NM)
+            box.setSpecialValueText(special)
+            box.setSuffix(" nm")
         self.button, self.bar = QPushButton("Segment this layer"), QProgressBar()
         self.button.clicked.connect(self.segment)
         # The thread that segments leaves here how far it is: it may outlive the box, whose signals would be gone then.
@@ -49,13 +51,21 @@ class SegmentBox(QGroupBox):
         form.addRow("Model", self.models)
         form.addRow("", add)
         form.addRow("Pixel size", self.pixel_size)
+        form.addRow("Pixel height", self.pixel_height)
         form.addRow(self.button)
         form.addRow(self.bar)
 
     def choose_image(self, image: Image | None) -> None:
         """Segment this layer from now on; its pixel size is shown where it is known."""
         self.image = image
-        self.pixel_size.setValue((layer_pixel_size_nm(image) if image is not None else None) or 0.0)
+        size = layer_pixel_size(image) if image is not None else None
+        self.pixel_size.setValue(size.x if size else 0.0)
+        self.pixel_height.setValue(size.y if size and not size.is_square else 0.0)
+
+    def _pixel_size(self) -> PixelSize | None:
+        """What the two boxes say; None where the first says that it is unknown."""
+        width = self.pixel_size.value()
+        return as_pixel_size((width, self.pixel_height.value() or width)) if width else None
 
     def add_bundle(self, folder: str) -> None:
         """Offer the bundle in `folder`, and choose it."""
@@ -74,9 +84,7 @@ class SegmentBox(QGroupBox):
             return
         self.button.setEnabled(False)
         self.in_work = self.image
-        self.worker = create_worker(
-            segment_pixels, pixels, self.models.currentData(), self.pixel_size.value() or None, self.looks
-        )
+        self.worker = create_worker(segment_pixels, pixels, self.models.currentData(), self._pixel_size(), self.looks)
         # Methods, not lambdas: Qt calls no method of a box that was closed while the thread went on.
         self.worker.returned.connect(self._add)
         self.worker.errored.connect(self._say)
@@ -110,11 +118,11 @@ class SegmentBox(QGroupBox):
 
 
 def segment_pixels(
-    pixels: np.ndarray, model: str, pixel_size_nm: float | None, looks: deque[tuple[int, int]]
+    pixels: np.ndarray, model: str, size: PixelSize | None, looks: deque[tuple[int, int]]
 ) -> Segmentation:
     """`Segmenter.segment` of a layer's pixels `[H, W]` with a bundle's folder or a released model's name.
 
     `looks` gets how often the network has looked, and how often it will.
     """
     segmenter = Segmenter(find_bundle(model))
-    return segmenter.segment(pixels, pixel_size_nm, progress=lambda done, of: looks.append((done, of)))
+    return segmenter.segment(pixels, size, progress=lambda done, of: looks.append((done, of)))

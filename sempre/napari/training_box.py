@@ -20,7 +20,7 @@ from sempre.deploy.released import DEFAULT
 from sempre.errors import InputError
 from sempre.napari.fine_tuning import FineTuning, find_checkout
 from sempre.napari.labelled_folder import save_labelled
-from sempre.napari.layers import layer_pixel_size_nm, micrograph_pixels
+from sempre.napari.layers import layer_pixel_size, micrograph_pixels
 
 
 class TrainingBox(QGroupBox):
@@ -70,7 +70,7 @@ class TrainingBox(QGroupBox):
             if not self.folder.text():
                 raise InputError("choose the labelled set's folder first")
             pixels = micrograph_pixels(self.image)
-            size = layer_pixel_size_nm(self.image)
+            size = layer_pixel_size(self.image)
             save_labelled(self.folder.text(), self.image.name, pixels, self.labels.data, size)
         except (InputError, OSError) as error:
             self.said.emit(str(error))

@@ -1,7 +1,7 @@
 """Ingestion: the quick micrograph of low magnification that a scan is planned on."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,17 @@ from skimage.exposure import equalize_adapthist
 
 from sempre.data.feeding.sources import Source
 from sempre.errors import InputError
-from sempre.images import crop_information_bar, is_blank, percentile_normalise, read_micrograph, to_uint8
+from sempre.images import (
+    PixelSize,
+    as_pixel_size,
+    crop_information_bar,
+    is_blank,
+    percentile_normalise,
+    read_micrograph,
+    to_uint8,
+)
+from sempre.images.reading.read import check_size
+from sempre.images.resize import resize_to
 
 SMALLEST_SIDE = 64  # px
 PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
@@ -19,7 +29,8 @@ PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
 
 @dataclass(frozen=True)
 class Preview(Source):
-    """Prepared grey values uint8 `[H, W]`, and nm per px, None when unknown.
+    """Prepared grey values uint8 `[H, W]`, and nm per px, None when unknown. Its pixels are square: `enlarged` says how
+    many times as many rows and columns it has as its file, whose pixels may not be.
 
     It is a source of one micrograph, as `sempre.data.feeding.sources.FolderSource` is of many:
     `sempre.embeddings.encoding.extract` embeds it, and keeps it by its content.
@@ -28,6 +39,7 @@ class Preview(Source):
     pixels: np.ndarray
     pixel_size_nm: float | None
     name: str = "preview"
+    enlarged: tuple[float, float] = (1.0, 1.0)
 
     def __len__(self) -> int:
         return 1
@@ -86,12 +98,40 @@ def prepare(
     return Preview(to_uint8(grey), pixel_size_nm, name)
 
 
-def read_preview(path: str | Path, pixel_size_nm: float = 0.0, denoise: float = 0.0, clahe: float = 0.0) -> Preview:
+def read_preview(
+    path: str | Path,
+    pixel_size_nm: float = 0.0,
+    denoise: float = 0.0,
+    clahe: float = 0.0,
+    pixel_size_y_nm: float = 0.0,
+) -> Preview:
     """The preview in a file, without its information bar; `pixel_size_nm` above 0 wins over the file's own.
+
+    Pixels that are not square, by the file or by `pixel_size_y_nm`, are made so: rows or columns are added.
 
     Raises:
         InputError: for a file that cannot be read, or `prepare` would refuse.
     """
+    if pixel_size_y_nm and not pixel_size_nm:
+        raise InputError(f"pixel_size_y_nm={pixel_size_y_nm} is the height of a pixel alone: give pixel_size_nm= too")
     micrograph = read_micrograph(path)
+    by_hand = as_pixel_size((pixel_size_nm, pixel_size_y_nm or pixel_size_nm)) if pixel_size_nm else None
+    size = by_hand or micrograph.pixel_size
     pixels = crop_information_bar(micrograph.pixels)
-    return prepare(pixels, pixel_size_nm or micrograph.pixel_size_nm, denoise, clahe, Path(path).name)
+    preview = prepare(square_pixels(pixels, size), min(size) if size else None, denoise, clahe, Path(path).name)
+    return replace(preview, enlarged=enlargement(size))
+
+
+def square_pixels(pixels: np.ndarray, size: PixelSize | None) -> np.ndarray:
+    """Grey values `[H, W]` of pixels of `size`, with as many more rows or columns as make the pixels squares."""
+    times = enlargement(size)
+    if times == (1.0, 1.0):
+        return pixels
+    height, width = (round(side * more) for side, more in zip(pixels.shape, times, strict=True))
+    check_size(Path("the preview"), (height, width))
+    return resize_to(pixels.astype(np.float32), (height, width))
+
+
+def enlargement(size: PixelSize | None) -> tuple[float, float]:
+    """How many times as many rows and columns an image of pixels of `size` needs for square ones."""
+    return (1.0, 1.0) if size is None else (size.y / min(size), size.x / min(size))

@@ -14,8 +14,8 @@ from roifile import ImagejRoi
 
 import sempre
 from sempre.deploy import released
-from sempre.deploy.command import main
-from sempre.errors import how_to_install
+from sempre.deploy.command import main, parse_pixel_size
+from sempre.errors import InputError, how_to_install
 from sempre.images import read_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
 from tests.images.databars import font
@@ -125,6 +125,26 @@ def test_a_pixel_size_by_hand_wins_over_the_files(segment, tmp_path, size, nm):
     assert segment(tmp_path / "known.tif", "--pixel-size", size) == 0
     (row,) = read_rows(tmp_path / "out/summary.csv")
     assert row["pixel_size_nm"] == nm
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2.5x5nm", (2.5, 5)),
+        ("2.5nm x 5 nm", (2.5, 5)),
+        ("0.01µm×4nm", (10, 4)),
+        ("3 Å x 1 nm", (0.3, 1)),
+        ("2nm", (2, 2)),
+    ],
+)
+def test_two_sizes_of_a_pixel_by_hand(text, size):
+    assert parse_pixel_size(text) == pytest.approx(size)
+
+
+@pytest.mark.parametrize("text", ["2.5x", "x5nm", "2x3x4nm", "2.5x5", "0x5nm", "2.5nmx-1nm", "nm", "2.5kg", ""])
+def test_what_is_no_size_of_a_pixel(text):
+    with pytest.raises(InputError, match="is no size: give a length above 0 with its unit"):
+        parse_pixel_size(text)
 
 
 def test_a_pixel_size_without_its_unit_says_what_to_give(segment, micrographs, capsys):

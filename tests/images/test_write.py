@@ -3,7 +3,8 @@ import pytest
 import tifffile
 
 from sempre.images import read_micrograph
-from sempre.images.write import write_channels, write_micrograph
+from sempre.images.reading.volume import open_volume
+from sempre.images.write import write_channels, write_label_volume, write_micrograph
 
 
 @pytest.mark.parametrize("pixel_size_nm", [None, 0.25, 3.7])
@@ -33,3 +34,13 @@ def test_channels_are_imagejs(tmp_path, dtype):
         assert file.series[0].axes == "CYX"
         np.testing.assert_array_equal(file.asarray(), channels)
     assert read_micrograph(tmp_path / "a.tif").pixel_size_nm == pytest.approx(3.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(2.5, 5.0), (8.0, 0.5)])
+def test_pixels_that_are_not_square_are_read_back(tmp_path, size):
+    write_micrograph(tmp_path / "a.tif", np.zeros((7, 9), np.uint8), size)
+    assert read_micrograph(tmp_path / "a.tif").pixel_size == pytest.approx(size, rel=1e-5)
+    slices = iter(np.zeros((3, 7, 9), np.uint16))
+    write_label_volume(tmp_path / "a.ome.tif", slices, (3, 7, 9), 1, size, 20.0)
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert (volume.pixel_size_nm, volume.pixel_size_y_nm, volume.slice_distance_nm) == pytest.approx((*size, 20.0))

@@ -24,9 +24,10 @@ from sempre.deploy.networks.segmenter import Segmenter  # noqa: E402
 from sempre.deploy.released import find_bundle  # noqa: E402
 from sempre.deploy.results.particles import write_csv  # noqa: E402
 from sempre.errors import InputError  # noqa: E402
+from sempre.images import read_micrograph  # noqa: E402
 from sempre.images.synthetic import render_field  # noqa: E402
 from sempre.napari.labelled_folder import save_labelled  # noqa: E402
-from sempre.napari.layers import layer_pixel_size_nm, micrograph_pixels  # noqa: E402
+from sempre.napari.layers import layer_pixel_size, micrograph_pixels  # noqa: E402
 from sempre.napari.panel import Panel  # noqa: E402
 
 SHORT = "architecture=unet_small crop=64 crops_an_epoch=8 batch=4 workers=0 precision=float32"
@@ -136,7 +137,35 @@ def test_labels_are_renewed_but_no_other_micrograph_is_overwritten(tmp_path):
 def test_colour_becomes_grey_and_a_layer_without_units_has_no_pixel_size():
     layer = Image(np.repeat(render(0).pixels[..., None], 3, axis=2), rgb=True)
     assert np.array_equal(micrograph_pixels(layer), render(0).pixels)
-    assert layer_pixel_size_nm(layer) is None
+    assert layer_pixel_size(layer) is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "units", "size"),
+    [
+        ((5.0, 2.5), ("nm", "nm"), (2.5, 5.0)),
+        ((0.5, 2.0), ("Å", "pm"), (0.002, 0.05)),
+        ((0.01, 0.02), ("µm", "um"), (20.0, 10.0)),
+        ((5.0, 2.5), ("pixel", "pixel"), None),
+    ],
+)
+def test_a_layer_has_a_pixel_size_in_x_and_y(scale, units, size):
+    layer = Image(np.zeros((40, 50), np.uint8), scale=scale, units=units)
+    assert layer_pixel_size(layer) == (None if size is None else pytest.approx(size))
+
+
+def test_pixels_of_a_layer_that_are_not_square(panel, application, tmp_path):
+    pixels = render(5).pixels
+    panel.viewer.add_layer(Image(pixels, name="field", scale=(4.0, 2.0), units=("nm", "nm")))
+    assert (panel.segmenting.pixel_size.value(), panel.segmenting.pixel_height.value()) == (2.0, 4.0)
+    panel.segmenting.button.click()
+    wait(application, panel.segmenting.button.isEnabled)
+    features = panel.viewer.layers["field particles"].features
+    assert np.allclose(features["area_nm2"], 8 * features["area_px2"], rtol=1e-5)
+    panel.training.folder.setText(str(tmp_path))
+    panel.viewer.add_layer(Labels(render(5).labels, name="by hand"))
+    panel.training.save_button.click()
+    assert read_micrograph(tmp_path / "images/field.tif").pixel_size == pytest.approx((2.0, 4.0), rel=1e-4)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from sempre.errors import InputError
 from sempre.images.synthetic.samples.sample import render_sample
 from sempre.images.write import write_micrograph
 from sempre.scan.act.fields import Fields
-from sempre.scan.results.protocol import calibration_of, fields_of, read_protocol
+from sempre.scan.results.protocol import calibration_of, fields_of, read_protocol, schema
 from tests.recipes.conftest import ROOT
 from tools.scan import main
 
@@ -131,3 +132,31 @@ def test_what_cannot_be_gets_one_line(plan, arguments, message):
     with pytest.raises(InputError, match=message) as error:
         plan("out=scan", *arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_pixels_of_a_preview_that_are_not_square(plan, capsys, by_hand):
+    """Every second row of the preview says the same of the stage, to the size of a patch."""
+    plan("out=square", "backbone=intensity", "threshold=none", "area_percent=30", "clicks=clicks.json")
+    size = None if by_hand else (8.0, 16.0)
+    write_micrograph(plan.folder / "film.tif", plan.sample.pixels[::2], size)
+    (y, x), *_ = plan.sample.defects.sites.tolist()
+    (plan.folder / "clicks.json").write_text(json.dumps({"film.tif": {"positive": [[y / 2, x]]}}))
+    given = ("pixel_size_nm=8", "pixel_size_y_nm=16") if by_hand else ()
+    plan("out=tall", "backbone=intensity", "threshold=none", "area_percent=30", "clicks=clicks.json", *given)
+    assert "the preview's pixels are not square: 2 times its rows and 1 times its columns" in capsys.readouterr().out
+    square, tall = (read_protocol(plan.folder / out / "scan_protocol.json") for out in ("square", "tall"))
+    jsonschema.validate(tall, schema())
+    assert tall["preview"]["enlarged"] == [2, 1] and "enlarged" not in square["preview"]
+    assert (tall["preview"]["height_px"], tall["preview"]["width_px"]) == SIZE
+    assert tall["field_of_view_um"] == pytest.approx(square["field_of_view_um"])
+    defects = plan.sample.defects
+    for protocol in (square, tall):
+        assert defects.weights @ fields_of(protocol).contain(defects.sites).any(axis=0) > 0.5
+        stage = np.array([(field["stage_x_um"], field["stage_y_um"]) for field in protocol["fields"]])
+        assert np.abs(stage).max() <= 320 * 8 / 2e3
+
+
+def test_a_height_alone_is_no_size(plan):
+    with pytest.raises(InputError, match="is the height of a pixel alone"):
+        plan("out=scan", "backbone=intensity", "pixel_size_y_nm=16")

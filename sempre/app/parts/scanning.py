@@ -13,11 +13,12 @@ from sempre.app.parts.kept import Upload, value
 from sempre.embeddings.encoding.encoder import Encoder, open_encoder
 from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import InputError
+from sempre.images import read_micrograph
 from sempre.scan.act.fields import cover
 from sempre.scan.act.plan import Plan, make_plan
 from sempre.scan.act.threshold import level
 from sempre.scan.calibration import Calibration
-from sempre.scan.preview import Preview, read_preview
+from sempre.scan.preview import Preview, enlargement, read_preview
 from sempre.scan.results.outcome import Outcome, outcome_of
 from sempre.scan.stages.explore import ExploreOptions
 from sempre.scan.think.decision import Decision, decide
@@ -62,7 +63,13 @@ def clicks_of(file: Upload) -> dict[str, list[list[float]]]:
 
 def clicks_json(file: Upload) -> str:
     """The file of clicks that `tools/scan.py` reads."""
-    return json.dumps({file.path.name: clicks_of(file)})
+    # Clicks are on the preview, whose pixels are square; the file counts the pixels of the micrograph.
+    typed = float(value("scan.pixel_size_nm", 0.0))
+    times = np.array(enlargement(None if typed else read_micrograph(file.path).pixel_size))
+    clicks = clicks_of(file)
+    if (times > 1).any():
+        clicks = {side: (np.reshape(points, (-1, 2)) / times).tolist() for side, points in clicks.items()}
+    return json.dumps({file.path.name: clicks})
 
 
 @st.cache_resource(max_entries=2, show_spinner="Opening the backbone")

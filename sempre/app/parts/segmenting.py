@@ -11,10 +11,10 @@ from sempre.app.parts.kept import Upload
 from sempre.deploy.batches.batch import in_frame
 from sempre.deploy.command import scale_bar_reader
 from sempre.deploy.networks.bundle import DenseBundle
-from sempre.deploy.networks.scale import find_pixel_size, scale_warning
+from sempre.deploy.networks.scale import find_pixel_size, scale_warning, square_warning
 from sempre.deploy.networks.segmenter import Segmentation, Segmenter
 from sempre.deploy.released import find_bundle
-from sempre.images import Micrograph, crop_information_bar, is_blank, read_micrograph
+from sempre.images import Micrograph, PixelSize, crop_information_bar, is_blank, read_micrograph
 
 MOST_KEPT = 16  # segmentations of a tab
 
@@ -24,7 +24,7 @@ class Settings:
     """What makes a difference to what is found: the options of `sempre segment`."""
 
     model: str
-    pixel_size_nm: float | None = None
+    pixel_size_nm: PixelSize | None = None
     crop: bool = False
     scale: float | None = None
 
@@ -40,8 +40,8 @@ class Found:
     warning: str = ""
 
     @property
-    def pixel_size_nm(self) -> float | None:
-        return self.segmentation.pixel_size_nm
+    def pixel_size(self) -> PixelSize | None:
+        return self.segmentation.pixel_size
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the model")
@@ -87,9 +87,12 @@ def segment(
     segmenter = open_model(settings.model, settings.scale)
     pixels = crop_information_bar(micrograph.pixels) if settings.crop else micrograph.pixels
     reader = _scale_bar_reader() if settings.pixel_size_nm is None else None
-    pixel_size_nm, source = find_pixel_size(micrograph, settings.pixel_size_nm, reader)
-    segmentation = segmenter.segment(pixels, pixel_size_nm, threshold, progress)
-    warnings = [scale_warning(segmenter.bundle, pixel_size_nm, settings.scale) or ""]
+    size, source = find_pixel_size(micrograph, settings.pixel_size_nm, reader)
+    segmentation = segmenter.segment(pixels, size, threshold, progress)
+    warnings = [
+        square_warning(micrograph, size, settings.pixel_size_nm) or "",
+        scale_warning(segmenter.bundle, size.mean if size else None, settings.scale) or "",
+    ]
     if is_blank(pixels):
         warnings.append("The micrograph shows a single grey value, in which there is nothing to find.")
     if segmentation.overflowing:

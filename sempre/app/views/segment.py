@@ -20,7 +20,7 @@ from sempre.deploy.released import released_names
 from sempre.deploy.results.overlay import draw_overlay, draw_scale_bar
 from sempre.deploy.results.particles import particle_row
 from sempre.deploy.results.size_plot import logarithmic_bins
-from sempre.images import percentile_normalise_to_uint8
+from sempre.images import PixelSize, percentile_normalise_to_uint8
 
 OWN = "a bundle's folder…"
 LABELS = {
@@ -67,7 +67,10 @@ def choose() -> Settings:
             st.caption("Give the folder that the export wrote.")
             st.stop()
     size = st.text_input(
-        "Pixel size", key=default("pixel_size", ""), placeholder="as the file or its scale bar says", help="as in 2.5nm"
+        "Pixel size",
+        key=default("pixel_size", ""),
+        placeholder="as the file or its scale bar says",
+        help="as in 2.5nm, or 2.5x5nm",
     )
     with st.expander("More"):
         crop = st.checkbox("Leave out the information bar", key=default("crop", False))
@@ -106,12 +109,12 @@ def show_one(file: Upload, settings: Settings, model) -> None:
             micrograph = read(file)
         grey, factor = reduced(percentile_normalise_to_uint8(micrograph.pixels))
         picture = np.repeat(grey[..., None], 3, axis=2)
-        nm = settings.pixel_size_nm or micrograph.pixel_size_nm
-        picture = draw_scale_bar(picture, nm * factor) if nm else picture
+        size = settings.pixel_size_nm or micrograph.pixel_size
+        picture = draw_scale_bar(picture, size.x * factor) if size else picture
         chart = layered(picture_layer(picture, micrograph.pixels.shape, file.path.name))
         st.altair_chart(chart, alt=f"micrograph {file.path.name}")
         height, width = micrograph.pixels.shape
-        st.caption(f"{file.path.name}, {width}×{height} px, {size_of(nm, micrograph.pixel_size_source or 'typed')}")
+        st.caption(f"{file.path.name}, {width}×{height} px, {size_of(size, micrograph.pixel_size_source or 'typed')}")
         return
     if found.warning:
         st.warning(found.warning)
@@ -125,41 +128,52 @@ def show_one(file: Upload, settings: Settings, model) -> None:
 
 
 def show_found(file: Upload, settings: Settings, found: Found, threshold: float, least: float) -> None:
-    nm, unit = (found.pixel_size_nm, "nm") if found.pixel_size_nm else (1.0, "px")
-    diameters = np.array([particle.equivalent_diameter for particle in found.segmentation.particles]) * nm
+    nm, unit = (found.pixel_size.mean, "nm") if found.pixel_size else (1.0, "px")
+    particles = found.segmentation.particles
+    whole = [particle.equivalent_diameter for particle in particles if not particle.touches_border]
+    diameters = np.array(whole) * nm
     st.altair_chart(overlay_chart(found, file.path.name), alt=f"particles of {file.path.name}")
-    st.caption(f"{file.path.name}, {size_of(found.pixel_size_nm, found.size_source)}. Shift and wheel zoom.")
+    st.caption(f"{file.path.name}, {size_of(found.pixel_size, found.size_source)}. Shift and wheel zoom.")
     one, two, three = st.columns(3)
-    one.metric("Particles", len(diameters))
+    one.metric("Particles", len(particles))
     two.metric("Median diameter", f"{np.median(diameters):.4g} {unit}" if len(diameters) else "–")
     three.metric("Covered", f"{np.count_nonzero(found.segmentation.labels) / found.field:.1%}")
     if len(diameters):
         st.altair_chart(size_chart(diameters, unit), alt="size distribution")
+    if len(whole) < len(particles):
+        cut = len(particles) - len(whole)
+        st.caption(f"A border or an information bar cuts {cut}: the median and the sizes leave them out.")
     show_downloads(file, found)
     given = [f"--score-threshold {threshold:g}"] if threshold != least else []
-    given += [f"--pixel-size {settings.pixel_size_nm:g}nm"] if settings.pixel_size_nm else []
+    given += [f"--pixel-size {spelt(settings.pixel_size_nm)}"] if settings.pixel_size_nm else []
     given += ["--crop-information-bar"] if settings.crop else []
     given += [f"--scale {settings.scale:g}"] if settings.scale else []
     command = ["sempre segment", shlex.quote(file.path.name), "--model", shlex.quote(settings.model), *given]
     show_command(" ".join([*command, "--format tif,csv,overlay,rois --out results"]))
 
 
-def size_of(pixel_size_nm: float | None, source: str) -> str:
-    if not pixel_size_nm:
+def size_of(size: PixelSize | None, source: str) -> str:
+    if size is None:
         return "pixel size unknown (no scale bar): type it on the left for sizes in nm"
-    return f"1 px is {pixel_size_nm:.4g} nm ({'typed' if source == 'option' else source})"
+    high = "" if size.is_square else f" wide and {size.y:.4g} nm high"
+    return f"1 px is {size.x:.4g} nm{high} ({'typed' if source == 'option' else source})"
+
+
+def spelt(size: PixelSize) -> str:
+    """A pixel size as the command line takes it."""
+    return f"{size.x:g}nm" if size.is_square else f"{size.x:g}x{size.y:g}nm"
 
 
 def overlay_chart(found: Found, title: str) -> alt.LayerChart:
     """The overlay of the command line, and a circle with its numbers for the particle under the pointer."""
-    shape, nm = found.segmentation.labels.shape, found.pixel_size_nm
-    picture, _ = reduced(draw_overlay(found.pixels, found.segmentation.labels, nm))
-    table = pd.DataFrame([particle_row(particle, nm) for particle in found.segmentation.particles])
+    shape, size = found.segmentation.labels.shape, found.pixel_size
+    picture, _ = reduced(draw_overlay(found.pixels, found.segmentation.labels, size.x if size else None))
+    table = pd.DataFrame([particle_row(particle, size) for particle in found.segmentation.particles])
     ground = picture_layer(picture, shape, title)
     if table.empty:
         return layered(ground)
     table = table.apply(pd.to_numeric)
-    unit = "nm" if nm else "px"
+    unit = "nm" if size else "px"
     radius = table["equivalent_diameter_px"] / 2
     corners = {"left": table["x_px"] - radius, "top": table["y_px"] - radius}
     corners |= {"right": table["x_px"] + radius, "bottom": table["y_px"] + radius}

@@ -57,12 +57,12 @@ def label_volume(
     shape = (len(positions), *volume.shape)
     # Where not all slices are labelled, each stands for those between it and the next.
     distance_nm = slice_distance_nm and slice_distance_nm * (volume.slices - 2 * skipped) / len(positions)
-    write_label_volume(
-        out / f"{name}.ome.tif", relabelled("writing the volume"), shape, count, volume.pixel_size_nm, distance_nm
-    )
+    x_nm, y_nm = volume.pixel_size_nm, volume.pixel_size_y_nm or volume.pixel_size_nm
+    size = (x_nm, y_nm) if x_nm and y_nm else None
+    write_label_volume(out / f"{name}.ome.tif", relabelled("writing the volume"), shape, count, size, distance_nm)
     voxel_um = None
-    if distance_nm and volume.pixel_size_nm:
-        voxel_um = distance_nm / 1e3, volume.pixel_size_nm / 1e3, volume.pixel_size_nm / 1e3
+    if distance_nm and size:
+        voxel_um = distance_nm / 1e3, size[1] / 1e3, size[0] / 1e3
     solids = measure_solids(relabelled("measuring"), count, voxel_um or (1.0, 1.0, 1.0))
     _write_table(out / f"{name}.csv", solids, positions, known=voxel_um is not None)
     total = f"{solids.volume.sum():.4g} µm³ with {solids.surface.sum():.4g} µm² of surface"

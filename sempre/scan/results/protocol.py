@@ -32,6 +32,7 @@ def protocol_of(plan: Plan, preview: Preview, calibration: Calibration, timing: 
             "sha256": preview.sha256s[0],
             "height_px": preview.pixels.shape[0],
             "width_px": preview.pixels.shape[1],
+            **({"enlarged": list(preview.enlarged)} if preview.enlarged != (1.0, 1.0) else {}),
         },
         "calibration": {
             "pixel_size_nm": calibration.pixel_size_nm,

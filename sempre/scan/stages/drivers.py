@@ -10,6 +10,7 @@ from sempre.images import read_micrograph
 from sempre.ranges import Positive, PositiveOrZero, Share
 from sempre.scan.act.plan import PlanOptions
 from sempre.scan.calibration import Calibration
+from sempre.scan.preview import square_pixels
 from sempre.scan.stages.simulator import SimulatedStage
 from sempre.scan.stages.stage import Stage
 
@@ -42,7 +43,8 @@ def open_stage(
         InputError: for a driver that is neither.
     """
     if driver == SIMULATOR:
-        pixels = read_micrograph(sample).pixels
+        micrograph = read_micrograph(sample)
+        pixels = square_pixels(micrograph.pixels, micrograph.pixel_size)
         # The sample takes the preview's place, however many px show it.
         scale = calibration.shape[1] / pixels.shape[1]
         placed = Calibration(
