@@ -16,8 +16,8 @@ from sempre.images.normalise import (
     percentile_range,
     to_uint8,
 )
+from sempre.images.pixels import PixelSize, as_pixel_size
 from sempre.images.reading.label_images import read_labels, write_label_png, write_labels, write_mask_png
-from sempre.images.reading.pixel_size import PixelSize, as_pixel_size
 from sempre.images.reading.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [

@@ -6,18 +6,16 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple
 from xml.parsers import expat
 
 import numpy as np
 import tifffile
 
-from sempre.errors import InputError
+from sempre.images.pixels import PixelSize, as_pixel_size
 
 TESCAN = 50431  # TIFF tags that no library names yet
 PHENOM = 34683
 GATAN_UNITS, GATAN_SIZES = (65003, 65004), (65009, 65010)  # of x and y, as DigitalMicrograph exports them
-SQUARE = 0.01  # sides of a pixel that differ by a smaller share are equal
 LARGEST = 1e5  # nm per px: a larger pixel is that of a print or a screen, not of an electron micrograph
 # Dots per inch that programs write into pictures when nobody calibrated them.
 PRINT_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 220, 240, 250, 300, 350, 360, 400, 450, 480, 500, 600, 720)
@@ -35,40 +33,6 @@ NAMES = {"micron": 1e3, "mikron": 1e3, "ang": 0.1, "angstrom": 0.1, "angstroem":
 NM = SYMBOLS | NAMES | {prefix + metre: nm for prefix, nm in PREFIXES.items() for metre in ("meter", "metre", "metro")}
 # The µ of Japanese, Chinese and DOS text, read as Western text of 8 bits.
 MISREAD_MICRO = {"\x83\xca": "μ", "ƒÊ": "μ", "¦Ì": "μ", "æm": "μm"}
-
-
-class PixelSize(NamedTuple):
-    """nm per px along x, the width of a pixel, and along y, its height."""
-
-    x: float
-    y: float
-
-    @property
-    def is_square(self) -> bool:
-        """Whether the two differ by 1 % at most."""
-        return abs(self.y - self.x) <= SQUARE * min(self.x, self.y)
-
-    @property
-    def mean(self) -> float:
-        """The side in nm of a square of a pixel's area."""
-        return self.x if self.is_square else math.sqrt(self.x * self.y)
-
-
-def as_pixel_size(size: float | tuple[float, float] | None) -> PixelSize | None:
-    """A pixel size given as one number of nm, or as a pair: x (width of a pixel) first, then y (its height).
-
-    Sides that differ by 1 % at most are both the first.
-
-    Raises:
-        InputError: for numbers that are not above 0 and finite.
-    """
-    if size is None:
-        return None
-    sides = size if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2 or not all(0 < side < math.inf for side in sides):
-        raise InputError(f"{size} is no pixel size: give nm per pixel, above 0, or a pair of them, x and y")
-    both = PixelSize(float(sides[0]), float(sides[1]))
-    return PixelSize(both.x, both.x) if both.is_square else both
 
 
 def nm_per_unit(unit: object) -> float | None:
