@@ -10,20 +10,20 @@ DEPLOYMENT = [
     "scipy>=1.11",
     "scikit-image>=0.22",
     "pillow>=10.1",
-    "tifffile>=2023.7",
-    "imagecodecs>=2023.7",  # tifffile's decoders for LZW, JPEG and Deflate
+    "tifffile>=2023.7.10",
+    "imagecodecs>=2023.7.10",  # tifffile's decoders for LZW, JPEG and Deflate
     "h5py>=3.10",
     "matplotlib>=3.8",
     "onnxruntime>=1.17",
-    "roifile>=2023.5",
+    "roifile>=2023.5.12",
     "tqdm>=4.66",
 ]
 TRAINING = [
     # PyPI's torch and torchvision are built as pairs: leaving both to PyPI keeps the pair together.
     "torch>=2.8",
     "torchvision>=0.23",
-    "timm>=1.0.15",
-    "accelerate>=1.6",
+    "timm>=1.0.16",
+    "accelerate>=1.7",
     "lightly>=1.5.21",
     "scikit-learn>=1.4",
     "filelock>=3.12",
@@ -34,7 +34,7 @@ TRAINING = [
     "onnxscript>=0.3",
     "omegaconf>=2.3",
     "pyyaml>=6.0.1",
-    "safetensors>=0.4",
+    "safetensors>=0.4.3",
 ]
 MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]

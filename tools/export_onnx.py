@@ -8,6 +8,7 @@ written only if ONNX Runtime finds what PyTorch finds on a micrograph. `calibrat
 segmenter compute in 8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def main() -> None:
     else:
         agreement = export_mask_rcnn(options.run, pixels, out)
     print(f"{out}: ONNX Runtime and PyTorch agree on {micrograph}: {agreement}")
+    if peak := most_memory():
+        print(f"the export took up to {peak / 1e9:.1f} GB of memory")
+
+
+def most_memory() -> int:
+    """The most bytes of memory that this process has taken; 0 on Windows, which has no such count."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def export_dense_segmenter(run: str, pixels: np.ndarray, out: Path, calibration: str = "") -> str:

@@ -1,10 +1,12 @@
 import hashlib
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tifffile
@@ -187,3 +189,45 @@ def test_a_dense_segmenter_in_8_bit_integers_segments_alike(tmp_path, monkeypatc
 def test_calibration_of_a_mask_rcnn_is_refused(finished, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="leave out calibration"):
         export(monkeypatch, f"run={finished}", f"calibration={tmp_path}")
+
+
+def beside(path: Path) -> None:
+    """Rewrite a graph as PyTorch's exporter writes one of more than 2 GB: each weight in a file of its own."""
+    model = onnx.load(path)
+    onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=64)
+
+
+def test_weights_beside_a_graph_are_part_of_the_bundle_and_its_checksums(finished, tmp_path, monkeypatch):
+    script = load_script()
+    export = script.export_detector
+    monkeypatch.setattr(sys, "argv", ["export_onnx.py", f"run={finished}", f"out={tmp_path / 'whole'}"])
+    script.main()
+    monkeypatch.setattr(script, "export_detector", lambda model, path: (export(model, path), beside(path)))
+    monkeypatch.setattr(sys, "argv", ["export_onnx.py", f"run={finished}", f"out={tmp_path / 'parted'}"])
+    script.main()
+    bundle = tmp_path / "parted"
+    assert {file.name for file in bundle.iterdir()} == {"model.onnx", "model.onnx.data", "model.json"}
+    described = json.loads((bundle / "model.json").read_text())
+    data = bundle / "model.onnx.data"
+    assert described["data_sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert data.stat().st_size > 20 * (bundle / "model.onnx").stat().st_size
+    onnx.checker.check_model(bundle / "model.onnx")
+    pixels = np.asarray(Image.open(tmp_path / "micrograph.png"))
+    one, other = (Segmenter(tmp_path / name).segment(pixels).labels for name in ("whole", "parted"))
+    assert np.array_equal(one, other) and one.any()
+
+    moved = tmp_path / "moved"
+    shutil.copytree(bundle, moved)
+    assert np.array_equal(Segmenter(moved).segment(pixels).labels, one)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    (moved / data.name).write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.onnx\.data is not the one"):
+        Segmenter(moved)
+    (moved / data.name).unlink()
+    with pytest.raises(InputError, match=r"has no model\.onnx\.data"):
+        Segmenter(moved)
+
+    monkeypatch.setattr(script, "export_detector", export)
+    script.main()
+    assert {file.name for file in bundle.iterdir()} == {"model.onnx", "model.json"}, "one of before is taken away"

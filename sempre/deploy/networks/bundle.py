@@ -1,4 +1,7 @@
-"""A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`."""
+"""A deployment bundle: a folder with the network, `model.onnx`, and how to use it, `model.json`.
+
+Of a network of more than 2 GB the weights lie in a third file, `model.onnx.data`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from sempre.files import file_sha256, read_json
 
 FORMAT = 1
 NAMES = ("model.onnx", "model.json")
+DATA = "model.onnx.data"
 LARGEST_TILE = 1 << 16  # px
 FEWEST_PROPOSALS = 300  # of our configurations, for the bundles of before that do not say how many they have
 
@@ -86,6 +90,11 @@ def read_bundle(folder: str | Path) -> MaskRCNNBundle | DenseBundle:
         raise InputError(f"{description} lacks or garbles {error}: export the bundle again") from error
     if file_sha256(model) != fields["sha256"]:
         raise InputError(f"{model} is not the model that {description} describes: copy the whole bundle again")
+    data = folder / DATA
+    if "data_sha256" in fields and not data.is_file():
+        raise InputError(f"the bundle {folder} has no {DATA}, where its weights are: copy the whole folder")
+    if "data_sha256" in fields and file_sha256(data) != fields["data_sha256"]:
+        raise InputError(f"{data} is not the one that {description} describes: copy the whole bundle again")
     return bundle
 
 

@@ -52,7 +52,7 @@ def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.nda
         torch.onnx.export(
             DenseGraph(model).cpu().float(),
             (torch.rand(1, 1, 64, 96),),
-            path,
+            str(path),  # beside which the exporter can put what exceeds 2 GB
             dynamo=False,
             opset_version=17,
             input_names=["image"],
@@ -62,6 +62,7 @@ def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.nda
     if len(calibration):
         quantise(path, calibration)
     else:
+        # Loaded whole, so what lay beside a graph of more than 2 GB is in the one file that is half as large.
         onnx.save(halve_weights(onnx.load(path)), path)
 
 

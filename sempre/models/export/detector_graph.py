@@ -58,7 +58,7 @@ def export_detector(model: MaskRCNN, path: Path) -> None:
         torch.onnx.export(
             DetectorGraph(model).eval(),
             (image, score_threshold),
-            path,
+            str(path),  # beside which the exporter can put what exceeds 2 GB
             dynamo=False,
             opset_version=17,
             input_names=["image", "score_threshold"],
