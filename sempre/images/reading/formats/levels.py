@@ -117,7 +117,7 @@ def _check_inks(page: tifffile.TiffPage) -> None:
     if ink_set not in (None, CMYK_INKS):
         names = " ".join(str(page.tags.valueof(INK_NAMES, "")).replace("\0", ", ").split())
         raise ValueError(f"its colours are inks other than CMYK ({names or 'without names'}): save it as grey or RGB")
-    if isinstance(dots, tuple) and len(dots) >= 2 and dots[0] > dots[1]:
+    if isinstance(dots, tuple | bytes) and len(dots) >= 2 and dots[0] > dots[1]:
         raise ValueError(f"its inks are turned round (DotRange {dots[0]} to {dots[1]}): save it as grey or RGB")
 
 

@@ -71,7 +71,7 @@ def picture_levels(path: Path, picture: TiffPicture, max_pixels: int = MAX_PIXEL
         )
     refuse_complex(np.dtype(page.dtype))
     if page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in JPEG:
-        return _by_pillow(path, page)
+        return _ycbcr(path, page)
     if picture.parts > 1 and page.imagedepth == 1 and page.samplesperpixel == 1:
         return page_levels(page, np.array(tifffile.memmap(path, mode="r").reshape(-1, *page.shape)[picture.part]))
     pixels = stored_samples(page, page.asarray(), picture.part)
@@ -209,8 +209,33 @@ def _images_behind(file: tifffile.TiffFile) -> int:
     return images if (file.filehandle.size - page.dataoffsets[0]) // page.nbytes >= images else 1
 
 
+def _ycbcr(path: Path, page: tifffile.TiffPage) -> np.ndarray:
+    """Red, green and blue `[H, W, 3]` of YCbCr that is no JPEG, whose chroma may be stored at fewer places."""
+    across, down = page.subsampling or (2, 2)
+    if page.compression != tifffile.COMPRESSION.NONE or (across, down) == (1, 1):
+        return _by_pillow(path, page)
+    if page.bitspersample != 8 or page.samplesperpixel != 3 or page.is_tiled or min(across, down) < 1:
+        raise ValueError("its colours are YCbCr in a layout that is not read: save it as grey or RGB")
+    # Units of `across` x `down` px, in each the luma of every pixel and then both chromas (TIFF 6.0, section 21).
+    columns, strips = -(-page.imagewidth // across), []
+    size = across * down + 2
+    for begin, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        page.parent.filehandle.seek(begin)
+        units = np.frombuffer(page.parent.filehandle.read(count), np.uint8)
+        rows = len(units) // (columns * size)
+        units = units[: rows * columns * size].reshape(rows, columns, size)
+        luma = units[..., :-2].reshape(rows, columns, down, across).swapaxes(1, 2).reshape(rows * down, -1)
+        chroma = units[..., -2:].repeat(down, axis=0).repeat(across, axis=1)
+        strips.append(np.dstack([luma, chroma])[: page.rowsperstrip])
+    pixels = np.concatenate(strips)[: page.imagelength, : page.imagewidth]
+    if pixels.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError("its strips hold fewer pixels than its header claims: copy it again")
+    size = (page.imagewidth, page.imagelength)
+    return np.asarray(Image.frombytes("YCbCr", size, np.ascontiguousarray(pixels).tobytes()).convert("RGB"))
+
+
 def _by_pillow(path: Path, page: tifffile.TiffPage) -> np.ndarray:
-    """Red, green and blue `[H, W, 3]` of YCbCr by Pillow, which undoes the chroma's coarser grid."""
+    """Red, green and blue `[H, W, 3]` of a page by Pillow."""
     if len(page.treeindex) != 1:
         raise ValueError("its colours are YCbCr in a page within a page: save it as grey or RGB")
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the size is checked
