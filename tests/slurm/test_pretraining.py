@@ -140,7 +140,7 @@ def over(cluster: Cluster, job: int) -> bool:
 
 
 def training_processes(cluster: Cluster, job: int, node: str) -> list[int]:
-    helpers = "launch.py", "resource_tracker", "sempre.images.reading.guard"
+    helpers = "launch.py", "resource_tracker", "sempre.images.reading.looking"
     processes = cluster.processes(job, node).items()
     return [process for process, command in processes if not any(helper in command for helper in helpers)]
 

@@ -188,12 +188,24 @@ class Store:
     @cached_property
     def patch_entries(self) -> PatchEntries:
         """Where the patches lie."""
-        patches = self._open()["patches"]
-        return PatchEntries(patches["image"][:], patches["corner"][:])
+        with self._undamaged():
+            image, corner = (self._open()[f"patches/{name}"] for name in ("image", "corner"))
+            check_packing(self.path, image.nbytes + corner.nbytes)
+            if image.ndim != 1 or corner.shape != (len(image), 2) or {image.dtype.kind, corner.dtype.kind} != {"i"}:
+                raise ValueError(f"patches/image and patches/corner have the shapes {image.shape} and {corner.shape}")
+            entries = PatchEntries(image[:], corner[:])
+            if len(entries) and not 0 <= entries.image.min() <= entries.image.max() < len(self):
+                raise ValueError("patches/image names micrographs that are not there")
+            return entries
 
     def read_patch(self, position: int) -> np.ndarray:
         """A patch, uint8 `[patch_size, patch_size]`; `position` counts into `patch_entries`."""
-        return self._open()["patches/pixels"][position]
+        with self._undamaged():
+            pixels = self._open()["patches/pixels"]
+            if pixels.shape[1:] != (self.patch_size, self.patch_size) or pixels.dtype != np.uint8:
+                raise ValueError(f"patches/pixels has the shape {pixels.shape} of {pixels.dtype}")
+            check_packing(self.path, plane_bytes(pixels))
+            return pixels[position]
 
     def close(self) -> None:
         """Close this process's handle; the next read opens another."""

@@ -49,5 +49,5 @@ def _interpolation(start: float, end: float, limit: int, cells: int) -> tuple[in
     centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
     # Cell k of the mask has its centre at k + 0.5; one cell of padding lies before it.
     positions = (centres - np.float32(start)) * np.float32(cells / max(end - start, 1e-6)) + np.float32(0.5)
-    cell = np.clip(positions.astype(np.intp), 0, cells)
+    cell = np.minimum(np.maximum(positions.astype(np.intp), 0), cells)  # np.clip takes four times as long for so few
     return first, cell, positions - cell

@@ -4,8 +4,10 @@ import math
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import h5py
+from PIL import Image, UnidentifiedImageError
 
 from sempre.errors import InputError
 from sempre.locks import open_hdf5_file
@@ -41,6 +43,31 @@ def check_packing(path: Path, claimed: int) -> None:
         raise InputError(
             f"{path} claims {claimed:,} bytes of pixels in a file of {held:,}: it is damaged, copy it again"
         )
+
+
+def open_by_pillow(path: Path) -> Image.Image:
+    """A picture of any format that Pillow knows, of any size: the caller checks the size before reading the pixels.
+
+    `Image.open` has a limit of its own, a global of the whole process that other threads read meanwhile. Here the
+    formats are asked as it asks them.
+
+    Raises:
+        UnidentifiedImageError: for a file of no format.
+    """
+    with path.open("rb") as file:
+        begins = file.read(16)
+    for load_formats in (Image.preinit, Image.init):
+        load_formats()
+        for name in list(Image.ID):
+            factory, accept = Image.OPEN[name]
+            accepted = accept is None or accept(begins)
+            if not accepted or isinstance(accepted, str):  # a text says why it is not read
+                continue
+            try:
+                return cast(Image.Image, factory(cast(Any, path), ""))
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue  # not this format's, after all
+    raise UnidentifiedImageError(f"cannot identify image file {path}")
 
 
 def check_png(path: Path) -> None:

@@ -1,26 +1,20 @@
 """HDF5 files are looked through in a process of its own first: HDF5 finds no end in some damaged ones, and crashes."""
 
-import faulthandler
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from functools import cache, lru_cache
-from importlib import import_module
 from pathlib import Path
 
 from sempre.errors import InputError
 
 COMPUTING = 8.0  # s that HDF5 may compute over a file but for its pixels
 PART = 1e9  # bytes of a file for which it has a second more: a table of 1,000,000 chunks takes it 3
-WAITING = 6.0  # times as long that it may take on Windows, which limits no computing
 KNOWN = 1 << 14  # files that are not looked through again
 # As the main process finds its modules, from whichever folder it was started.
-PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sempre.images.reading.guard import answer; answer()"
-IMPORTED = {".emd": ("rsciio.emd", "dask.array")}  # late, by the readers of files with such a suffix
+PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from sempre.images.reading.looking import answer; answer()"
 
 _turn = threading.Lock()
 
@@ -91,43 +85,6 @@ def _forget() -> None:
     """In a forked process: the one that looks through files is the main process's."""
     _process.cache_clear()
     _turn.release()
-
-
-def answer() -> None:
-    """In the process of its own: send a byte when it has started, and one for every file that it is through with.
-
-    Its time ends it: nothing else can while HDF5 computes, and the main process may be gone. So does the end of that.
-    """
-    from sempre.images.reading.claims import look_at_own
-    from sempre.images.reading.volume import look_at
-
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is no answer
-    os.write(answers, b"\n")
-    for line in sys.stdin:
-        name, own, seconds = json.loads(line)
-        path = Path(name)
-        with suppress(ImportError):
-            for module in IMPORTED.get(path.suffix.lower(), ()):
-                import_module(module)
-        _limit(seconds)
-        (look_at_own if own else look_at)(path)
-        _limit(0)
-        os.write(answers, b"\n")
-
-
-def _limit(seconds: float) -> None:
-    """End this process once it has computed for so many seconds; 0 lifts that.
-
-    Time that a slow disk takes is not counted, but on Windows: there it has `WAITING` times as long.
-    """
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-    elif seconds:
-        faulthandler.dump_traceback_later(WAITING * seconds, exit=True, file=2)
-    else:
-        faulthandler.cancel_dump_traceback_later()
 
 
 if hasattr(os, "register_at_fork"):

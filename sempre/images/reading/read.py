@@ -12,7 +12,7 @@ from PIL import Image
 
 from sempre.errors import InputError, one_input_error
 from sempre.files import files_below
-from sempre.images.reading.claims import MAX_PIXELS, check_packing, check_png, check_size
+from sempre.images.reading.claims import MAX_PIXELS, check_packing, check_png, check_size, open_by_pillow
 from sempre.images.reading.formats.hdf5 import is_velox, open_hdf5, open_ims, open_velox
 from sempre.images.reading.formats.levels import to_colour, to_grey
 from sempre.images.reading.formats.mrc import open_mrc
@@ -222,16 +222,11 @@ def open_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Ima
     Raises:
         InputError: for more than `max_pixels` px.
     """
-    # Pillow's own bomb check only warns; ours is made on the header, before `load`.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path) as image:
-            check_size(path, (image.height, image.width), max_pixels)
-            check_packing(path, image.height * image.width * len(image.getbands()))
-            check_png(path)
-            yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with open_by_pillow(path) as image:
+        check_size(path, (image.height, image.width), max_pixels)
+        check_packing(path, image.height * image.width * len(image.getbands()))
+        check_png(path)
+        yield image
 
 
 def _behind_the_picture(path: Path) -> PixelSize | None:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 
@@ -9,7 +10,8 @@ class GuardedStep:
     """Steps of torch's SGD, Adam or AdamW that change nothing where the gradient's norm is not finite.
 
     The optimiser's fused kernels look at the verdict on the device; it is the one that they know from loss scaling.
-    What else a step changes (running statistics, memory banks, a centre: the model's buffers) is put back.
+    What else a step changes is put back: running statistics, memory banks, a centre (the model's buffers), and moving
+    averages of the weights, which follow behind the optimiser's step (the model's parameters that it does not train).
 
     A step is: `begin()`, forward and backward, `step(norm)`.
 
@@ -19,7 +21,10 @@ class GuardedStep:
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer):
-        self.buffers, self.optimizer = list(model.buffers()), optimizer
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        # Of sharded weights, which no method with averages has, the rest are those of heads that never change.
+        followers = [w for w in model.parameters() if id(w) not in trained and not isinstance(w, DTensor)]
+        self.buffers, self.optimizer = [*model.buffers(), *followers], optimizer
         self.before: list[Tensor] = []
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = True, False
@@ -32,9 +37,10 @@ class GuardedStep:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
 
     def begin(self) -> None:
-        """Remember the buffers."""
-        self.before = [buffer.clone() for buffer in self.buffers]
+        """Remember the buffers, and the parameters that are not the optimiser's."""
+        self.before = [buffer.detach().clone() for buffer in self.buffers]
 
+    @torch.no_grad()
     def undo(self) -> None:
         """Put the buffers back and drop the gradients, in place of the step."""
         for buffer, before in zip(self.buffers, self.before, strict=True):

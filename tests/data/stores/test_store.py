@@ -337,3 +337,32 @@ def test_a_store_with_a_chunk_that_is_too_long_is_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"store\.h5 is damaged: a part of /images/{name} has no place in the file"):
         Store(path)
+
+
+DAMAGES = {
+    "no index of the patches": lambda file: file.__delitem__("patches/image"),
+    "no patches": lambda file: file.__delitem__("patches"),
+    "corners of one number": lambda file: replace_dataset(file, "patches/corner", np.zeros(4, np.int32)),
+    "patches of micrographs that are not there": lambda file: file["patches/image"].__setitem__(0, 1 << 40),
+    "patches of another size": lambda file: replace_dataset(file, "patches/pixels", np.zeros((4, 3, 3), np.uint8)),
+    "patches of floats": lambda file: replace_dataset(file, "patches/pixels", np.zeros((4, 64, 64))),
+}
+
+
+def replace_dataset(file: h5py.File, name: str, values: np.ndarray) -> None:
+    del file[name]
+    file[name] = values
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_patches_are_one_line(damage, tmp_path):
+    make(tmp_path / "store.h5").close()
+    with h5py.File(tmp_path / "store.h5", "r+") as file:
+        DAMAGES[damage](file)
+    store = Store(tmp_path / "store.h5")
+    with pytest.raises(InputError, match=r"store\.h5 is damaged") as error:
+        store.patch_entries  # noqa: B018
+        store.read_patch(0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"store\.h5 is damaged"):
+        store.read_patch(1 << 40)

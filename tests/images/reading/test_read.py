@@ -10,6 +10,7 @@ from PIL import Image
 from sempre.errors import InputError
 from sempre.fuzzing import picture_seeds
 from sempre.images import find_micrographs, read_micrograph
+from sempre.images.reading.read import open_picture
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 50
 
@@ -250,3 +251,21 @@ def test_the_label_images_of_a_labelled_set_are_no_micrographs(tmp_path):
 
     assert found(tmp_path) == ["images/a", "images/deep/b", "other/labels/c", "train/samples/d"]
     assert found(tmp_path / "labels") == ["labels/a", "labels/deep/b"], "who points at labels means them"
+
+
+def test_pictures_are_read_without_touching_pillows_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)  # any other thread's
+    seen = []
+    for suffix in ("png", "bmp", "jpg", "gif.png"):
+        Image.fromarray(np.full((40, 50), 7, np.uint8)).save(tmp_path / f"a.{suffix}", format=FORMATS.get(suffix))
+        assert read_micrograph(tmp_path / f"a.{suffix}").pixels.shape == (40, 50)
+        with open_picture(tmp_path / f"a.{suffix}") as picture:
+            seen.append(Image.MAX_IMAGE_PIXELS)
+            np.testing.assert_array_equal(np.asarray(picture.convert("L")), 7)
+    assert seen == [64] * 4
+    with pytest.raises(InputError, match="cannot be read"):
+        (tmp_path / "b.png").write_bytes(b"no picture")
+        read_micrograph(tmp_path / "b.png")
+
+
+FORMATS = {"gif.png": "GIF"}

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from sempre.errors import InputError
-from sempre.images.reading.claims import MAX_PIXELS, check_packing, check_size
+from sempre.images.reading.claims import MAX_PIXELS, check_packing, check_size, open_by_pillow
 from sempre.images.reading.formats.levels import ALPHA, page_levels, refuse_complex, samples_of_colour, to_grey
 
 REDUCED, MASK = 1, 4  # bits of the tag NewSubfileType
@@ -238,10 +238,6 @@ def _by_pillow(path: Path, page: tifffile.TiffPage) -> np.ndarray:
     """Red, green and blue `[H, W, 3]` of a page by Pillow."""
     if len(page.treeindex) != 1:
         raise ValueError("its colours are YCbCr in a page within a page: save it as grey or RGB")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the size is checked
-    try:
-        with Image.open(path) as image:
-            image.seek(page.treeindex[0])
-            return np.asarray(image.convert("RGB"))
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with open_by_pillow(path) as image:  # the size is checked
+        image.seek(page.treeindex[0])
+        return np.asarray(image.convert("RGB"))
