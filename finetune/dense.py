@@ -37,8 +37,12 @@ from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
 from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
-from sempre.models.unet_encoder import WIDTHS
-from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
+from sempre.models.weights.initial_weights import (
+    check_start,
+    initial_percentiles,
+    initial_weights_name,
+    load_initial_weights,
+)
 from sempre.ranges import (
     Count,
     CountOrZero,
@@ -54,6 +58,7 @@ from sempre.ranges import (
     Seed,
     Share,
     ShareBelowOne,
+    Shares,
     Span,
 )
 from sempre.training.accelerator import make_accelerator
@@ -72,14 +77,15 @@ STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estim
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: RunName = "dense"  # the run goes to runs/<name>
-    architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
+    architecture: str = "unet_medium"  # unet_small, unet_medium, or a network of timm's such as tf_efficientnet_lite0
     start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
-    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
-    imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random) or imagenet
+    imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
     renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
     render_share: Share = 0.35  # share of the crops that show it
-    further: str = ""  # a further labelled set: what the seeded split does not hold out of it is trained on too
-    further_share: Share = 0.1  # share of the crops that show it
+    further: list[str] = field(default_factory=list)  # further labelled sets: what the seeded split leaves of each
+    further_shares: Shares = field(default_factory=lambda: [0.1])  # of the crops, one for all or one for each set
+    further_sample: str = ""  # regular expression: names with the same match are kept on one side of their split
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
     test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
@@ -115,9 +121,8 @@ def main() -> int | None:
     options = read_options(Options)
     if options.start and options.backbone != "none":
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
-    if options.backbone == "imagenet" and options.architecture in WIDTHS:
-        raise InputError(f"there are no ImageNet weights of {options.architecture}: pretrain it with pretrain/spark.py")
-    also = [folder for folder in (options.renders, options.further) if folder]
+    check_start(options.architecture, options.backbone, options.imagenet_weights)
+    also = [folder for folder in (options.renders, *options.further) if folder]
     run = start_fine_tuning(options, percentiles(options), options.components, also)
     labelled, sides = run.labelled, run.sides
 
@@ -130,9 +135,7 @@ def main() -> int | None:
             return EXIT_PREEMPTED
         share = run.sharing(folder)
         settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing, share)
-        began = options.start
-        if not began:
-            began = initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
+        began = options.start or initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
         details = describe_dense(part_of(options, DenseOptions), settings, labelled)
         details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
         if run.accelerator.is_main_process:
@@ -202,7 +205,7 @@ def train(
 
 
 def make_crops(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray) -> DenseCrops:
-    """Crops of the micrographs that are fitted to, of renders and of the further set, each with its share."""
+    """Crops of the micrographs that are fitted to, of renders and of the further sets, each with its share."""
     size = {"size": options.crop, "scale_range": EMPTY_SCALES, "size_range": tuple(options.size_range)}
     cut = partial(DetectionCrops, seed=seed, **size, rotation=options.rotation, pad="reflect", depths=True)
     sources, shares = [cut(labelled, fitted)], [1.0]
@@ -210,13 +213,20 @@ def make_crops(options: Options, seed: int, labelled: LabelledSet, fitted: np.nd
         renders = LabelledSet(options.renders, percentiles=labelled.percentiles, components=options.components)
         sources.append(cut(renders, np.arange(len(renders))))
         shares.append(options.render_share)
-    if options.further:
-        further = LabelledSet(options.further, percentiles=labelled.percentiles, components=options.components)
-        sources.append(cut(further, further.split(options.validation_fraction, options.split_seed)[0]))
-        shares.append(options.further_share)
+    further_shares = options.further_shares * (len(options.further) if len(options.further_shares) == 1 else 1)
+    if len(further_shares) != len(options.further) > 0:
+        raise InputError(
+            f"further_shares={options.further_shares} are not one for each of {len(options.further)} further sets: "
+            "give one number for all, or one for each"
+        )
+    for folder, share in zip(options.further, further_shares, strict=False):
+        further = LabelledSet(folder, percentiles=labelled.percentiles, components=options.components)
+        fraction, pattern = options.validation_fraction, options.further_sample
+        sources.append(cut(further, further.sides(fraction, options.split_seed, sample=pattern).training))
+        shares.append(share)
     shares[0] -= sum(shares[1:])
     if shares[0] <= 0:
-        raise InputError(f"render_share and further_share leave no crops for {options.data}: lower them")
+        raise InputError(f"render_share and further_shares leave no crops for {options.data}: lower them")
     return DenseCrops(sources, shares, options.crops_an_epoch, seed, options.inverted, options.annotated)
 
 

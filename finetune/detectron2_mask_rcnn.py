@@ -30,7 +30,12 @@ from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmenters.detector_files import describe_detector
 from sempre.models.segmenters.mask_rcnn import DetectorOptions
 from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
-from sempre.models.weights.initial_weights import initial_percentiles, initial_weights_name, load_initial_weights
+from sempre.models.weights.initial_weights import (
+    check_start,
+    initial_percentiles,
+    initial_weights_name,
+    load_initial_weights,
+)
 from sempre.models.weights.model_files import save_model
 from sempre.ranges import (
     Count,
@@ -60,8 +65,8 @@ from sempre.training.steps.schedule import cosine_with_warmup
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: RunName = "detectron2_mask_rcnn"  # the run goes to runs/<name>
-    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random), imagenet (timm's)
-    imagenet_weights: str = ""  # local file with timm's weights, for backbone=imagenet without a network
+    backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random) or imagenet
+    imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
     architecture: str = "convnextv2_pico"  # any timm network with strides 4, 8, 16, 32
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
@@ -105,6 +110,7 @@ class Options:
 def main() -> int | None:
     import_detectron2()
     options = read_options(Options)
+    check_start(options.architecture, options.backbone, options.imagenet_weights)
     run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles), options.components)
     labelled, sides = run.labelled, run.sides
 

@@ -127,6 +127,7 @@ Magnification = Annotated[float, Range(above=0, most=16)]
 IndexOrNone = Annotated[int | None, Range(-(2**31), 2**31 - 1)]
 CountOrAuto = Annotated[int, Range(-1)]  # -1: what suits
 Numbers = Annotated[list[int], Range(1)]
+Shares = Annotated[list[float], Range(0, 1)]
 Several = Annotated[list[str], NotEmpty()]
 Span = Annotated[list[float], Items(2, rising=True), Range(above=0)]  # smallest and largest
 GreyRange = Annotated[list[float], Items(2, rising=True), Range(0, 100)]  # percentiles of the grey values

@@ -5,7 +5,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
-from sempre.models.segmenters.mask_rcnn import TimmPyramid, create_backbone
+from sempre.models.segmenters.mask_rcnn import TimmPyramid
 from sempre.models.weights.checkpoints import load_backbone_weights
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
@@ -19,7 +19,7 @@ class TimmPyramidBackbone(Backbone):
     and W are multiples of 32, as detectron2 sees to.
 
     Args:
-        architecture: of timm, with strides 4, 8, 16, 32.
+        architecture: of timm.
         pyramid_channels: of each level.
         weights: folder of a pretrained backbone, or a file of the original ConvNeXtV2 code; none: random.
 
@@ -29,7 +29,7 @@ class TimmPyramidBackbone(Backbone):
 
     def __init__(self, architecture: str, pyramid_channels: int = 256, weights: str = ""):
         super().__init__()
-        self.pyramid = TimmPyramid(create_backbone(architecture), pyramid_channels)
+        self.pyramid = TimmPyramid(architecture, pyramid_channels)
         if weights:
             load_backbone_weights(self.pyramid.body, weights, architecture)
 

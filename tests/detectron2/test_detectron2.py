@@ -27,7 +27,8 @@ from sempre.detectron2.mask_rcnn import mask_rcnn_config
 from sempre.errors import InputError
 from sempre.images import write_labels
 from sempre.images.synthetic import render_field
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn, create_backbone
+from sempre.models.encoders import create_network
+from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.models.segmenters.segmentation import segment
 from sempre.models.weights.checkpoints import BackboneDetails, save_backbone
 
@@ -72,7 +73,7 @@ def artefact(tmp_path_factory) -> Path:
     torch.manual_seed(7)
     folder = tmp_path_factory.mktemp("pretrained") / "backbone"
     details = BackboneDetails("convnextv2_atto", 1, "none", "", None, {})
-    save_backbone(folder, create_backbone("convnextv2_atto"), details)
+    save_backbone(folder, create_network("convnextv2_atto"), details)
     return folder
 
 

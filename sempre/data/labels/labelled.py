@@ -12,6 +12,7 @@ import numpy as np
 from sempre.data.labels.coco import coco_layers
 from sempre.data.labels.exports import read_annotations, read_label_file
 from sempre.data.labels.label_files import LabelFiles, find_export, find_listed
+from sempre.data.labels.samples import by_sample
 from sempre.data.labels.share import Share, one_by_one
 from sempre.data.labels.sides import Sides, make_sides, read_split_file
 from sempre.data.stores.split import split_in_three
@@ -250,13 +251,15 @@ class LabelledSet:
         seed: int = 0,
         split_file: str | Path | None = None,
         test_fraction: float = 0.0,
+        sample: str = "",
     ) -> Sides:
         """Positions of the training, the choosing and the held-out micrographs.
 
         By `split_file` when given, as `sempre.data.labels.sides.read_split_file` reads it; names are stems or file
         names, and what is not listed is left out. Else by the folders train/, validation/ and test/ where the set has
         them. Else by the rule of `sempre.data.stores.split`, which a store of the same files shares: two sides, and
-        three with a `test_fraction`, of which validation is then chosen on and the test held out.
+        three with a `test_fraction`, of which validation is then chosen on and the test held out. With `sample`, a
+        regular expression as `sempre.data.labels.samples.sample_of` takes it, micrographs of one sample stay together.
 
         Raises:
             InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set;
@@ -275,7 +278,12 @@ class LabelledSet:
             sides = [self._side_of[image] for image in self.images]
             return make_sides({side: [i for i, own in enumerate(sides) if own == side] for side in set(sides)})
         if split_file is None:
-            validation, test = split_in_three(self.sha256s, fraction, test_fraction, seed)
+            contents = self.sha256s
+            if sample:  # the least checksum of a sample's micrographs decides for all of them
+                of_sample = by_sample(self.names, sample).values()
+                least = {position: min(contents[other] for other in same) for same in of_sample for position in same}
+                contents = [least[position] for position in range(len(contents))]
+            validation, test = split_in_three(contents, fraction, test_fraction, seed)
             sides = {"train": ~validation & ~test, "validation": validation, "test": test}
             if test_fraction and not sides["train"].any():
                 raise InputError(f"{self.folder} has too few micrographs for three sides: leave test_fraction away")

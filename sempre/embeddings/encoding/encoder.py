@@ -10,7 +10,6 @@ from typing import Any, cast
 import timm
 import torch
 from timm.models.convnext import ConvNeXt
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,10 +18,12 @@ from sempre.embeddings.encoding.intensity import IntensityHistogram
 from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.reading.formats.levels import LUMINANCE
+from sempre.models.encoders import check_maps, create_network
 from sempre.models.segmenters.dense_files import load_dense
 from sempre.models.timm_networks import TimmNetwork
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.models.weights.checkpoints import load_backbone
+from sempre.models.weights.initial_weights import imagenet_network
 from sempre.models.weights.official_vit import load_official_vit
 from sempre.models.weights.original_fcmae import SUFFIXES, holds_original_weights
 
@@ -144,10 +145,12 @@ class Encoder:
         if isinstance(self.network, UNetEncoder):
             cells = nn.Sequential(*self.network.levels[: self.layer % self.layers + 1])(inputs)
             return Features(cells.permute(0, 2, 3, 1).float(), None)
-        if not isinstance(self.network, VisionTransformer):
+        if not getattr(self.network, "num_prefix_tokens", 0):
             (cells,) = cast(TimmNetwork, self.network).forward_intermediates(inputs, **arguments)
             return Features(cells.permute(0, 2, 3, 1).float(), None)
-        found: Any = self.network.forward_intermediates(inputs, return_prefix_tokens=True, **arguments)
+        found: Any = cast(TimmNetwork, self.network).forward_intermediates(
+            inputs, return_prefix_tokens=True, **arguments
+        )
         ((cells, prefix),) = found
         return Features(cells.permute(0, 2, 3, 1).float(), prefix[:, 0].float() if self.has_class_token else None)
 
@@ -193,7 +196,8 @@ def open_encoder(backbone: str, weights: str = "", layer: int = -1, seed: int = 
         architecture, network, mean, std = INTENSITY, IntensityHistogram(), (0.0,), (1.0,)
     elif backbone in released_names():
         segmenter, _ = load_dense(find_weights(backbone))
-        architecture, network, mean, std = segmenter.architecture, segmenter.encoder, (MEAN,), (STD,)
+        architecture, mean, std = segmenter.architecture, (MEAN,), (STD,)
+        network = getattr(segmenter.encoder, "body", segmenter.encoder)  # of a timm network that itself
     elif timm.is_model(backbone):
         architecture = backbone
         network, mean, std = _timm_network(architecture, pretrained=True)
@@ -249,17 +253,7 @@ def _timm_network(
     architecture: str, channels: int = 3, pretrained: bool = False
 ) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
     """A headless network of timm, and the mean and deviation of the levels that its weights want."""
-    if not timm.is_model(architecture):
-        raise InputError(f"timm knows no {architecture}: choose for example vit_base_patch14_dinov2")
-    dynamic: dict[str, Any] = {"dynamic_img_size": True} if architecture.startswith(("vit_", "deit")) else {}
-    try:
-        network = timm.create_model(architecture, pretrained, in_chans=channels, num_classes=0, **dynamic)
-    except Exception as error:  # the hub's own errors are many
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"timm's weights of {architecture} cannot be had ({reason}): give a local file with weights=FILE"
-        ) from error
-    if not isinstance(network, ConvNeXt | VisionTransformer):
-        raise InputError(f"{architecture} has no cells to read out: choose a ConvNeXtV2 or a vision transformer")
+    check_maps(architecture)
+    network = imagenet_network(architecture, option="weights") if pretrained else create_network(architecture, channels)
     levels: Any = network.pretrained_cfg
     return network, tuple(levels["mean"]), tuple(levels["std"])

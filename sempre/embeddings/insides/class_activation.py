@@ -4,13 +4,17 @@ Selvaraju et al., "Grad-CAM", ICCV 2017: a stage's maps are added up, each weigh
 model found with respect to it, and negative sums are cut off.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.errors import InputError, how_to_install, one_input_error
-from sempre.models.segmenters.dense import DenseSegmenter, TimmEncoder
+from sempre.models.encoders import TimmEncoder, stages_at
+from sempre.models.segmenters.dense import DenseSegmenter
+from sempre.models.timm_networks import TimmNetwork
 
 
 def check_grad_cam() -> None:
@@ -80,7 +84,8 @@ def share_on_particles(activation: np.ndarray, foreground: np.ndarray) -> float:
 def _grad_cam(model: nn.Module, body: nn.Module, images: Tensor, target: object, stage: int) -> np.ndarray:
     from pytorch_grad_cam import GradCAM
 
-    stages = list(body.get_submodule("stages").children())
+    timms = cast(TimmNetwork, body)
+    stages = [body.get_submodule(timms.feature_info[place]["module"]) for place in stages_at(timms).values()]
     if not -len(stages) <= stage < len(stages):
         raise InputError(f"stage={stage} is none of the backbone's {len(stages)}: count from 0, or from -1")
     with torch.enable_grad(), GradCAM(model, [stages[stage]]) as cam:

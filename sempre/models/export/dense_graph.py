@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sempre.errors import InputError
 from sempre.models.export.quantise import quantise
 from sempre.models.segmenters.dense import DenseSegmenter
 
@@ -46,7 +48,15 @@ def export_dense(model: DenseSegmenter, path: Path, calibration: Sequence[np.nda
 
     Weights are stored in half precision, which halves the file, and ONNX Runtime computes in single precision; with
     images float32 `[h, w]` for `calibration` it computes in 8-bit integers (`sempre.models.export.quantise`).
+
+    Raises:
+        InputError: for a vision transformer with learnt positions, whose interpolation ONNX does not have.
     """
+    if isinstance(getattr(model.encoder, "body", None), VisionTransformer):
+        raise InputError(
+            f"{model.architecture} cannot be exported, for ONNX does not have the interpolation of its positions: "
+            "take vit_small_patch16_dinov3, a Swin or a convolutional network"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter says that it is deprecated
         torch.onnx.export(

@@ -14,10 +14,9 @@ from torch.nn import functional
 
 from sempre.deploy.networks.dense import Network
 from sempre.images.normalise import MEAN, STD
-from sempre.models.segmenters.mask_rcnn import create_backbone
+from sempre.models.encoders import TimmEncoder
 from sempre.models.unet_encoder import WIDTHS, ResidualBlock, UNetEncoder
 
-FINE_WIDTH = 32  # channels of the branch at stride 2 beside a timm backbone
 EDGE_WEIGHT = 4.0  # how much more the cross-entropy of a boundary's pixel counts
 DEPTH_WEIGHT, BOUNDARY_WEIGHT = 2.0, 0.3  # in the sum of losses
 GROUND_WEIGHT = 0.2  # of the depth's error outside of particles
@@ -27,29 +26,7 @@ GROUND_WEIGHT = 0.2  # of the depth's error outside of particles
 class DenseOptions:
     """The network's size."""
 
-    architecture: str = "unet_medium"  # unet_small, unet_medium, or a timm network with strides 4, 8, 16, 32
-
-
-class TimmEncoder(nn.Module):
-    """A timm network's stages, with a small convolutional branch at stride 2 beside them.
-
-    `forward(images [B, 1, H, W])` gives maps `[B, C_s, H / s, W / s]` at strides s = 2, 4, 8, 16, 32. A network that
-    begins with cells of 4x4 px knows nothing finer, and outlines are drawn at stride 2.
-    """
-
-    def __init__(self, architecture: str):
-        super().__init__()
-        self.body = create_backbone(architecture)
-        self.fine = nn.Sequential(
-            nn.Conv2d(1, FINE_WIDTH, 5, 2, 2, bias=False),
-            nn.BatchNorm2d(FINE_WIDTH),
-            nn.ReLU(),
-            ResidualBlock(FINE_WIDTH, FINE_WIDTH),
-        )
-        self.widths = (FINE_WIDTH, *(stage["num_chs"] for stage in self.body.feature_info))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.fine(images), *self.body.forward_intermediates(images, intermediates_only=True)]
+    architecture: str = "unet_medium"  # unet_small, unet_medium, or a name of timm's
 
 
 class DenseSegmenter(nn.Module):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -22,12 +21,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from sempre.errors import InputError
 from sempre.images.normalise import MEAN, STD
 from sempre.images.resize import boxes_between, resize
-from sempre.models.masked.grn import use_float32_grn
+from sempre.models.encoders import TimmEncoder
 from sempre.models.segmenters.crowds import learn_from_crowds
-from sempre.models.timm_networks import TimmNetwork
 
 # Side of the square anchors (px) on each pyramid level, strides 4 to 64: particles from 8 px up.
 ANCHOR_SIZES = ((8, 14), (22, 32), (46, 64), (92, 128), (192, 288))
@@ -52,26 +49,21 @@ class DetectorOptions:
     detections: int = 500  # at most this many particles an image
 
 
-class TimmPyramid(nn.Module):
-    """A timm network's stage outputs through torchvision's feature pyramid.
+class TimmPyramid(TimmEncoder):
+    """A timm network's maps through torchvision's feature pyramid.
 
     `forward(images [B, C, H, W])` gives five maps `[B, pyramid_channels, H/s, W/s]`, s = 4, 8, 16, 32, 64.
     """
 
-    def __init__(self, body: TimmNetwork, pyramid_channels: int):
-        super().__init__()
-        self.body = body
+    def __init__(self, architecture: str, pyramid_channels: int):
+        super().__init__(architecture, finest=4)
         self.out_channels = pyramid_channels
         self.pyramid = FeaturePyramidNetwork(
-            [stage["num_chs"] for stage in body.feature_info],
-            pyramid_channels,
-            extra_blocks=LastLevelMaxPool(),
-            norm_layer=group_norm,
+            list(self.widths), pyramid_channels, extra_blocks=LastLevelMaxPool(), norm_layer=group_norm
         )
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        stages = self.body.forward_intermediates(images, intermediates_only=True)
-        return self.pyramid(OrderedDict((str(level), stage) for level, stage in enumerate(stages)))
+        return self.pyramid(OrderedDict((str(level), stage) for level, stage in enumerate(self.coarse(images))))
 
 
 class MicrographTransform(GeneralizedRCNNTransform):
@@ -110,13 +102,12 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
     `boxes [N, 4]`, `scores [N]`, `labels [N]` and `masks [N, 1, 28, 28]`, probabilities inside each box.
 
     Raises:
-        InputError: for an architecture that timm does not have or whose strides are not 4, 8, 16, 32.
+        InputError: for an architecture that timm does not have, or that gives no maps for a pyramid.
     """
-    body = create_backbone(options.architecture)
     channels = options.pyramid_channels
     anchors_per_cell = len(ANCHOR_SIZES[0]) * len(ANCHOR_ASPECT_RATIOS)
     model = MaskRCNN(
-        TimmPyramid(body, channels),
+        TimmPyramid(options.architecture, channels),
         rpn_anchor_generator=AnchorGenerator(ANCHOR_SIZES, (ANCHOR_ASPECT_RATIOS,) * len(ANCHOR_SIZES)),
         rpn_head=RPNHead(channels, anchors_per_cell),
         rpn_fg_iou_thresh=POSITIVE_ANCHOR_IOU,
@@ -139,21 +130,6 @@ def build_mask_rcnn(options: DetectorOptions) -> MaskRCNN:
     for head in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
         head.register_forward_hook(_to_float32)
     return model
-
-
-def create_backbone(architecture: str) -> TimmNetwork:
-    """The timm network of that name for one-channel images, headless; `InputError` unless its strides are 4 to 32."""
-    try:
-        body = cast(TimmNetwork, timm.create_model(architecture, in_chans=1, num_classes=0))
-    except RuntimeError as error:
-        raise InputError(f"timm has no architecture '{architecture}': try convnextv2_pico") from error
-    body.get_submodule("head").requires_grad_(False)  # unused here, and a distributed run waits for unused gradients
-    strides = [stage["reduction"] for stage in body.feature_info]
-    if strides != [4, 8, 16, 32]:
-        raise InputError(
-            f"{architecture} has strides {strides}, a feature pyramid needs 4, 8, 16, 32: try convnextv2_pico"
-        )
-    return use_float32_grn(body)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -16,7 +16,7 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import file_sha256, read_json, write_json
+from sempre.files import read_json, write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weights.one_channel import to_one_channel
@@ -160,38 +160,3 @@ def load_backbone_weights(network: nn.Module, folder: str | Path, architecture: 
         network.load_state_dict(checkpoint_filter_fn(pretrained.state_dict(), network))
     else:
         load_weights(network, Path(folder) / WEIGHTS)
-
-
-def load_timm_weights(network: nn.Module, architecture: str, file: str | Path | None = None) -> None:
-    """Load timm's pretrained (ImageNet) weights into a headless one-channel `network`, from `file` or timm's hub.
-
-    timm sums the first layer's colour kernels to one channel.
-
-    Raises:
-        InputError: when the weights cannot be had or do not fit.
-    """
-    overlay = None if file is None else {"file": str(file), "hf_hub_id": None, "url": ""}
-    if file is not None and not Path(file).is_file():
-        raise InputError(f"{file} does not exist: give a file with timm's weights of {architecture}")
-    try:
-        pretrained = timm.create_model(
-            architecture, pretrained=True, in_chans=1, num_classes=0, pretrained_cfg_overlay=overlay
-        )
-    except Exception as error:  # the hub's, the file's and the state dict's own errors are many
-        raise InputError(
-            f"timm's weights of {architecture} cannot be loaded ({str(error).splitlines()[0]}): "
-            "give them as a local file with imagenet_weights=FILE"
-        ) from error
-    network.load_state_dict(pretrained.state_dict())
-
-
-def timm_weights_name(architecture: str, file: str | Path | None = None) -> str:
-    """What `load_timm_weights` loads: the file's name and checksum, or timm's name with the tag of its data.
-
-    The tag tells what the weights have seen: of ConvNeXtV2 Atto to Pico timm has ImageNet-1k's (`fcmae_ft_in1k`), of
-    Nano to Huge those that saw ImageNet-22k first (`fcmae_ft_in22k_in1k`).
-    """
-    if file is not None:
-        return f"{Path(file).name} (SHA-256 {file_sha256(file)[:12]})"
-    known = timm.models.get_pretrained_cfg(architecture)
-    return f"{architecture.split('.')[0]}.{known.tag}" if known and known.tag else architecture

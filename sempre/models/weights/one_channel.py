@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from sempre.images.normalise import MEAN, STD
@@ -26,14 +25,25 @@ def grey_stem(
 
 @torch.no_grad()
 def to_one_channel(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """Make a ConvNeXtV2 or vision transformer of timm take one channel of our normalisation, by `grey_stem`.
+    """Make a network for colour images take one channel of our normalisation, by `grey_stem`.
 
-    The network is changed in place, and returned; `mean` and `std` are of the channels that it took.
+    The network is changed in place, and returned; `mean` and `std` are of the channels that it took. What the stem's
+    bias has to take up goes into the batch normalisation behind it where the stem has no bias. Within the stem's
+    padding the answers differ where `mean` is not ours, for zeros stand for another grey there.
+
+    Raises:
+        ValueError: for a network whose first convolution does not take as many channels as `mean` has.
     """
-    parent, name = (network.stem, "0") if isinstance(network, ConvNeXt) else (network.patch_embed, "proj")
-    first = getattr(parent, name)
-    grey = nn.Conv2d(1, first.out_channels, first.kernel_size, first.stride)
-    weight, bias = grey_stem(first.weight, first.bias, mean, std)
-    grey.load_state_dict({"weight": weight, "bias": bias})
-    setattr(parent, name, grey.to(first.weight.device))
+    modules = list(network.modules())
+    place = next(index for index, module in enumerate(modules) if isinstance(module, nn.Conv2d))
+    stem, behind = modules[place], modules[place + 1] if place + 1 < len(modules) else None
+    assert isinstance(stem, nn.Conv2d)
+    if stem.in_channels != len(mean):
+        raise ValueError(f"the first convolution takes {stem.in_channels} channels, not {len(mean)}")
+    weight, shift = grey_stem(stem.weight, stem.bias, mean, std)
+    stem.weight, stem.in_channels = nn.Parameter(weight), 1
+    if stem.bias is not None:
+        stem.bias.copy_(shift)
+    elif isinstance(behind, nn.BatchNorm2d) and behind.running_mean is not None:
+        behind.running_mean -= shift
     return network

@@ -113,7 +113,7 @@ def test_what_cannot_be_opened(tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "my_weights.pth")
     for name, message in {
         "nothing": "is neither a backbone/ folder",
-        "random:nothing": "timm knows no nothing",
+        "random:nothing": "timm has no architecture 'nothing'",
         "random:resnet18": "has no cells to read out",
         str(tmp_path): "is no backbone",
         str(tmp_path / "my_weights.pth"): "tells no architecture",

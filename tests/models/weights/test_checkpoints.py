@@ -13,10 +13,8 @@ from sempre.models.weights.checkpoints import (
     BackboneDetails,
     load_backbone,
     load_backbone_weights,
-    load_timm_weights,
     read_backbone_details,
     save_backbone,
-    timm_weights_name,
 )
 from sempre.models.weights.original_fcmae import original_state_dict, save_original_weights
 
@@ -104,29 +102,6 @@ def test_a_damaged_backbone_is_refused(backbone):
     (backbone / "backbone.json").write_text(json.dumps({"architecture": ARCHITECTURE})[:-4])
     with pytest.raises(InputError, match="damaged"):
         load_backbone(backbone)
-
-
-def test_timms_weights_come_from_a_local_file_with_colour_averaged_to_grey(tmp_path):
-    torch.manual_seed(1)
-    colour = timm.create_model(ARCHITECTURE, in_chans=3, num_classes=1000)
-    file = tmp_path / "imagenet.pth"
-    torch.save(colour.state_dict(), file)
-    network = timm.create_model(ARCHITECTURE, in_chans=1, num_classes=0)
-    load_timm_weights(network, ARCHITECTURE, file)
-    torch.testing.assert_close(network.stem[0].weight, colour.stem[0].weight.sum(1, keepdim=True))
-    torch.testing.assert_close(network.stages[2].blocks[0].conv_dw.weight, colour.stages[2].blocks[0].conv_dw.weight)
-
-
-def test_it_is_told_which_of_timms_weights_are_taken(tmp_path):
-    assert timm_weights_name("convnextv2_pico") == "convnextv2_pico.fcmae_ft_in1k"
-    assert timm_weights_name("convnextv2_tiny") == "convnextv2_tiny.fcmae_ft_in22k_in1k"
-    (tmp_path / "mine.pth").write_bytes(b"weights")
-    assert timm_weights_name(ARCHITECTURE, tmp_path / "mine.pth").startswith("mine.pth (SHA-256 ")
-
-
-def test_a_missing_file_of_weights_is_named(tmp_path, network):
-    with pytest.raises(InputError, match=r"nothing\.pth does not exist"):
-        load_timm_weights(network, ARCHITECTURE, tmp_path / "nothing.pth")
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,13 @@ def test_imagenets_weights_are_taken_from_a_file_and_are_recorded_with_its_check
     torch.save(colour.state_dict(), tmp_path / "mine.pth")
     body = network(0)
     load_initial_weights(body, ATTO, "imagenet", str(tmp_path / "mine.pth"))
-    torch.testing.assert_close(body.stem[0].weight, colour.stem[0].weight.sum(1, keepdim=True))
+    # Levels were normalised by 0.229, 0.224 and 0.225, the channels' deviations, and are by 0.25 now.
+    deviations = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    torch.testing.assert_close(body.stem[0].weight, (colour.stem[0].weight * 0.25 / deviations).sum(1, keepdim=True))
     assert initial_weights_name(ATTO, "imagenet", str(tmp_path / "mine.pth")).startswith("mine.pth (SHA-256 ")
     assert initial_weights_name(ATTO, "imagenet") == f"{ATTO}.fcmae_ft_in1k"
+    with pytest.raises(InputError, match=r"nothing\.pth"):
+        load_initial_weights(body, ATTO, "imagenet", str(tmp_path / "nothing.pth"))
     assert initial_weights_name(ATTO, "runs/fcmae/backbone") == "runs/fcmae/backbone"
 
 
