@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.errors import InputError
-from sempre.models.masked.grn import use_float32_grn
+from sempre.models.grn import use_float32_grn
 from sempre.models.timm_networks import TimmNetwork
 from sempre.models.unet_encoder import STRIDES, ResidualBlock
 

@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from sempre.models.features import feature_map
-from sempre.models.masked.grn import use_float32_grn
+from sempre.models.grn import use_float32_grn
 
 NOBODY = -1  # the image of a key that is of none
 

@@ -5,8 +5,8 @@ Woo et al., "ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoenco
 
 from torch import nn
 
+from sempre.models.grn import use_float32_grn
 from sempre.models.masked.fcmae_decoder import FCMAEDecoder
-from sempre.models.masked.grn import use_float32_grn
 from sempre.models.masked.packed import PackedEncoder
 from sempre.pretraining.masked_autoencoder import MaskedAutoencoder
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sempre.data.feeding.datasets import normalise_batch
 from sempre.models.features import feature_map
-from sempre.models.masked.grn import use_float32_grn
+from sempre.models.grn import use_float32_grn
 from sempre.models.timm_networks import TimmNetwork, stages_of
 from sempre.ranges import OneOf
 

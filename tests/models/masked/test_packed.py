@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sempre.errors import InputError
-from sempre.models.masked.grn import use_float32_grn
+from sempre.models.grn import use_float32_grn
 from sempre.models.masked.masked_dense import masked_dense_forward
 from sempre.models.masked.packed import PATCH, PackedEncoder
 
