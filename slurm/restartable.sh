@@ -22,6 +22,7 @@ restartable() {
     if [[ ${SLURM_CPUS_PER_TASK:-} ]]; then
         export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
     fi
+    export SEMPRE_RUN_FILE=$PWD/$SLURM_JOB_NAME-$SLURM_JOB_ID.folder # where the recipe tells its run's folder
     echo "$(date '+%F %T') job $SLURM_JOB_ID, start ${SLURM_RESTART_COUNT:-0}, on $SLURM_JOB_NODELIST: $*"
 
     trap 'signalled=yes; stop_in_time & stopper=$!' USR1
@@ -37,8 +38,8 @@ restartable() {
     [[ $stopper ]] && kill "$stopper" 2>/dev/null || true
 
     case $code in
-    0) rm -f "$(crash_file)" ;;
-    2) rm -f "$(crash_file)" && echo "not started again: the message above says what to mend" ;;
+    0) rm -f "$(crash_file)" "$SEMPRE_RUN_FILE" ;;
+    2) rm -f "$(crash_file)" "$SEMPRE_RUN_FILE" && echo "not started again: the message above says what to mend" ;;
     75) requeue "stopped and saved" ;;
     *) count_crash "$@" && requeue "crashed with code $code" ;;
     esac
@@ -62,16 +63,22 @@ requeue() {
 crash_file() { echo "$SLURM_JOB_NAME-$SLURM_JOB_ID.crashes"; }
 
 count_crash() { # The file holds the crashes in a row and is as old as the last one; false when there were too many.
-    local file crashes=0 name newer=''
+    local file crashes=0 folder='' name newer=''
     file=$(crash_file)
     name=$(printf '%s\n' "$@" | sed -n 's/^name=//p' | tail -n 1)
+    if [[ -s $SEMPRE_RUN_FILE ]]; then # The run has told its folder, whatever its name came from.
+        folder=$(<"$SEMPRE_RUN_FILE")
+    elif [[ $name ]]; then
+        folder=runs/$name
+    fi
+    # Without a folder no checkpoint is known to be this run's: another run's would count as progress for ever.
     if [[ -f $file ]]; then
-        newer=$(find "runs/$name" -path '*/checkpoints/last/*' -newer "$file" -print -quit 2>/dev/null || true)
+        [[ $folder ]] && newer=$(find "$folder" -path '*/checkpoints/last/*' -newer "$file" -print -quit 2>/dev/null || true)
         [[ $newer ]] || crashes=$(<"$file")
     fi
     echo $((++crashes)) >"$file"
     if ((crashes > ${MAX_RESTARTS:-5})); then
-        rm "$file"
+        rm -f "$file" "$SEMPRE_RUN_FILE"
         echo "gave up after $crashes crashes without a new checkpoint: once mended, the same sbatch command goes on"
         return 1
     fi

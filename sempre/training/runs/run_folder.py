@@ -21,6 +21,7 @@ try:
 except ImportError:  # Windows, where nobody runs two jobs on one folder
     fcntl = None
 
+RUN_FILE = "SEMPRE_RUN_FILE"  # environment variable
 REQUEUE_SECONDS = 120  # that a requeued job waits for its former self to end
 # What a folder holds before anything was computed; unet.py's slices are written anew each time.
 BEFORE_THE_START = {"config.yaml", "data.json", "lock", "slices"}
@@ -121,6 +122,7 @@ def lock_run(folder: str | Path) -> None:
         time.sleep(1)
     os.ftruncate(descriptor, 0)
     name = f"job {job} " if job else ""
+    tell_folder(folder)
     os.pwrite(descriptor, f"{name}process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     atexit.register(_remove_unless_begun, Path(folder).resolve())
 
@@ -130,3 +132,12 @@ def _remove_unless_begun(folder: Path) -> None:
     made = (path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file())
     if set(made) <= BEFORE_THE_START:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def tell_folder(folder: str | Path) -> None:
+    """Tell the batch script (slurm/restartable.sh) where the run is, in the file that it names.
+
+    There it looks for new checkpoints when the job has crashed.
+    """
+    if told := os.environ.get(RUN_FILE):
+        Path(told).write_text(f"{Path(folder).resolve()}\n", encoding="utf-8")
