@@ -1,7 +1,7 @@
 """The size of a pixel along x and y, which are not always the same."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sempre.errors import InputError
 
@@ -35,7 +35,7 @@ def as_pixel_size(size: float | tuple[float, float] | None) -> PixelSize | None:
     """
     if size is None:
         return None
-    sides = size if isinstance(size, tuple | list) else (size, size)
+    sides: Any = size if hasattr(size, "__len__") else (size, size)
     if len(sides) != 2 or not all(0 < side < math.inf for side in sides):
         raise InputError(f"{size} is no pixel size: give nm per pixel, above 0, or a pair of them, x and y")
     both = PixelSize(float(sides[0]), float(sides[1]))

@@ -3,6 +3,7 @@ import pytest
 
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.errors import InputError
+from sempre.images import PixelSize
 
 
 def square(shape, x, y, side, dark=100, bright=4000, dtype=np.uint16):
@@ -20,6 +21,21 @@ def test_finds_and_measures_a_square(bright_box_bundle):
     assert (particle.x, particle.y) == pytest.approx((55, 65), abs=1)
     assert particle.area == (segmentation.labels == 1).sum() and particle.score == pytest.approx(0.9)
     assert segmentation.pixel_size_nm == 2.0
+
+
+@pytest.mark.parametrize("size", [(2.0, 6.0), [2.0, 6.0], PixelSize(2.0, 6.0)])
+def test_a_pixel_size_in_x_and_y(bright_box_bundle, size):
+    segmentation = Segmenter(bright_box_bundle, threads=1).segment(square((120, 150), 30, 40, 50), size)
+    (particle,) = segmentation.particles
+    assert (segmentation.pixel_size_nm, segmentation.pixel_size_y_nm) == (2.0, 6.0)
+    assert particle.aspect_ratio == pytest.approx(3, rel=0.03)
+    assert particle.feret_max_nm == pytest.approx(np.hypot(100, 300), rel=0.03)
+
+
+@pytest.mark.parametrize("size", [0.0, -2.0, float("nan"), (2.0, 0.0), (1.0, 2.0, 3.0)])
+def test_what_is_no_pixel_size(bright_box_bundle, size):
+    with pytest.raises(InputError, match="is no pixel size: give nm per pixel, above 0, or a pair"):
+        Segmenter(bright_box_bundle, threads=1).segment(square((60, 70), 20, 20, 20), size)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, bool])

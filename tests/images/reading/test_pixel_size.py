@@ -1,5 +1,6 @@
 """Pixel sizes in x and y, their units, and resolutions that are none. Each file is written by a library or by hand."""
 
+import json
 import struct
 
 import h5py
@@ -91,6 +92,20 @@ def write_emd(path, x, y):
             axis.attrs["name"], axis.attrs["units"] = f"axis {number}", "[n_m]"
 
 
+def write_velox(path, x, y, unit="m", with_y=True):
+    size = {
+        "width": str(x * 1e-9 * (1e9 if unit == "nm" else 1)),
+        "height": str(y * 1e-9 * (1e9 if unit == "nm" else 1)),
+    }
+    result = {"PixelSize": size, "PixelUnitX": unit} | ({"PixelUnitY": unit} if with_y else {})
+    text = json.dumps({"BinaryResult": result, "Core": {}}).encode()
+    with h5py.File(path, "w") as file:
+        file["Version"] = np.array([b'{"format": "Velox", "version": "1.8"}'])
+        group = file.create_group("Data/Image/0123456789abcdef")
+        group["Data"] = GREY[..., None]
+        group["Metadata"] = np.frombuffer(text.ljust(4096, b"\0"), np.uint8)[:, None]
+
+
 def write_ims(path, x, y, unit=""):
     with h5py.File(path, "w") as file:
         file["DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"] = np.pad(GREY[None], ((0, 0), (0, 8), (0, 4)))
@@ -151,6 +166,8 @@ SOURCES = {
     "a.mrc": write_mrc,
     "a.ser": write_ser,
     "a.emd": write_emd,
+    "velox.emd": write_velox,
+    "velox_nm.emd": lambda path, x, y: write_velox(path, x, y, "nm", with_y=False),
     "a.ims": write_ims,
     "nm.ims": lambda path, x, y: write_ims(path, x, y, "nm"),
     "sidecar.png": write_hdr,
@@ -174,6 +191,8 @@ def test_sides_that_differ_by_one_percent_are_equal():
     assert as_pixel_size((2.5, 2.6)) == PixelSize(2.5, 2.6)
     assert as_pixel_size(2.5) == PixelSize(2.5, 2.5) and as_pixel_size(None) is None
     assert as_pixel_size((2.0, 8.0)).mean == pytest.approx(4.0)
+    assert as_pixel_size(np.array([2.0, 8.0])) == as_pixel_size([2, 8]) == PixelSize(2.0, 8.0)
+    assert as_pixel_size(np.float32(2)) == PixelSize(2.0, 2.0)
     for wrong in (0.0, -1.0, float("nan"), float("inf"), (2.5, 0.0), (1.0, 1.0, 1.0)):
         with pytest.raises(InputError, match="no pixel size"):
             as_pixel_size(wrong)

@@ -144,11 +144,13 @@ def _velox_stack(group: h5py.Group, name: str) -> Stack | None:
         if stored.shape[0] <= VELOX_METADATA:
             description = json.loads(bytes(np.asarray(stored[:, 0])).split(b"\0", 1)[0])
     result = description.get("BinaryResult", {}) if isinstance(description, dict) else {}
-    units = [str(result.get(f"PixelUnit{axis}", "")) for axis in "XY"]
+    unit = str(result.get("PixelUnitX", ""))
+    units = [unit, str(result.get("PixelUnitY") or unit)]
     kinds = set(map(kind_of_unit, units))
     if OVER_OTHERS in kinds:
         return None
-    sides = [result.get("PixelSize", {}).get(side, 0) for side in ("width", "height")]
+    sizes = result.get("PixelSize", {})
+    sides = [sizes.get("width", 0), sizes.get("height") or sizes.get("width", 0)]
     x, y = ({"scale": side, "units": unit} for side, unit in zip(sides, units, strict=True))
     detector = description.get("Detectors", {}).get(f"Detector-{result.get('DetectorIndex')}", {})
     is_map = detector.get("DetectorType") == "AnalyticalDetector"  # of an element
