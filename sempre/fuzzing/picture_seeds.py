@@ -38,6 +38,14 @@ def tiffs() -> list[bytes]:
         _tiff(GREY, bigtiff=True, compression="zstd"),
         _tiff(np.stack([GREY, GREY]), imagej=True, resolution=(0.2, 0.2), metadata={"unit": "nm", "axes": "ZYX"}),
         _tiff(np.stack([GREY] * 4).reshape(2, 2, HEIGHT, WIDTH), ome=True, metadata={"axes": "CZYX", **_OME}),
+        _tiff(np.dstack([COLOUR, GREY]), photometric="separated", compression="zlib"),
+        _tiff(GREY > 50, photometric="miniswhite"),
+        _tiff(np.stack([GREY, GREY]), photometric="minisblack", planarconfig="separate"),
+        _picture(Image.fromarray(COLOUR).convert("YCbCr"), "TIFF", compression="tiff_lzw"),
+        _picture(Image.frombytes("LAB", (WIDTH, HEIGHT), COLOUR.tobytes()), "TIFF"),
+        _coarse_chroma(),
+        _pages((GREY[::4, ::4], {"subifds": 1, "subfiletype": 1}), (GREY, {})),
+        _pages((GREY[::2, ::2], {}), (GREY, {})),
         _tiff(GREY, extratags=[(34682, 2, 0, fei, True)]),
         _tiff(GREY, extratags=[(34118, 2, 0, zeiss, True)]),
         _tiff(GREY, extratags=[(50431, 7, len(tescan), tescan, True)]),
@@ -131,7 +139,20 @@ def hdf5s() -> list[bytes]:
     def plain(file: h5py.File) -> None:
         file["image"] = COLOUR
 
-    return [_hdf5(fill) for fill in (plain, packed, links, virtual, external, odd)]
+    def axes(file: h5py.File) -> None:
+        data = file.create_dataset("data", data=GREY[..., None], compression="gzip")
+        data.attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "yxc"]})
+        data.dims[0].label, data.dims[1].label = "y", "x"
+
+    def nexus(file: h5py.File) -> None:
+        file.attrs["default"] = "entry"
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"], entry.attrs["signal"], entry.attrs["axes"] = "NXdata", "counts", ["y", "x"]
+        file["detector"] = GREY
+        entry["counts"] = h5py.SoftLink("/detector")
+        entry["mask"] = GREY > 50
+
+    return [_hdf5(fill) for fill in (plain, packed, links, virtual, external, odd, axes, nexus)]
 
 
 def imaris() -> list[bytes]:
@@ -151,7 +172,7 @@ def imaris() -> list[bytes]:
 
 
 def emds() -> list[bytes]:
-    """Berkeley's EMD: a group of data and the axes that it has."""
+    """Berkeley's EMD, a group of data and the axes that it has; Velox', frames and a Fourier transform."""
 
     def berkeley(file: h5py.File) -> None:
         file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
@@ -162,17 +183,31 @@ def emds() -> list[bytes]:
             axis = group.create_dataset(f"dim{number}", data=np.arange(size) * 2.5)
             axis.attrs["name"], axis.attrs["units"] = f"axis {number}", "[n_m]"
 
-    return [_hdf5(berkeley)]
+    def velox(file: h5py.File) -> None:
+        file["Version"] = np.array([b'{"format":"Velox","version":"11"}'])
+        file["Data/Image/a/Data"] = np.stack([GREY, GREY], axis=-1)
+        result = {"PixelSize": {"width": "2e-9", "height": "2e-9"}, "PixelUnitX": "m", "PixelUnitY": "m"}
+        text = json.dumps({"BinaryResult": result}).encode().ljust(512, b"\0")
+        file["Data/Image/a/Metadata"] = np.frombuffer(text, "u1")[:, None]
+        file["Data/Image/b/Data"] = np.zeros((HEIGHT, WIDTH, 1), [("realFloat", "<f4"), ("imagFloat", "<f4")])
+        file.create_group("Data/SpectrumImage")
+
+    return [_hdf5(berkeley), _hdf5(velox)]
 
 
 def mrcs() -> list[bytes]:
-    """A float32 and a uint8 image."""
+    """Float32, uint16, big-endian, signed bytes with IMOD's stamp, 4 bits, and colours."""
     files = []
-    for mode, pixels in ((2, GREY.astype("<f4")), (6, GREY.astype("<u2"))):
-        header = bytearray(1024)
-        struct.pack_into("<10i", header, 0, WIDTH, HEIGHT, 1, mode, 0, 0, 0, WIDTH, HEIGHT, 1)
-        struct.pack_into("<6f3i", header, 40, 360.0, 240.0, 1.0, 90.0, 90.0, 90.0, 1, 2, 3)
-        header[208:216] = b"MAP \x44\x44\0\0"
+    big = (1, GREY.astype(">i2"))
+    images = ((2, GREY.astype("<f4")), (6, GREY.astype("<u2")), big, (0, GREY), (101, GREY[:, ::2]), (16, COLOUR))
+    for mode, pixels in images:
+        header, order, stamp = bytearray(1024), "<", b"MAP \x44\x44\0\0"
+        if pixels.dtype.byteorder == ">":
+            order, stamp = ">", b"MAP \x11\x11\0\0"
+        struct.pack_into(f"{order}10i", header, 0, WIDTH, HEIGHT, 1, mode, 0, 0, 0, WIDTH, HEIGHT, 1)
+        struct.pack_into(f"{order}6f3i", header, 40, 360.0, 240.0, 1.0, 90.0, 90.0, 90.0, 1, 2, 3)
+        struct.pack_into(f"{order}2i", header, 152, 1146047817, 1)
+        header[208:216] = stamp
         files.append(bytes(header) + pixels.tobytes())
     return files
 
@@ -233,6 +268,23 @@ def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **options)
     return file.getvalue()
+
+
+def _pages(*pages: tuple[np.ndarray, dict]) -> bytes:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for pixels, options in pages:
+            writer.write(pixels, photometric="minisblack", metadata=None, **options)
+    return file.getvalue()
+
+
+def _coarse_chroma() -> bytes:
+    """YCbCr that is not packed, with one chroma value for 2 x 2 px."""
+    units = np.resize(GREY, (HEIGHT // 2, WIDTH // 2, 6))
+    tags = [(256, 4, 1, WIDTH), (257, 4, 1, HEIGHT), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 6), (273, 4, 1, 240)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, HEIGHT), (279, 4, 1, units.size), (530, 3, 2, 2 | 2 << 16)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return head.ljust(200, b"\0") + struct.pack("<3H", 8, 8, 8).ljust(40, b"\0") + units.tobytes()
 
 
 def _picture(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
