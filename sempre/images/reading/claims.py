@@ -18,6 +18,7 @@ MAX_PIXELS = 1 << 29
 PACKED, SMALL = 1 << 14, 1 << 24
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 SER_WIDE, SER_SPECTRA, SER_BYTES = 528, 0x4120, {1: 1, 2: 2, 3: 4, 4: 1, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 16}
+SER_BIG_ENDIAN = b"MM"
 SER_DIMENSION = 28  # bytes that a dimension takes at least
 
 
@@ -188,7 +189,8 @@ def plane_bytes(array: h5py.Dataset, axes: int = 2) -> int:
 
 
 def check_ser(path: Path) -> None:
-    """Refuse a SER file of which the elements, each as large as the first, or the dimensions are more than it holds.
+    """Refuse a SER file that is big-endian, or whose elements, each as large as the first, or dimensions are more than
+    it holds.
 
     Raises:
         InputError: for such a file, one of spectra, and one that is cut off.
@@ -196,6 +198,9 @@ def check_ser(path: Path) -> None:
     held = path.stat().st_size
     try:
         with path.open("rb") as file:
+            if file.read(2) == SER_BIG_ENDIAN:
+                raise InputError(f"{path} is big-endian, which no SER file of TIA is: export the image as TIFF")
+            file.seek(0)
             version, kind, _, _, count = struct.unpack("<4x1H4I", file.read(22))
             place = "<I" if version <= SER_WIDE else "<Q"  # later versions have 64-bit places
             (at,) = struct.unpack(place, file.read(struct.calcsize(place)))

@@ -895,6 +895,54 @@ add(
     source="calibration",
     pages=2,
 )
+
+
+def dm3(
+    order: str, kind: str, data_type: int, thumbnail: bool = False, unit: str = "nm"
+) -> Callable[[Path], np.ndarray]:
+    """DigitalMicrograph 3: numbers of either byte order, and a thumbnail in front as it writes one."""
+
+    def number(layout: str, code: int, value: float) -> bytes:
+        return struct.pack(">2i", 1, code) + struct.pack(order + layout, value)
+
+    def image(pixels: np.ndarray, unit: str) -> list:
+        text = struct.pack(">4i", 3, 20, 4, len(unit)) + unit.encode("utf-16-le" if order == "<" else "utf-16-be")
+        axis = [("Scale", number("f", 6, 0.5)), ("Origin", number("f", 6, 0.0)), ("Units", text)]
+        sizes = [("", number("I", 5, size)) for size in pixels.shape[::-1]]
+        data = [
+            ("Calibrations", [("Dimension", [("", axis)] * len(sizes))]),
+            ("Data", struct.pack(">4i", 3, 20, {"i2": 2, "f4": 6}[kind], pixels.size) + pixels.tobytes()),
+            ("DataType", number("I", 5, data_type)),
+            ("Dimensions", sizes),
+            ("PixelDepth", number("I", 5, pixels.dtype.itemsize)),
+        ]
+        return [("ImageData", data), ("ImageTags", [])]
+
+    def write(path: Path) -> np.ndarray:
+        values = SIGNED.astype(order + kind)
+        images = [image(values[::4, ::4].copy(), "")] * thumbnail + [image(values, unit)]
+        tree = [("ImageList", [("", one) for one in images])]
+        if thumbnail:
+            tree.append(("Thumbnails", [("", [("ImageIndex", number("I", 5, 0))])]))
+        group = picture_seeds._dm_group(tree)
+        path.write_bytes(struct.pack(">3i", 3, len(group) + 4, order == "<") + group + bytes(8))
+        return values
+
+    return write
+
+
+DM_SIZE = {"size": (0.5, 0.5), "source": "calibration"}
+for order, said in (("<", "little-endian"), (">", "big-endian")):
+    add("DM3", f"int16, {said}", ".dm3", dm3(order, "i2", 1), **DM_SIZE)
+    add("DM3", f"float32, {said}", ".dm3", dm3(order, "f4", 2), **DM_SIZE)
+add("DM3", "a thumbnail first", ".dm3", dm3("<", "i2", 1, thumbnail=True), **DM_SIZE)
+add("DM3", "a diffraction pattern alone", ".dm3", dm3("<", "i2", 1, unit="1/nm"))
+add(
+    "SER",
+    "big-endian",
+    ".ser",
+    lambda path: [path.write_bytes(b"MM" + picture_seeds.sers()[0][2:]), "big-endian"][1],
+)
 for number, name in enumerate(("32-bit places", "two images, 64-bit places")):
     add(
         "SER",

@@ -40,7 +40,8 @@ def open_by_rosettasciio(path: Path) -> Iterator[list[Stack]]:
         with open_hdf5_file(path) as file:
             check_no_way_out(file)
     signals = _signals(reader, path)
-    stacks = [stack for signal in signals if (stack := _stack(signal, plugin)) is not None]
+    big_endian = plugin == "digitalmicrograph" and _is_big_endian_dm(path)
+    stacks = [stack for signal in signals if (stack := _stack(signal, plugin, big_endian)) is not None]
     if not stacks:
         raise InputError(f"{path} holds no image{_instead(signals)}: export the image")
     yield without_patterns(stacks)
@@ -55,7 +56,15 @@ def _signals(reader: Any, path: Path) -> list[dict]:
         return reader.file_reader(str(path))
 
 
-def _stack(signal: dict, plugin: str) -> Stack | None:
+def _is_big_endian_dm(path: Path) -> bool:
+    """Whether a DM3 or DM4 file says that its numbers are big-endian: RosettaSciIO takes pixels for this machine's."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    version = int.from_bytes(head[:4], "big")
+    return head[8:12] == bytes(4) if version == 3 else head[12:16] == bytes(4)
+
+
+def _stack(signal: dict, plugin: str, big_endian: bool = False) -> Stack | None:
     """A signal's images, whose axes are its last two; None where they are no image over lengths."""
     data, axes = signal["data"], signal["axes"]
     if data.ndim < 2 or len(axes) != data.ndim or min(data.shape[-2:]) < LEAST_SIDE:
@@ -72,6 +81,8 @@ def _stack(signal: dict, plugin: str) -> Stack | None:
         unpack = _rgb
     elif data.dtype.kind not in "uifb":
         return None
+    elif big_endian and data.dtype.isnative:
+        unpack = _as_big_endian
     order = "p" * (data.ndim - 2) + "yx"
     y, x = axes[-2:]
     size = axes_pixel_size_nm(x, y) if "scale" in x and "scale" in y else None
@@ -80,6 +91,10 @@ def _stack(signal: dict, plugin: str) -> Stack | None:
 
 def _unit(axis: dict) -> str:
     return str(axis.get("units") or "")
+
+
+def _as_big_endian(stored: np.ndarray) -> np.ndarray:
+    return stored.view(stored.dtype.newbyteorder(">"))
 
 
 def _rgb(stored: np.ndarray) -> np.ndarray:
