@@ -27,6 +27,13 @@ CRASH, MISTAKE, SAVED = 1, 2, 75
 
 
 def main(command: list[str]) -> int:
+    if (asked := asked_gpus()) and not torch.cuda.device_count():
+        print(
+            f"error: the job asked for GPUs ({asked}) and PyTorch sees none on {os.uname().nodename}: look at "
+            "nvidia-smi there, at the CUDA of PyTorch (python -m torch.utils.collect_env) and at --nv of the container",
+            file=sys.stderr,
+        )
+        return MISTAKE
     Thread(target=pass_on_signals, daemon=True).start()
     environment = os.environ
     processes = environment.get("PROCESSES_PER_NODE") or torch.cuda.device_count() or 1
@@ -51,6 +58,12 @@ def main(command: list[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late to change how this node ended
     return 0
+
+
+def asked_gpus() -> str:
+    """The GPUs of a node that the job asked for, as in 4 or a100:4; "" for none."""
+    names = ("SLURM_GPUS_PER_NODE", "SLURM_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "GPUS_PER_NODE")
+    return next((asked for name in names if (asked := os.environ.get(name, "")) not in ("", "0")), "")
 
 
 def pass_on_signals() -> None:

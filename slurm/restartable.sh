@@ -27,7 +27,7 @@ restartable() {
 
     trap 'signalled=yes; stop_in_time & stopper=$!' USR1
     # When one node fails the others are told to end, and 30 s later no longer waited for.
-    srun --kill-on-bad-exit=1 --wait=30 python "$root/slurm/launch.py" "$@" &
+    srun --kill-on-bad-exit=1 --wait=30 "${CONTAINER[@]}" python "$root/slurm/launch.py" "$@" &
     step=$!
     while true; do # A signal interrupts `wait`: wait again.
         signalled='' code=0
@@ -57,7 +57,9 @@ stop_in_time() { # The signal comes 120 s before the limit; processes that are o
 
 requeue() {
     echo "$(date '+%F %T') $1: job $SLURM_JOB_ID goes back to the queue"
-    scontrol requeue "$SLURM_JOB_ID"
+    if ! scontrol requeue "$SLURM_JOB_ID"; then
+        echo "it did not go back, for Slurm refused: submit the same command again, which continues from the last checkpoint"
+    fi
 }
 
 crash_file() { echo "$SLURM_JOB_NAME-$SLURM_JOB_ID.crashes"; }

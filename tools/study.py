@@ -12,7 +12,7 @@ as missing in `runs/<name>/report.html` and tried again the next time. docs/stud
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ DEMO = ROOT / "configs/studies/demo.yaml"
 class Options(StudyOptions):
     run: Literal["here", "slurm", "report"] = "here"  # slurm: write the job arrays; report: of what is there
     dry_run: bool = False  # only say which cells and jobs there are, and what they cost
+    sbatch: list[str] = field(default_factory=list)  # of run=slurm: options for all jobs, beside slurm/environment.sh
     at_once: Count = 20  # tasks of a Slurm array that run at the same time
 
 
@@ -81,14 +82,14 @@ def main() -> int | None:
     jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
     if options.dry_run:
         print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
-        print("\n".join(["as jobs:", *map(submission, jobs), *plan]))
+        print("\n".join(["as jobs:", *(submission(job, options.sbatch) for job in jobs), *plan]))
         return None
     print("\n".join(plan))
     # Once, before the first cell: a label image that does not fit must not be told after a night of pretraining.
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))
     if options.run == "slurm":
-        print(f"submit all: {write_jobs(jobs, cells, folder, ROOT)}")
+        print(f"submit all: {write_jobs(jobs, cells, folder, ROOT, options.sbatch)}")
         return None
     if options.run == "here":
         recipe(*prepare)

@@ -2,14 +2,14 @@
 
     python tools/sweep.py sweep=configs/sweeps/sizes.yaml
     python tools/sweep.py sweep=configs/sweeps/sizes.yaml here=true
-    sbatch --array=0-319 slurm/sweep.sbatch configs/sweeps/sizes.yaml
+    slurm/submit.sh --array=0-319 slurm/sweep.sbatch configs/sweeps/sizes.yaml
 
 The first command prints the table and writes it as CSV (`runs/sizes.csv`), and below it means and deviations over the
 seeds (`runs/sizes_seeds.csv`). The others run what has not finished, however often they are given: one after another on
 this machine, or as a job array. sempre/training/chains/sweep.py says what a sweep file holds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
@@ -26,12 +26,13 @@ class Options:
     sweep: str = "???"  # the sweep's YAML file
     csv: str = ""  # the table goes here; runs/<sweep>.csv by default
     run: CountOrAuto = -1  # only print the command of this run, a word a line, or nothing when it has finished
+    options: list[str] = field(default_factory=list)  # in the place of the file's, as in [data=my_set]
     here: bool = False  # first run those that have not finished on this machine, one after another
 
 
 def main() -> int:
     options = read_options(Options)
-    runs = read_sweep(options.sweep)
+    runs = read_sweep(options.sweep, options.options)
     if options.run >= 0:
         if options.run >= len(runs):
             raise InputError(f"run={options.run}: {options.sweep} has {len(runs)} runs, use --array=0-{len(runs) - 1}")

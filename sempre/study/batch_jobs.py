@@ -26,7 +26,8 @@ def study_jobs(
 ) -> list[Job]:
     """The store, the arrays that have cells, then the report; each waits for the end of the one before.
 
-    A cell whose pretraining failed fails too, and the report shows it as missing: so jobs wait for the end of others
+    Pretraining begins after the store was prepared well (`afterok`), and is cancelled where it was not. A cell whose
+    pretraining failed fails too, and the report shows it as missing: so the other jobs wait for the end of those before
     (`afterany`), not for their success.
 
     Args:
@@ -44,12 +45,12 @@ def study_jobs(
 
 
 def _single(name: str, root: Path, script: list[str]) -> list[str]:
-    command = shlex.join(["python", str(root / script[0]), *script[1:]])
-    inner = f'root={shlex.quote(str(root))}; source "$root/slurm/environment.sh"; {command}'
-    return [f"--job-name={name}", "--time=04:00:00", "--wrap", f"bash -c {shlex.quote(inner)}"]
+    return [f"--job-name={name}", str(root / "slurm/cpu.sbatch"), str(root / script[0]), *script[1:]]
 
 
-def write_jobs(jobs: Sequence[Job], cells: Sequence[Cell], folder: Path, root: Path) -> Path:
+def write_jobs(
+    jobs: Sequence[Job], cells: Sequence[Cell], folder: Path, root: Path, options: Sequence[str] = ()
+) -> Path:
     """Write each array's listing, a cell's command a line, and `jobs/submit.sh`, which submits all and prints their
     numbers: its path. Jobs run where `runs/` lies, which need not be the checkout at `root`."""
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
@@ -60,13 +61,20 @@ def write_jobs(jobs: Sequence[Job], cells: Sequence[Cell], folder: Path, root: P
     script = folder / "jobs/submit.sh"
     with whole_or_absent(script) as partial:
         begin = ["#!/bin/bash", "set -euo pipefail", 'cd "$(dirname "$0")/../../.."']
+        begin += [f"submit={shlex.quote(str(root / 'slurm/submit.sh'))}"]
         told = [f'echo "{job.name}: job ${job.name}"' for job in jobs]
-        partial.write_text("\n".join([*begin, *map(submission, jobs), *told, ""]))
+        lines = [submission(job, options) for job in jobs]
+        partial.write_text("\n".join([*begin, *lines, *told, ""]))
     script.chmod(0o755)
     return script
 
 
-def submission(job: Job) -> str:
-    """The line of the script that submits the job and keeps its number under its name."""
-    waits = f"--dependency=afterany:${job.after} " if job.after else ""
-    return f"{job.name}=$(sbatch --parsable {waits}{shlex.join(job.command)})"
+def submission(job: Job, options: Sequence[str] = ()) -> str:
+    """The line of the script that submits the job, with further `options` of sbatch, and keeps its number under its
+    name."""
+    waits = ""
+    if job.after == "prepare":
+        waits = f"--dependency=afterok:${job.after} --kill-on-invalid-dep=yes "
+    elif job.after:
+        waits = f"--dependency=afterany:${job.after} "
+    return f'{job.name}=$("$submit" --parsable {waits}{shlex.join([*options, *job.command])})'

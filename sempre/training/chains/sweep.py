@@ -58,8 +58,11 @@ class SweepRun:
         return (self.folder / FINISHED).exists()
 
 
-def read_sweep(path: str | Path) -> list[SweepRun]:
+def read_sweep(path: str | Path, given: Sequence[str] = ()) -> list[SweepRun]:
     """All runs of the sweep, in an order that depends on the file alone: run k is task k of the job array.
+
+    Args:
+        given: `key=value`, in the place of those under `options` in the file, such as `data=my_set`.
 
     Raises:
         InputError: when the file is missing or not as described above, or two runs would have the same name.
@@ -68,6 +71,11 @@ def read_sweep(path: str | Path) -> list[SweepRun]:
     sweep = _read_yaml(path)
     axes = {str(axis): _choices(path, str(axis), values, "vary.") for axis, values in sweep["vary"].items()}
     common = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not key or not equals or key in ("recipe", "config", *axes):
+            raise InputError(f"options=[{pair}] cannot be given: give key=value of what the sweep does not vary")
+        common[key] = value.replace("$", "$$")  # as it is: only the file's values name labels
     runs = []
     for combination in itertools.product(*(choices.items() for choices in axes.values())):
         labels = dict(zip(axes, (label for label, _ in combination), strict=True))
