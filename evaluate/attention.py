@@ -24,10 +24,10 @@ from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.embeddings.encoding.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
 from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.encoding.tiles import TileSource
-from sempre.errors import run_command
 from sempre.files import whole_or_absent
 from sempre.images.reading.formats.levels import to_grey
 from sempre.images.write import write_channels
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, RunName, Seed
 from sempre.report.html import write_page
 from sempre.report.pages.clusters import AttentionExample, attention_parts, draw_attention
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

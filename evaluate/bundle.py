@@ -19,7 +19,7 @@ from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.predictions import Prediction, score_untrained
 from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle
-from sempre.errors import run_command
+from sempre.processes import run_in_one_process
 from sempre.ranges import CountOrZero, RunName, Seed, Share
 
 
@@ -63,4 +63,4 @@ def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | Non
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

@@ -45,11 +45,12 @@ from sempre.embeddings.segmentation.prototypes import (
     support_of,
 )
 from sempre.embeddings.segmentation.thresholds import RULES
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, write_labels
 from sempre.images.watershed import split_touching
 from sempre.images.write import write_micrograph
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, OneOf, Percent, PositiveOrZero, Seed, Share
 from sempre.report.pages.prototypes import draw_heat_map
 
@@ -156,4 +157,4 @@ def write_image(source: FolderSource | StoreSource | VolumeSource, index: int, f
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

@@ -41,9 +41,10 @@ from sempre.embeddings.segmentation.arms import Clustering, cluster_arm, unet_ar
 from sempre.embeddings.segmentation.foreground import RULES
 from sempre.embeddings.segmentation.points import clicked_positions, read_clicks
 from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet, segment_all
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import write_csv, write_json
 from sempre.images.reading.formats.levels import to_grey
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, Numbers, OneOf, PositiveOrZero, Range, RunName, Seed, Share
 from sempre.report.pages.backbone_table import print_table
 from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
@@ -192,4 +193,4 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

@@ -27,8 +27,9 @@ from sempre.embeddings.encoding.pooling import TOP, pool_all
 from sempre.embeddings.scores.anomaly import bulk_distance
 from sempre.embeddings.scores.maps import MapMethod, plane
 from sempre.embeddings.segmentation.clusters import Methods, agreement, centrality, cluster_by_all, cluster_figures
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import write_json
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Numbers, PositiveShare, RunName, Seed
 from sempre.report.pages.discovery import Images, write_discovery_report
 from sempre.report.pages.discovery_tables import write_cells, write_images
@@ -153,4 +154,4 @@ def bulk_in_words(bulk: float | np.ndarray, options: Options) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

@@ -21,10 +21,11 @@ from sempre.data.labels.predictions import true_overlap
 from sempre.embeddings.insides.class_activation import check_grad_cam, share_on_particles
 from sempre.embeddings.insides.feature_maps import channel_figures, drawn_channels, mean_figures, stage_activations
 from sempre.embeddings.insides.opened_arm import LookInto, OpenedArm, open_arms
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import write_csv, write_json
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, Index, RunName, Seed, Share
 from sempre.report.figures.journal import save_figure
 from sempre.report.pages.insides import (
@@ -151,4 +152,4 @@ def means_of(rows: list[dict], arm: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

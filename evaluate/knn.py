@@ -18,8 +18,8 @@ from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.scores.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
 from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
 from sempre.embeddings.segmentation.clusters import silhouette
-from sempre.errors import run_command
 from sempre.pretraining.collapse import rank_me
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, RunName
 from sempre.report.pages.backbone_table import write_backbone_table
 
@@ -58,4 +58,4 @@ def score(task: Task, options: Options) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

@@ -15,7 +15,7 @@ from sempre.config import read_options, save_options
 from sempre.embeddings.encoding.extract import check as check_extraction
 from sempre.embeddings.scores.quality import balanced_accuracy, linear_probe
 from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
-from sempre.errors import run_command
+from sempre.processes import run_in_one_process
 from sempre.ranges import RunName
 from sempre.report.pages.backbone_table import write_backbone_table
 
@@ -50,4 +50,4 @@ def score(task: Task, seed: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

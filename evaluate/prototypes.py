@@ -44,12 +44,13 @@ from sempre.embeddings.segmentation.prototype_study import (
 from sempre.embeddings.segmentation.prototypes import Prototypes
 from sempre.embeddings.segmentation.thresholds import RULES
 from sempre.embeddings.segmentation.token_planes import token_planes
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import write_csv, write_json
 from sempre.images import read_labels
 from sempre.images.reading.volume import evenly_spaced
 from sempre.images.watershed import split_touching
 from sempre.metrics import by_group
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, RunName, Seed, Share
 from sempre.report.pages.prototypes import Example, write_prototype_report
 
@@ -161,4 +162,4 @@ def example(micrographs: Micrographs, index: int, model: Prototypes, scores: dic
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

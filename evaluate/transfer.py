@@ -40,8 +40,9 @@ from sempre.embeddings.segmentation.prototype_protocols import (
 )
 from sempre.embeddings.segmentation.prototype_study import KINDS, Micrographs, PrototypeOptions
 from sempre.embeddings.segmentation.token_planes import Tokens, token_planes
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import write_csv, write_json
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, RunName, Several
 from sempre.report.pages.transfer import TransferExample, spread_text, write_transfer_report
 
@@ -162,4 +163,4 @@ def planes(micrographs: Micrographs, rows: Sequence[dict], options: Options) -> 
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

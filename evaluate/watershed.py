@@ -13,9 +13,9 @@ from sempre.data.labels.folds import divide
 from sempre.data.labels.groups import read_groups
 from sempre.data.labels.labelled import LabelledSet
 from sempre.data.labels.predictions import Prediction, score_untrained
-from sempre.errors import run_command
 from sempre.images import percentile_range
 from sempre.images.watershed import otsu_watershed
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Percentiles, PositiveOrZero, RunName, Seed, Share
 
 
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

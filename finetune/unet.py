@@ -36,12 +36,13 @@ from sempre.embeddings.refinement.heat_maps import fit_heat_maps
 from sempre.embeddings.refinement.refiner import INPUTS, RefinerInputs, as_batch, input_channels
 from sempre.embeddings.scores.tasks import labelled_source
 from sempre.embeddings.segmentation.thresholds import best_cut
-from sempre.errors import InputError, run_command
+from sempre.errors import InputError
 from sempre.files import read_json, write_json
 from sempre.models.batch_norm import estimate_statistics
 from sempre.models.segmenters.unet import LOSSES, UNet, UNetLoss
 from sempre.models.weights.model_files import DETAILS, WEIGHTS
 from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, NotEmpty, OneOf, Percent, PositiveOrZero, Range, RunName, Seed
 from sempre.report.pages.refinement import refinement_examples, write_refinement_report
 from sempre.report.pages.transfer import spread_text
@@ -234,4 +235,4 @@ def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, sto
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_in_one_process(main)

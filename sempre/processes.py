@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +15,24 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TypeVar
 
-from sempre.errors import InputError
+from sempre.errors import InputError, run_command
 
 Item = TypeVar("Item")
+
+
+def run_in_one_process(main: Callable[[], int | None]) -> None:
+    """`sempre.errors.run_command` for a command that computes in one process, however many a launcher starts of it.
+
+    The first one does the work as if it were the only one. The others end at once: they would do the same again and
+    write the same files, or wait where it does not come.
+    """
+    if int(os.environ.get("RANK", "0")):
+        sys.exit(0)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        print("this computes in one process: the others that were started have ended", flush=True)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    run_command(main)
 
 
 def in_order(work: Callable, tasks: Iterable[tuple], workers: int) -> Iterator:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from sempre.errors import InputError
 from sempre.processes import batches_of, enough_shared_memory, in_order
+from tests.warm import start_two_ranks
 
 LOADER = """
 import signal
@@ -147,3 +149,16 @@ def test_a_pool_that_cannot_start_for_lack_of_shared_memory_names_the_way_out(mo
 def test_what_has_nothing_to_do_with_shared_memory_is_left_alone(fail):
     with pytest.raises(type(fail)), enough_shared_memory("workers=0"):
         raise fail
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["evaluate/watershed.py", "finetune/unet.py"])
+def test_of_several_processes_that_are_started_one_computes(recipe, tmp_path):
+    made = [sys.executable, "data/synthesize.py", f"out={tmp_path / 'set'}", "labelled=6", "unlabelled=0", "size=64"]
+    subprocess.run(made, check=True, capture_output=True)
+    small = ["input=raw", "width=2", "crop=32", "crops_an_epoch=8", "size=0", "epochs=1"] if "unet" in recipe else []
+    command = [sys.executable, str(Path(recipe).resolve()), f"data={tmp_path / 'set/labelled'}", "name=one", *small]
+    finished = [rank.finish() for rank in start_two_ranks(command, tmp_path)]
+    assert [rank.returncode for rank in finished] == [0, 0], [rank.stderr for rank in finished]
+    assert (tmp_path / "runs/one/summary.json").exists()
+    assert "one process" in finished[0].stdout and not finished[1].stdout
