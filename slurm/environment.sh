@@ -8,8 +8,8 @@ GPUS_PER_NODE='' # 4, or with their type a100:4
 CPUS_PER_TASK='' # of a node: the loader workers of all its GPUs and a core for each GPU
 TIME=''          # of a job, which is shorter than a training: it goes back to the queue and continues. 24:00:00 if empty
 CPU_PARTITION='' # of jobs without a GPU: preparing micrographs, a study's report
-CPU_CPUS=8
-CPU_TIME='24:00:00'
+CPU_CPUS=''      # 16 prepare micrographs 16 times as fast as the one that Slurm gives by itself
+CPU_TIME=''      # 24:00:00 if empty
 MORE=() # anything else, as in (--qos=long --exclusive)
 
 # What stands before `python` on the nodes, for example (apptainer exec --nv --bind /project /project/sempre.sif)

@@ -66,6 +66,7 @@ def say(checkout: Path, **settings: str) -> None:
 def test_one_file_says_what_all_jobs_ask_for(checkout, bash):
     train = ["slurm/pretrain.sbatch", "pretrain/fcmae.py", "name=a b"]
     assert bash("slurm/submit.sh", *train)[1] == train, "nothing is asked for where nothing is said"
+    assert bash("slurm/submit.sh", "slurm/cpu.sbatch", "data/prepare.py")[1] == ["slurm/cpu.sbatch", "data/prepare.py"]
     say(checkout, PARTITION="gpu", ACCOUNT="mine", GPUS_PER_NODE="a100:4", CPUS_PER_TASK="32", TIME="08:00:00")
     say(checkout, CPU_PARTITION="long", CPU_CPUS="16", CPU_TIME="2-00:00:00", MORE="(--qos=high)")
     asked = ["--account=mine", "--partition=gpu", "--gpus-per-node=a100:4", "--cpus-per-task=32", "--time=08:00:00"]
