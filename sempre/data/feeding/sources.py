@@ -92,9 +92,9 @@ class FolderSource(Source):
         Of colours, uint8 `[H, W, 3]`, the percentiles are those of all three channels together, which keeps the hues.
         """
         micrograph = read_micrograph(self.files[index], colour=self.colour)
-        self._pixel_sizes_nm[index] = micrograph.pixel_size_nm
+        self._pixel_sizes_nm[index] = micrograph.square_pixel_size_nm
         grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
-        return grey, micrograph.pixel_size_nm
+        return grey, micrograph.square_pixel_size_nm
 
     def micrograph_name(self, index: int) -> str:
         """The path of the micrograph that an image is, or was cut from, relative to the folder."""
@@ -103,7 +103,7 @@ class FolderSource(Source):
     def place(self, index: int) -> Place:
         """Where a micrograph lies: it is the whole of its file, which is read if its pixel size is not known yet."""
         if index not in self._pixel_sizes_nm:
-            self._pixel_sizes_nm[index] = read_micrograph(self.files[index]).pixel_size_nm
+            self._pixel_sizes_nm[index] = read_micrograph(self.files[index]).square_pixel_size_nm
         return Place(self.micrograph_name(index), pixel_size_nm=self._pixel_sizes_nm[index])
 
 

@@ -66,7 +66,7 @@ class Intake:
         grey = to_uint8(resize(percentile_normalise(pixels, *self.percentiles), self.scale))
         if grey.min() == grey.max():
             return Skipped(path, "constant but for its information bar")
-        size_nm = micrograph.pixel_size_nm / self.scale if micrograph.pixel_size_nm else None
+        size_nm = micrograph.square_pixel_size_nm / self.scale if micrograph.square_pixel_size_nm else None
         return StoredImage(path, digest, status.st_size, status.st_mtime_ns, grey, size_nm, label)
 
 

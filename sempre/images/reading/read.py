@@ -69,6 +69,12 @@ class Micrograph:
             return None
         return as_pixel_size((self.pixel_size_nm, self.pixel_size_y_nm or self.pixel_size_nm))
 
+    @property
+    def square_pixel_size_nm(self) -> float | None:
+        """nm per px in every direction; None where it is unknown or pixels are not square."""
+        size = self.pixel_size
+        return size.x if size is not None and size.is_square else None
+
     def sized(self, size: PixelSize | None, source: str = "metadata") -> "Micrograph":
         """With this pixel size; as it is where that is None."""
         if size is None:

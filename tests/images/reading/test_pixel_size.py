@@ -182,6 +182,7 @@ def test_every_source_gives_x_and_y(tmp_path, name, x, y):
     assert micrograph.pixels.shape == (H, W)
     assert micrograph.pixel_size_nm == pytest.approx(x, rel=1e-4)
     assert micrograph.pixel_size_y_nm == pytest.approx(y, rel=1e-4)
+    assert micrograph.square_pixel_size_nm == (pytest.approx(x, rel=1e-4) if x == y else None)
     volume = open_volume(tmp_path / name)
     assert (volume.pixel_size_nm, volume.pixel_size_y_nm) == pytest.approx((x, y), rel=1e-4)
 
