@@ -14,7 +14,7 @@ from sempre.images.reading.claims import check_packing, check_size
 from sempre.images.reading.pixel_size import PixelSize, nm_per_unit
 
 LEAST_SIDE = 8  # px: what is narrower is a table, a spectrum or a list of points
-
+SHORT = 3  # times shorter than the two axes before it: a last axis is then no width
 NO_UNITS = ("", "px", "pixel", "pixels", "<undefined>", "none", "undefined")
 FREQUENCY = re.compile(r"1\s*/|\^?\s*-\s*1|⁻¹|rad\b|deg|°")
 LENGTH, PATTERN, OTHER = "length", "pattern", "other"  # what an axis runs over
@@ -103,7 +103,7 @@ def as_stack_order(shape: Sequence[int]) -> str | None:
     axes = ["p"] * len(shape)
     if len(long) >= 3:
         height, width, last = (shape[axis] for axis in long[-3:])
-        if (last < LEAST_SIDE or 8 * last <= min(height, width)) and min(height, width) >= LEAST_SIDE:
+        if (last < LEAST_SIDE or SHORT * last <= min(height, width)) and min(height, width) >= LEAST_SIDE:
             y, x, samples = long[-3:]
             axes[y], axes[x], axes[samples] = "y", "x", "c" if last in (3, 4) else "p"
             return "".join(axes)

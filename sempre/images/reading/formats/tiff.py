@@ -19,7 +19,7 @@ MOST_SUBIFDS = 100  # pages within a page; a damaged list would be walked for mi
 NOT_THE_PICTURE = re.compile(r"^\s*(label|macro|thumbnail)\b", re.IGNORECASE | re.MULTILINE)  # slide scanners' names
 PAGE_NAME = 285
 COPY, ALIKE, MOST_COMPARED = 0.5, 0.9, 32  # a copy's largest share of a side, its least correlation, how many are tried
-LARGE = 0.25  # of the largest page's area: the first page that has it is the one taken
+LARGE = 0.3  # of the largest page's area: the first page that has it is the one taken
 JPEG = (tifffile.COMPRESSION.JPEG,)  # whose colours tifffile decodes; others' chroma may be stored at fewer places
 
 
@@ -162,14 +162,21 @@ def _without_copies(path: Path, pages: list[tifffile.TiffPage]) -> list[tifffile
     doubted = [page for page in pages if _has_the_proportions(page, largest)]
     if not doubted or len(doubted) > MOST_COMPARED:
         return pages
-    whole = Image.fromarray(_grey_of(path, largest))
-    copies = []
-    for page in doubted:
-        small = _grey_of(path, page)
-        shrunk = np.asarray(whole.resize((page.imagewidth, page.imagelength), Image.Resampling.BOX))
-        if min(small.std(), shrunk.std()) == 0 or np.corrcoef(small.ravel(), shrunk.ravel())[0, 1] > ALIKE:
-            copies.append(page)
+    whole = _grey_of(path, largest)
+    copies = [page for page in doubted if _shows(_grey_of(path, page), whole)]
     return [page for page in pages if page not in copies]
+
+
+def _shows(small: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether a picture `[h, w]` is a smaller copy of another `[H, W]`, averaged or thinned out, or inverted."""
+    height, width = small.shape
+    for shape in ((height, width), (max(height // 4, 4), max(width // 4, 4))):  # the latter without the noise
+        one, other = (
+            np.asarray(Image.fromarray(of).resize(shape[::-1], Image.Resampling.BOX)) for of in (small, whole)
+        )
+        if min(one.std(), other.std()) == 0 or abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) > ALIKE:
+            return True
+    return False
 
 
 def _grey_of(path: Path, page: tifffile.TiffPage) -> np.ndarray:
