@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from tests.data.labels.conftest import DISCS, circle, label_image
 
 from sempre.data.labels.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import encode_rle
+from tests.data.labels.conftest import DISCS, circle, label_image
 
 
 def counts(folder) -> dict[str, int]:
