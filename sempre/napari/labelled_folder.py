@@ -6,6 +6,7 @@ import numpy as np
 
 from sempre.errors import InputError
 from sempre.images import read_micrograph, write_labels
+from sempre.images.reading.label_images import find_pieces
 from sempre.images.write import write_micrograph
 
 WRITABLE = (np.uint8, np.uint16, np.float32)  # pixels that ImageJ's TIFF holds
@@ -23,13 +24,18 @@ def save_labelled(
     The same micrograph saved again under its name gets the new labels.
 
     Raises:
-        InputError: for labels of another size or without a particle, a name that is no file's, or one that another
-            micrograph of the set has.
+        InputError: for labels of another size, without a particle or with one number for all, a name that is no file's,
+            or one that another micrograph of the set has.
     """
     if labels.shape != pixels.shape:
         raise InputError(f"the labels' shape {labels.shape} is not the micrograph's {pixels.shape}: choose its own")
     if not labels.any():
         raise InputError(f"the labels of {name} hold no particle: paint some first")
+    _, pieces = find_pieces(labels)
+    if len(pieces) == 1 and max(pieces.values()) > 1:
+        raise InputError(
+            f"all {max(pieces.values())} particles of {name} have one number: give each its own, by napari's key M"
+        )
     if not name.strip() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
         raise InputError(f"'{name}' cannot be a file's name: rename the layer")
     if pixels.dtype not in WRITABLE:

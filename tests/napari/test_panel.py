@@ -130,6 +130,8 @@ def test_labels_are_renewed_but_no_other_micrograph_is_overwritten(tmp_path):
         save_labelled(tmp_path, "a", other.pixels, other.labels)
     with pytest.raises(InputError, match="no particle"):
         save_labelled(tmp_path, "b", field.pixels, np.zeros_like(field.labels))
+    with pytest.raises(InputError, match="particles of b have one number: give each its own"):
+        save_labelled(tmp_path, "b", field.pixels, (field.labels > 0).astype(np.int32))
     with pytest.raises(InputError, match="cannot be a file's name"):
         save_labelled(tmp_path, "../b", field.pixels, field.labels)
 

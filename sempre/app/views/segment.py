@@ -21,6 +21,7 @@ from sempre.deploy.results.overlay import draw_overlay, draw_scale_bar
 from sempre.deploy.results.particles import particle_row
 from sempre.deploy.results.size_plot import logarithmic_bins
 from sempre.images import PixelSize, percentile_normalise_to_uint8
+from sempre.images.reading.label_names import labels_beside
 
 OWN = "a bundle's folder…"
 LABELS = {
@@ -40,6 +41,12 @@ def show() -> None:
             several=True,
             help="TIFF, PNG, JPEG, HDF5, DM3/4, EMD, MRC, Imaris; they stay here",
         )
+        labels = labels_beside(file.path for file in files)
+        if labels:
+            files = [file for file in files if file.path not in labels]
+            st.caption(
+                f"{len(labels)} files are labels by their names and are left out, {next(iter(labels)).name} first."
+            )
         with shown_errors():
             settings = choose()
         go = st.button("Segment", type="primary", disabled=not files, width="stretch")

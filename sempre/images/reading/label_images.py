@@ -111,7 +111,7 @@ def separate_instances(path: str | Path, labels: np.ndarray, components: bool = 
             `MOST_PIECES`; for a mask whose background has an id, and for one with blended edges, also with
             `components`. `path` is named.
     """
-    pieces, counts = _pieces(labels)
+    pieces, counts = find_pieces(labels)
     if not counts:
         return labels
     _refuse_inverted(path, labels, counts)
@@ -138,7 +138,7 @@ def separate_instances(path: str | Path, labels: np.ndarray, components: bool = 
     return labels
 
 
-def _pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+def find_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
     """The pieces of a label image, numbered from 1, int32 `[H, W]`; and of each id in how many it lies."""
     from skimage import measure  # slow to import, and only this needs it
 
@@ -165,7 +165,7 @@ def _refuse_inverted(path: str | Path, labels: np.ndarray, counts: dict[int, int
     others = [number for number in counts if number != around]
     holes = max((counts[number] for number in others), default=0)
     if not others:
-        _, inside = _pieces((labels == 0).astype(np.int32))
+        _, inside = find_pieces((labels == 0).astype(np.int32))
         holes = inside.get(1, 0)
     if holes > 1 and (labels == around).mean() > 0.25 and (not others or not (labels == 0).any()):
         raise InputError(f"{path} has the id {around} around its particles: background must be 0, exchange the numbers")

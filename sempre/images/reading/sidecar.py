@@ -1,9 +1,11 @@
 """Pixel sizes from the text files that microscopes write beside their micrographs."""
 
 import codecs
+import os
 import re
 from pathlib import Path
 
+from sempre.files import longest_name
 from sempre.images.reading.pixel_size import NUMBER, PixelSize, ini_pixel_size_nm, nm_per_unit, possible
 
 LARGEST = 1 << 20  # bytes: a larger file is no sidecar
@@ -36,6 +38,8 @@ def find_sidecars(path: Path) -> list[Path]:
     """The files beside the micrograph at `path` that may tell its pixel size, in the order they are asked."""
     names = (f"{path.stem}.txt", f"{path.stem}.TXT", f"{path.stem}.hdr", f"{path.stem}-{path.suffix[1:]}.hdr")
     sidecars = map(path.with_name, (*names, f"{path.name}.mdoc", f"{path.stem}.mdoc"))
+    # The longest names leave no place for a suffix, and asking for such a file raises an error.
+    sidecars = [sidecar for sidecar in sidecars if len(os.fsencode(sidecar.name)) <= longest_name(path.parent)]
     return [sidecar for sidecar in sidecars if sidecar.is_file() and sidecar.stat().st_size <= LARGEST]
 
 

@@ -162,6 +162,37 @@ def test_done_is_what_the_same_micrograph_and_options_gave(segment, segmenter, m
     assert [calls(formats=("tif", "csv")), calls(formats=("tif", "rois")), calls(formats=("tif", "rois"))] == [0, 3, 0]
 
 
+@pytest.mark.parametrize("version", ["READER_VERSION", "DECODING_VERSION"])
+def test_results_of_another_reader_or_decoding_are_done_again(segment, segmenter, monkeypatch, version):
+    assert segment() == segment() == 0 and segmenter.calls == 3
+    monkeypatch.setattr(f"sempre.deploy.batches.batch.{version}", 77)
+    assert segment() == segment() == 0 and segmenter.calls == 6
+
+
+@pytest.mark.parametrize("name", ["a_cp_masks.tif", "b-labels.tif", "mask_c.tif", "masks/a_mask.tif", "a_overlay.png"])
+def test_labels_beside_micrographs_are_left_out_and_told(segment, segmenter, micrographs, tmp_path, name, capsys):
+    write_square(micrographs / name)
+    assert segment() == 0 and segmenter.calls == 3
+    if "/" not in name:
+        assert f"1 files are labels by their names and are left out, {micrographs / name}" in capsys.readouterr().err
+    assert [row["micrograph"] for row in read_rows(tmp_path / "out/summary.csv")] == ["a.tif", "b.tif", "c.tif"]
+    assert segment(*sorted(micrographs.rglob("*.*"))) == 0, "named one by one, as a shell does"
+    assert len(read_rows(tmp_path / "out/summary.csv")) == 3
+
+
+@pytest.mark.parametrize("name", ["n" * 241 + ".tif", "n" * 251 + ".tif", "粒" * 83 + ".tif", "é" * 120 + ".tif"])
+def test_the_longest_names_are_segmented(segment, segmenter, tmp_path, name):
+    for folder in ("one", "two"):  # two micrographs of names that are cut
+        write_square(tmp_path / f"long/{folder}/{name}")
+    formats = ("tif", "png", "csv", "overlay", "rois")
+    assert segment(tmp_path / "long", formats=formats) == segment(tmp_path / "long", formats=formats) == 0
+    assert segmenter.calls == 2, "and known as done"
+    assert (
+        len(list((tmp_path / "out").rglob("*_instances.tif"))) == 2
+        and (tmp_path / "out/size_distribution.png").exists()
+    )
+
+
 def test_a_second_run_does_not_segment_the_firsts_results(segment, segmenter, micrographs, tmp_path, capsys):
     assert segment(out=micrographs / "first") == 0
     assert segment(out=micrographs / "second") == 0
