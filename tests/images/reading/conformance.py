@@ -417,6 +417,9 @@ add(
     ".tif",
     pages((np.dstack([SMALL] * 3), {"photometric": "rgb"}), (DEEP, {}), want=DEEP),
 )
+NOISY = (GREY // 2 + np.random.default_rng(0).integers(0, 60, (H, W))).astype(np.uint8)
+add("TIFF", "half-sized copy first, thinned out", ".tif", pages((NOISY[::2, ::2], {}), (NOISY, {}), want=NOISY))
+add("TIFF", "thumbnail first, inverted", ".tif", pages((255 - SMALL, {}), (GREY, {}), want=GREY))
 add("TIFF", "thumbnail behind, not marked", ".tif", pages((GREY, {}), (SMALL, {}), want=GREY))
 add(
     "TIFF",
@@ -766,6 +769,8 @@ add(
     page=2,
     pages=2,
 )
+FRAMES = np.dstack([OTHER] + [GREY] * 11)
+add("HDF5", "12 frames along the last axis", ".h5", hdf5(datasets(frames=FRAMES), GREY), page=2, pages=12)
 add("HDF5", "colours last", ".h5", hdf5(datasets(image=COLOUR), luminance(Image.fromarray(COLOUR))), within=1)
 add("HDF5", "NeXus: the default data's signal", ".h5", hdf5(nexus, GREY))
 add("HDF5", "NeXus: a signal behind a link", ".h5", hdf5(old_nexus, GREY))
