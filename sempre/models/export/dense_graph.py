@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -25,7 +26,7 @@ class DenseGraph(nn.Module):
 
     def __init__(self, model: DenseSegmenter):
         super().__init__()
-        self.model = fold_batch_norm(copy.deepcopy(model.eval()))
+        self.model = fix_padding(fold_batch_norm(copy.deepcopy(model.eval())))
 
     def forward(self, image: Tensor) -> Tensor:
         foreground, depth, _ = self.model(image).split(1, dim=1)
@@ -40,6 +41,36 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 sequence[index - 1] = fuse_conv_bn_eval(convolution, norm)
                 sequence[index] = nn.Identity()
+    return model
+
+
+def fix_padding(model: nn.Module) -> nn.Module:
+    """Pad by constants where timm's `Conv2dSame` works the padding out from the image's size, in place.
+
+    It is the same for all sizes that the strides divide. Worked out in the graph, it would be computed in 8-bit
+    integers with the rest, and come out wrong.
+    """
+    for parent in list(model.modules()):
+        for name, convolution in parent.named_children():
+            if isinstance(convolution, Conv2dSame):
+                whole = [
+                    max((kernel - 1) * dilation + 1 - stride, 0)
+                    for kernel, dilation, stride in zip(
+                        convolution.kernel_size, convolution.dilation, convolution.stride, strict=True
+                    )
+                ]
+                (above, below), (left, right) = ((sides // 2, sides - sides // 2) for sides in whole)
+                plain = nn.Conv2d(
+                    convolution.in_channels,
+                    convolution.out_channels,
+                    convolution.kernel_size,
+                    convolution.stride,
+                    dilation=convolution.dilation,
+                    groups=convolution.groups,
+                    bias=convolution.bias is not None,
+                )
+                plain.load_state_dict(convolution.state_dict())
+                setattr(parent, name, nn.Sequential(nn.ZeroPad2d((left, right, above, below)), plain))
     return model
 
 
