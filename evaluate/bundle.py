@@ -33,6 +33,7 @@ class Options:
     test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
     split_seed: Seed = 0  # another seed, another split
     components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
+    sample: str = ""  # regular expression: names with the same match are kept on one side of the seeded split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
     threads: CountOrZero = 0  # of ONNX Runtime; 0 takes every core
 
@@ -43,7 +44,7 @@ def main() -> None:
     # Read by the bundle's own percentiles: cut at others first, what lies beyond them would be lost to it.
     labelled = LabelledSet(options.data, percentiles=segmenter.bundle.percentiles, components=options.components)
     groups = read_groups(options.groups, labelled.paths)
-    held_out = divide(labelled, options).held_out
+    held_out = divide(labelled, options, options.sample).held_out
     summary = score_untrained(
         labelled,
         held_out,

@@ -37,7 +37,9 @@ from sempre.models.parameter_groups import parameter_groups
 from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
 from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
+from sempre.models.weights.checkpoints import architecture_of_backbone
 from sempre.models.weights.initial_weights import (
+    IMAGENET,
     check_start,
     initial_percentiles,
     initial_weights_name,
@@ -70,6 +72,7 @@ from sempre.training.steps.averaging import AveragedTraining
 from sempre.training.steps.schedule import cosine_with_warmup
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
+IMAGENET_ARCHITECTURE = "tf_efficientnet_lite0"  # whose weights are a package (extra `imagenet`)
 STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estimated over
 
 
@@ -77,7 +80,7 @@ STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estim
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: RunName = "dense"  # the run goes to runs/<name>
-    architecture: str = "unet_medium"  # unet_small, unet_medium, or a network of timm's such as tf_efficientnet_lite0
+    architecture: str = ""  # unet_small, unet_medium or a network of timm's; otherwise that of start or backbone
     start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
     backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random) or imagenet
     imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
@@ -121,6 +124,7 @@ def main() -> int | None:
     options = read_options(Options)
     if options.start and options.backbone != "none":
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
+    options.architecture = options.architecture or architecture_of(options)
     check_start(options.architecture, options.backbone, options.imagenet_weights)
     also = [folder for folder in (options.renders, *options.further) if folder]
     run = start_fine_tuning(options, percentiles(options), options.components, also)
@@ -248,6 +252,15 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
     body = getattr(network.encoder, "body", network.encoder)
     load_initial_weights(body, options.architecture, options.backbone, options.imagenet_weights)
     return network
+
+
+def architecture_of(options: Options) -> str:
+    """The architecture that `options.start` or `options.backbone` has; of random weights the U-Net's."""
+    if options.start:
+        return load_dense(find_weights(options.start))[0].architecture
+    if options.backbone == IMAGENET:
+        return IMAGENET_ARCHITECTURE
+    return architecture_of_backbone(options.backbone) or "unet_medium"
 
 
 def percentiles(options: Options) -> tuple[float, float]:

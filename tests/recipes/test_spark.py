@@ -26,6 +26,8 @@ SHORT = (
     "panels=2",
 )
 
+U_NET_OF_IMAGENET = "architecture=unet_medium", "backbone=imagenet"
+
 
 @pytest.fixture(scope="module")
 def pretrained_unet(store, run, tmp_path_factory) -> Path:
@@ -80,7 +82,11 @@ def test_what_cannot_be_is_refused(store, labelled_set, run, tmp_path):
             (f"store={store}", "crop=100"),
             "crop=100 is out of range: give 64 or more, a m",
         ),
-        ("finetune/dense.py", (f"data={labelled_set}", "backbone=imagenet"), "no ImageNet weights of unet_medium"),
+        (
+            "finetune/dense.py",
+            (f"data={labelled_set}", "architecture=unet_medium", "backbone=imagenet"),
+            "no ImageNet weights of unet_medium",
+        ),
     ):
         finished = run(script, *arguments, cwd=tmp_path)
         assert finished.returncode == 2

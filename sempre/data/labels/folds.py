@@ -52,14 +52,17 @@ class Fold:
     held_out: list[int]
 
 
-def divide(labelled: LabelledSet, options: SplitOptions) -> Sides:
+def divide(labelled: LabelledSet, options: SplitOptions, sample: str = "") -> Sides:
     """The sides of a labelled set, of which one is held out to be scored.
+
+    Args:
+        sample: keeps the micrographs of one sample together in a seeded split, see `LabelledSet.sides`.
 
     Raises:
         InputError: for a set that cannot be divided so, and where nothing is held out.
     """
     sides = labelled.sides(
-        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction, sample
     )
     if not len(sides.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")

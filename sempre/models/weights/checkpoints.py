@@ -102,6 +102,15 @@ def percentiles_of(backbone: str | Path) -> tuple[float, float]:
     return read_backbone_details(backbone).percentiles if Path(backbone).is_dir() else (1.0, 99.0)
 
 
+def architecture_of_backbone(backbone: str | Path) -> str:
+    """The architecture of a backbone's folder; "" for any other start, such as ImageNet's weights or random ones.
+
+    Raises:
+        InputError: for a damaged backbone.
+    """
+    return read_backbone_details(backbone).architecture if Path(backbone).is_dir() else ""
+
+
 def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
     """The artefact's network, headless, and its details; or those of a file of the original ConvNeXtV2 code.
 
