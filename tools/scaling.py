@@ -42,6 +42,7 @@ class Options:
     images_a_second: Positive = 31.0  # of one GPU: tools/bench_pretrain.py measures it
     batch_a_gpu: Count = 64  # crops a step and GPU
     gpus: Numbers = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, a row each
+    epochs: Count = 800  # of the run
     images: Numbers = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])  # of the set, a column each
     network_gigabytes: Positive = 20.0  # a second, of an all-reduce between nodes
     latency_microseconds: PositiveOrZero = 20.0  # of a message between nodes
@@ -73,21 +74,30 @@ def predict(options: Options) -> None:
     parameters, gathered = count_parameters(options.architecture)
     print(
         f"{options.architecture}, {parameters / 1e6:.1f} M parameters: weights, gradients and moments are "
-        f"{state_bytes(parameters) / 1e6:,.0f} MB a GPU, sharded as shown; hours an epoch of so many images"
+        f"{state_bytes(parameters) / 1e6:,.0f} MB a GPU, sharded as shown; hours and GPU-hours of {options.epochs} "
+        "epochs of so many images"
     )
     print(
         f"{'GPUs':>5} {'sharded MB':>10} {'images/s':>10} {'efficiency':>10} {'bound by':>9} "
-        + "".join(f"{n:>14,}" for n in options.images)
+        + "".join(f"{n:>28,}" for n in options.images)
     )
     for gpus in options.gpus:
         batch = options.batch_a_gpu * gpus
         step = step_time(machine, parameters, gpus, batch)
         speed = batch / step.total
-        hours = [epoch_seconds(machine, parameters, gpus, batch, images) / 3600 for images in options.images]
-        shown = "".join(f"{hour:14.4g}" if hour else f"{'(set < batch)':>14}" for hour in hours)
+        epochs = [epoch_seconds(machine, parameters, gpus, batch, images) for images in options.images]
+        shown = "".join(f"{run_hours(options.epochs * seconds, gpus):>28}" for seconds in epochs)
         efficiency = speed / (gpus * options.images_a_second)
         sharded = state_bytes(parameters, gathered if gpus > 1 else 0, gpus) / 1e6
         print(f"{gpus:>5} {sharded:>10,.0f} {speed:>10,.0f} {efficiency:>10.0%} {step.bound:>9} {shown}")
+
+
+def run_hours(seconds: float, gpus: int) -> str:
+    """Hours and GPU-hours of a run of so many seconds, as in "12 h, 48 GPU-h"; 0 seconds are no step."""
+    if not seconds:
+        return "(set < batch)"
+    hours = [f"{time:.1f}" if time < 10 else f"{time:,.0f}" for time in (seconds / 3600, gpus * seconds / 3600)]
+    return f"{hours[0]} h, {hours[1]} GPU-h"
 
 
 def check(options: Options) -> None:

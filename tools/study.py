@@ -12,6 +12,7 @@ as missing in `runs/<name>/report.html` and tried again the next time. docs/stud
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,12 +29,21 @@ from sempre.report.pages.study import Study, write_study_report
 from sempre.study.batch_jobs import study_jobs, submission, write_jobs
 from sempre.study.cells import run_cells
 from sempre.study.cost import plan_summary
-from sempre.study.plan import StudyOptions, check_options, is_opened, missing_imagenet, plan_cells, training_images
+from sempre.study.plan import (
+    Cell,
+    StudyOptions,
+    check_options,
+    is_opened,
+    missing_imagenet,
+    plan_cells,
+    training_images,
+)
 from sempre.study.results import Result, read_results, read_samples
 from sempre.training.runs.run_folder import lock_run
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs/studies/demo.yaml"
+SHOWN = 6  # names of further cells of a recipe and arm in a dry run
 
 
 @dataclass(kw_only=True)
@@ -81,7 +91,7 @@ def main() -> int | None:
     report = ["tools/study.py", *again, "run=report"]
     jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
     if options.dry_run:
-        print("\n".join([f"{cell.name}: {' '.join(cell.command)}" for cell in cells]))
+        print("\n".join(shortened(cells)))
         print("\n".join(["as jobs:", *(submission(job, options.sbatch) for job in jobs), *plan]))
         return None
     print("\n".join(plan))
@@ -113,6 +123,18 @@ def main() -> int | None:
     missing = f", {len(told['missing'])} cells are missing" if told["missing"] else ""
     print(f"The report is {folder / 'report.html'}{missing}")
     return None
+
+
+def shortened(cells: Sequence[Cell]) -> list[str]:
+    """A page of the cells: of each recipe and arm the first command, and the names of some others."""
+    lines = []
+    for kind in dict.fromkeys((cell.recipe, cell.arm) for cell in cells):
+        first, *others = [cell for cell in cells if (cell.recipe, cell.arm) == kind]
+        lines.append(f"{first.name}: {' '.join(first.command)}")
+        if others:
+            some = ", ".join(cell.name for cell in others[:SHOWN])
+            lines.append(f"  and {len(others)} more: {some}{', …' if len(others) > SHOWN else ''}")
+    return lines
 
 
 def left_out_arms(options: Options) -> list[str]:

@@ -61,7 +61,8 @@ def write_jobs(
     script = folder / "jobs/submit.sh"
     with whole_or_absent(script) as partial:
         begin = ["#!/bin/bash", "set -euo pipefail", 'cd "$(dirname "$0")/../../.."']
-        begin += [f"submit={shlex.quote(str(root / 'slurm/submit.sh'))}"]
+        submit = shlex.quote(str(root / "slurm/submit.sh"))
+        begin += ["# With what slurm/environment.sh says of the cluster.", f'sbatch() {{ {submit} "$@"; }}']
         told = [f'echo "{job.name}: job ${job.name}"' for job in jobs]
         lines = [submission(job, options) for job in jobs]
         partial.write_text("\n".join([*begin, *lines, *told, ""]))
@@ -77,4 +78,4 @@ def submission(job: Job, options: Sequence[str] = ()) -> str:
         waits = f"--dependency=afterok:${job.after} --kill-on-invalid-dep=yes "
     elif job.after:
         waits = f"--dependency=afterany:${job.after} "
-    return f'{job.name}=$("$submit" --parsable {waits}{shlex.join([*options, *job.command])})'
+    return f"{job.name}=$(sbatch --parsable {waits}{shlex.join([*options, *job.command])})"

@@ -54,21 +54,36 @@ def measured_seconds(folder: Path, cells: Sequence[Cell]) -> dict[tuple[str, str
     return found
 
 
+def _hours(hours: float, costs: Sequence[Cost | None]) -> str:
+    """Of the costs that are known; "unknown" where none is."""
+    if costs and not any(costs):
+        return "unknown"
+    if hours < 0.05:
+        return "less than 0.1"
+    return f"{'more than ' if None in costs else ''}{hours:.1f}"
+
+
 def plan_summary(cells: Sequence[Cell], options: StudyOptions, folder: Path, parallel: int) -> list[str]:
     """Lines that say what the plan will take, by stage and in all."""
     measured = measured_seconds(folder, cells)
     lines, total, disk, unknown = [], 0.0, 0.0, 0
+    all_costs: list[Cost | None] = []
     for stage in ("pretrain", "finetune"):
         own = [cell for cell in cells if cell.stage == stage]
         costs = [cell_cost(cell, options, measured) for cell in own]
         hours = sum(cost.seconds for cost in costs if cost) / 3600
         unknown += sum(cost is None for cost in costs)
-        lines.append(f"{stage}: {len(own)} cells, {hours:.1f} hours of one GPU or process")
+        lines.append(f"{stage}: {len(own)} cells, {_hours(hours, costs)} hours of one GPU or process")
+        all_costs += costs
         total += hours
         disk += sum(cost.disk_bytes for cost in costs if cost)
     origin = f"stated, of {options.measured_on}" if options.measured_on else "stated"
     told = f"measured here for {len(measured)} of the recipes and sizes, else {origin}" if measured else origin
-    lines.append(f"in all {total:.1f} hours ({total / parallel:.1f} with {parallel} at a time), {disk / 1e9:.1f} GB")
+    if total:
+        shared = f"{total / parallel:.1f} with {parallel} at a time"
+        lines.append(f"in all {_hours(total, all_costs)} hours ({shared}), {disk / 1e9:.1f} GB")
+    else:
+        lines.append("in all unknown hours: give the seconds of a step, as in seconds_a_step={fcmae: 0.5, dense: 0.2}")
     lines.append(f"seconds a step are {told}; networks other than Atto are scaled by their multiply-adds")
     if unknown:
         lines.append(f"{unknown} cells are not counted: seconds_a_step says nothing of their recipe")
