@@ -22,6 +22,8 @@ FLAT = 0.8  # share of neighbouring pixels of one colour in a picture whose colo
 MOST_CLASSES, LEAST_SAME, SURELY_SAME, MOST_PIECES = 20, 0.5, 0.95, 10
 SPECK = 0.05  # of an id's largest piece: smaller pieces are slips of the brush
 LOSSY = {".jpg", ".jpeg"}
+# Folders of which it has been told that particles lie in several pieces, as what others hide does.
+_told: set[Path] = set()
 
 
 def read_labels(path: str | Path, components: bool | None = None) -> np.ndarray:
@@ -130,10 +132,13 @@ def separate_instances(path: str | Path, labels: np.ndarray, components: bool = 
             f"{path} has {len(counts)} ids in {sum(counts.values())} pieces, as a map of classes has, but in a label "
             f"image each particle has its own number: {advice}"
         )
-    if several := [number for number, count in counts.items() if count > 1]:
+    several = [number for number, count in counts.items() if count > 1]
+    folder = Path(path).parent
+    if several and folder not in _told:
+        _told.add(folder)
         warn(
             f"{path}: {len(several)} of {len(counts)} particles lie in several pieces, the particle {many} in "
-            f"{counts[many]}: {advice}"
+            f"{counts[many]}: {advice} (told once a folder)"
         )
     return labels
 
