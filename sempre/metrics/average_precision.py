@@ -15,7 +15,8 @@ from sempre.errors import InputError, how_to_install
 def average_precision(
     true: Mapping[str, Sequence[dict]], predicted: Mapping[str, tuple[Sequence[dict], Sequence[float]]]
 ) -> dict[str, float]:
-    """Mask AP over all samples by pycocotools (Lin et al., "Microsoft COCO", ECCV 2014), of all detections.
+    """Mask AP over all samples by pycocotools (Lin et al., "Microsoft COCO", ECCV 2014), of at most 1000 detections
+    a sample, or as many as the richest sample has true instances.
 
     Args:
         true: run lengths (`sempre.images.encode_rle`) of each sample's instances.
@@ -51,11 +52,12 @@ def average_precision(
         truth.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "particle"}]}
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "segm")
-        most = max(len(scores) for _, scores in predicted.values())
+        most = max(len(instances) for instances in true.values())
         evaluation.params.maxDets = [1, 100, max(1000, most)]  # COCO counts 100, in fields of thousands too few
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]  # the others are not asked for
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, 0, 0, 2]  # [IoU thresholds, recalls], all areas, all detections
+    precision = evaluation.eval["precision"][:, :, 0, 0, 2]  # [IoU thresholds, recalls] of most detections
     thresholds = evaluation.params.iouThrs
     return {
         "ap": float(precision.mean()),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.images import encode_rle
+from sempre.images import encode_rle, encode_rle_of_crop
 from sempre.metrics import (
     average_precision,
     compare_arms,
@@ -82,3 +82,12 @@ def test_one_repeat_shows_no_deviation():
     one, two = summarise_repeats([{"aji_plus": 0.5}]), summarise_repeats([{"aji_plus": 0.5}, {"aji_plus": 0.7}])
     assert with_spread(one["aji_plus"]) == "0.500"
     assert with_spread(two["aji_plus"]) == "0.600 ± 0.141"
+
+
+def test_average_precision_counts_all_detections_of_a_crowd():
+    pytest.importorskip("pycocotools")
+    squares = [(y, x) for y in range(0, 60, 3) for x in range(0, 159, 3)]
+    masks = [encode_rle_of_crop(np.ones((2, 2), bool), y, x, (60, 160)) for y, x in squares]
+    assert len(masks) == 1060
+    found = {"a": (masks, np.linspace(1, 0.5, len(masks)).tolist())}
+    assert average_precision({"a": masks}, found)["ap"] == pytest.approx(1.0)
