@@ -85,7 +85,7 @@ def holds_annotations(path: Path) -> bool:
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8-sig") as file:
                 return "region_shape_attributes" in file.readline()
-    except (OSError, ValueError, ElementTree.ParseError, expat.ExpatError):
+    except (OSError, ValueError, LookupError, ElementTree.ParseError, expat.ExpatError):
         return False
     content = _json_content(path)
     return _is_via(content) or (isinstance(content, dict) and {"images", "annotations"} <= set(content))

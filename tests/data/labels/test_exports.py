@@ -213,6 +213,7 @@ def test_xml_with_entities_is_refused(tmp_path):
             "sum to 99",
         ),
         ("<annotations><image", "cannot be read"),
+        ('<?xml version="1.0" encoding="ut-8"?><annotations/>', "cannot be read"),
     ],
 )
 def test_damaged_exports_of_cvat_are_explained(tmp_path, content, complaint):
