@@ -164,7 +164,8 @@ def find_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
 def _refuse_inverted(path: str | Path, labels: np.ndarray, counts: dict[int, int]) -> None:
     """Raise where one id is what lies around the particles: background must be 0."""
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    around = int(np.bincount(border).argmax())
+    numbers, pixels = np.unique(border, return_counts=True)
+    around = int(numbers[pixels.argmax()])
     if not around or len(counts) > MOST_CLASSES or np.mean(border == around) <= 0.5:
         return
     others = [number for number in counts if number != around]

@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -51,26 +52,24 @@ def fix_padding(model: nn.Module) -> nn.Module:
     integers with the rest, and come out wrong.
     """
     for parent in list(model.modules()):
-        for name, convolution in parent.named_children():
-            if isinstance(convolution, Conv2dSame):
-                whole = [
-                    max((kernel - 1) * dilation + 1 - stride, 0)
-                    for kernel, dilation, stride in zip(
-                        convolution.kernel_size, convolution.dilation, convolution.stride, strict=True
-                    )
-                ]
-                (above, below), (left, right) = ((sides // 2, sides - sides // 2) for sides in whole)
-                plain = nn.Conv2d(
-                    convolution.in_channels,
-                    convolution.out_channels,
-                    convolution.kernel_size,
-                    convolution.stride,
-                    dilation=convolution.dilation,
-                    groups=convolution.groups,
-                    bias=convolution.bias is not None,
-                )
-                plain.load_state_dict(convolution.state_dict())
-                setattr(parent, name, nn.Sequential(nn.ZeroPad2d((left, right, above, below)), plain))
+        for name, child in parent.named_children():
+            if not isinstance(child, Conv2dSame):
+                continue
+            same = cast(nn.Conv2d, child)
+            sizes = zip(same.kernel_size, same.dilation, same.stride, strict=True)
+            whole = [max((kernel - 1) * dilation + 1 - stride, 0) for kernel, dilation, stride in sizes]
+            (above, below), (left, right) = ((sides // 2, sides - sides // 2) for sides in whole)
+            plain = nn.Conv2d(
+                same.in_channels,
+                same.out_channels,
+                (same.kernel_size[0], same.kernel_size[1]),
+                (same.stride[0], same.stride[1]),
+                dilation=(same.dilation[0], same.dilation[1]),
+                groups=same.groups,
+                bias=same.bias is not None,
+            )
+            plain.load_state_dict(same.state_dict())
+            setattr(parent, name, nn.Sequential(nn.ZeroPad2d((left, right, above, below)), plain))
     return model
 
 
@@ -117,6 +116,6 @@ def halve_weights(graph: onnx.ModelProto) -> onnx.ModelProto:
         half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}_half")
         weight.CopyFrom(half)
         casts.append(helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT))
-    for cast in reversed(casts):
-        graph.graph.node.insert(0, cast)
+    for node in reversed(casts):
+        graph.graph.node.insert(0, node)
     return graph
