@@ -94,9 +94,9 @@ def test_clusters_show_each_backbone_its_own(backbone, labelled_set, monkeypatch
     opened = []
 
     class Recorded(LabelledSet):
-        def __init__(self, folder, percentiles):
+        def __init__(self, folder, percentiles, **others):
             opened.append(percentiles)
-            super().__init__(folder, percentiles=percentiles)
+            super().__init__(folder, percentiles=percentiles, **others)
 
     monkeypatch.setattr(evaluate.clusters, "LabelledSet", Recorded)
     monkeypatch.chdir(tmp_path)
@@ -112,9 +112,9 @@ def test_insides_show_each_backbone_its_own(backbone, labelled_set, monkeypatch,
     opened = []
 
     class Recorded(LabelledSet):
-        def __init__(self, folder, percentiles=(1.0, 99.0)):
+        def __init__(self, folder, percentiles=(1.0, 99.0), **others):
             opened.append(percentiles)
-            super().__init__(folder, percentiles=percentiles)
+            super().__init__(folder, percentiles=percentiles, **others)
 
     monkeypatch.setattr(evaluate.insides, "LabelledSet", Recorded)
     monkeypatch.chdir(tmp_path)

@@ -114,7 +114,7 @@ def test_what_cannot_be_opened(tmp_path):
     for name, message in {
         "nothing": "is neither a backbone/ folder",
         "random:nothing": "timm has no architecture 'nothing'",
-        "random:resnet18": "has no cells to read out",
+        "random:beit_base_patch16_224": "gives no maps",
         str(tmp_path): "is no backbone",
         str(tmp_path / "my_weights.pth"): "tells no architecture",
         "dinov2_vits14_pretrain.pth": "does not exist",
