@@ -261,7 +261,8 @@ def sidecars() -> list[bytes]:
     return [jeol.encode(), hitachi.encode("utf-16")]
 
 
-_OME = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm"}
+# With a UUID of its own, for tifffile would draw another one for each file.
+_OME = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "UUID": "00000000-0000-0000-0000-000000000001"}
 
 
 def _tiff(pixels: np.ndarray, **options: Any) -> bytes:

@@ -80,4 +80,4 @@ def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labell
 )
 def test_what_cannot_be_is_said_in_one_line(changes, message):
     with pytest.raises(InputError, match=message):
-        check(Options(**{"data": "", "backbone": "random:convnextv2_atto"} | changes))
+        check(Options(**{"data": "set", "backbone": "random:convnextv2_atto"} | changes))

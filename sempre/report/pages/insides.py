@@ -153,7 +153,7 @@ def insides_parts(folder: Path, summary: Mapping) -> list[str]:
             table(
                 ("arm", "AJI+", "activation on particles", "their share of the area"),
                 [
-                    (arm, *(f"{means[name]:.3f}" for name in ("aji_plus", "on_particles", "area_share")))
+                    (arm, *(_number(means[name]) for name in ("aji_plus", "on_particles", "area_share")))
                     for arm, means in summary["activation_maps"].items()
                 ],
             ),
@@ -181,3 +181,8 @@ def _show(axes: Axes, image: np.ndarray, caption: str, cmap: str | None = None) 
     axes.set_xlabel(caption, fontsize=LETTERS - 1, labelpad=2)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def _number(value: float | None) -> str:
+    """A mean as it is shown; a dash for one of nothing, such as the activation of a network that looks nowhere."""
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
