@@ -6,6 +6,8 @@
     python data/synthesize.py out=DIR labelled=40 unlabelled=0 variety=wide specimens=[facets,powder]  # these alone
     python data/synthesize.py out=DIR labelled=50 unlabelled=0 variety=fungus  # a fungus in stained roots, in colour
 
+kinds=[…] takes polyhedron, sphere, rod, fibre, plate, rough, hollow, secondary and satellited.
+
 DIR gets labelled/images/*.tif and labelled/labels/*.tif (of the same names), unlabelled/*.tif (other fields) and
 preview.png. The pixel size stands in the TIFFs as ImageJ writes it. Half of the unlabelled micrographs carry an
 information bar below, like those of a microscope. Each field depends on the seed and its number alone: start again
@@ -58,8 +60,7 @@ class Options:
     size: Annotated[int, Range(64)] = 512  # height and width, px
     variety: Variety = "plain"  # wide: also TEM, STEM, aggregates, printed pictures; fungus: roots in colour
     magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
-    # polyhedron, sphere, rod, fibre, plate, rough, hollow, secondary, satellited; drawn where none is given
-    kinds: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod … (all are listed above); else drawn
     specimens: list[str] = field(default_factory=list)  # scenes of other laboratories, in turn; wide shows some of them
     information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
     workers: CountOrZero = 0  # processes; 0 = one a CPU

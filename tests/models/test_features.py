@@ -1,8 +1,6 @@
-import pytest
 import timm
 import torch
 
-from sempre.errors import InputError
 from sempre.models.features import feature_map
 from sempre.models.unet_encoder import UNetEncoder
 
@@ -32,7 +30,8 @@ def test_tokens_lie_as_in_the_image_without_class_and_register_tokens():
     torch.testing.assert_close(features[1, :, 2, 3], tokens[1, 5 + 2 * 6 + 3])
 
 
-def test_a_network_without_a_map_is_refused():
-    network = timm.create_model("mixer_s32_224", num_classes=0)
-    with pytest.raises(InputError, match="no feature map"):
-        feature_map(network, torch.randn(1, 3, 224, 224))
+def test_a_network_of_tokens_alone_has_its_tokens_as_a_map():
+    network = timm.create_model("mixer_s32_224", num_classes=0).eval()
+    images = torch.randn(1, 3, 224, 224)
+    expected = network.forward_features(images).transpose(1, 2).unflatten(2, (7, 7))
+    torch.testing.assert_close(feature_map(network, images), expected)
