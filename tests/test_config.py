@@ -1,6 +1,7 @@
 import re
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,14 @@ def test_every_option_of_every_recipe_is_explained(script):
     assert len(shown) == len(fields(recipe.Options))
     for line in shown:
         assert re.match(r"  \w+ +[^\[( ]", line), f"{script}: an option is not explained: {line.strip()}"
+
+
+def test_the_page_of_options_is_that_of_the_recipes():
+    spec = spec_from_file_location("options_page", ROOT / "docs/options.py")
+    assert spec and spec.loader
+    page = module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert (ROOT / "docs/options.md").read_text(encoding="utf-8") == page.page_of_options(), "python docs/options.py"
 
 
 @pytest.mark.parametrize("recipe", ["evaluate.prototypes", "evaluate.transfer"])
