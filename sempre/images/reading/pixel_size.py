@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import cast
 from xml.parsers import expat
 
 import numpy as np
@@ -15,6 +16,7 @@ from sempre.images.pixels import PixelSize, as_pixel_size
 
 TESCAN = 50431  # TIFF tags that no library names yet
 PHENOM = 34683
+FEI, ZEISS, OLYMPUS = (34680, 34682), 34118, 33560  # that tifffile reads as dictionaries
 GATAN_UNITS, GATAN_SIZES = (65003, 65004), (65009, 65010)  # of x and y, as DigitalMicrograph exports them
 LARGEST = 1e5  # nm per px: a larger pixel is that of a print or a screen, not of an electron micrograph
 # Dots per inch that programs write into pictures when nobody calibrated them.
@@ -74,20 +76,42 @@ def length_nm(text: object) -> float | None:
     return float(found[1].replace(",", ".")) * nm
 
 
-def tiff_pixel_size_nm(file: tifffile.TiffFile) -> PixelSize | None:
+def tiff_pixel_size_nm(file: tifffile.TiffFile, page: tifffile.TiffPage | None = None) -> PixelSize | None:
     """Pixel size of a TIFF by FEI, Zeiss, TESCAN, Phenom, Gatan, Olympus, OME, ImageJ or SerialEM metadata.
 
     The resolution of a print says nothing.
+
+    Args:
+        page: the page that is read, the first by default. What stands on the first page holds for another one only
+            where both have the same width and height: of a thumbnail it would be the thumbnail's.
     """
+    first = cast(tifffile.TiffPage, file.pages.first)
+    page = page or first
+    size = _page_size_nm(file, page)
+    if size is None and page is not first and _shape(page) == _shape(first):
+        size = _page_size_nm(file, first)
+    return size
+
+
+def _page_size_nm(file: tifffile.TiffFile, page: tifffile.TiffPage) -> PixelSize | None:
     for find in (_fei, _zeiss, _tescan, _phenom, _gatan, _olympus):
-        size = possible(find(file))
+        size = possible(find(page))
         if size is not None:
             return size
-    for find in (_ome, _imagej, _calibrated_cm):
-        size = possible(find(file))
+    for size in (possible(_ome(file, page)), possible(_imagej(file, page)), possible(_calibrated_cm(page))):
         if size is not None and not is_print_resolution(size):
             return size
     return None
+
+
+def _shape(page: tifffile.TiffPage) -> tuple[int, int]:
+    return page.imagewidth, page.imagelength
+
+
+def _tag_values(page: tifffile.TiffPage, *codes: int) -> dict:
+    """What the tags of a page hold together, where they are those that tifffile reads as dictionaries."""
+    values = [tag.value for code in codes if (tag := page.tags.get(code)) is not None]
+    return {name: value for each in values if isinstance(each, dict) for name, value in each.items()}
 
 
 def possible(size: tuple[float, float] | None) -> PixelSize | None:
@@ -102,9 +126,9 @@ def is_print_resolution(size: PixelSize) -> bool:
     return any(abs(INCH / size.x / dpi - 1) < SAME_DPI for dpi in PRINT_DPI)
 
 
-def tiff_pixel_aspect(file: tifffile.TiffFile) -> float:
-    """Height over width of a pixel by a TIFF's resolution, whatever its unit; 1 where the file does not say."""
-    x, y = _resolution(file)
+def tiff_pixel_aspect(page: tifffile.TiffPage) -> float:
+    """Height over width of a pixel by the resolution of a TIFF's page, in any unit; 1 where the file does not say."""
+    x, y = _resolution(page)
     return x / y if x and y else 1.0
 
 
@@ -177,8 +201,8 @@ def _in_units(x: float | None, y: float | None, nm: float) -> PixelSize | None:
     return possible((x * nm, (x if y is None else y) * nm)) if x is not None else None
 
 
-def _fei(file: tifffile.TiffFile) -> PixelSize | None:
-    metadata = file.fei_metadata or {}
+def _fei(page: tifffile.TiffPage) -> PixelSize | None:
+    metadata = _tag_values(page, *FEI)
     for section in ("Scan", "EScan", "IScan", "EBeam"):
         values = metadata.get(section)
         if not isinstance(values, dict):
@@ -189,8 +213,8 @@ def _fei(file: tifffile.TiffFile) -> PixelSize | None:
     return None
 
 
-def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
-    metadata = file.sem_metadata or {}
+def _zeiss(page: tifffile.TiffPage) -> PixelSize | None:
+    metadata = _tag_values(page, ZEISS)
     for name in ("ap_image_pixel_size", "ap_pixel_size"):
         _, *value = metadata.get(name) or ("",)
         nm = length_nm(" ".join(map(str, value)))
@@ -202,33 +226,33 @@ def _zeiss(file: tifffile.TiffFile) -> PixelSize | None:
     return None
 
 
-def _tescan(file: tifffile.TiffFile) -> PixelSize | None:
-    return ini_pixel_size_nm(_tag_text(file, TESCAN))
+def _tescan(page: tifffile.TiffPage) -> PixelSize | None:
+    return ini_pixel_size_nm(_tag_text(page, TESCAN))
 
 
-def _phenom(file: tifffile.TiffFile) -> PixelSize | None:
-    return phenom_pixel_size_nm(_tag_text(file, PHENOM))
+def _phenom(page: tifffile.TiffPage) -> PixelSize | None:
+    return phenom_pixel_size_nm(_tag_text(page, PHENOM))
 
 
-def _gatan(file: tifffile.TiffFile) -> PixelSize | None:
-    x, y = (_gatan_side_nm(file, *tags) for tags in zip(GATAN_UNITS, GATAN_SIZES, strict=True))
+def _gatan(page: tifffile.TiffPage) -> PixelSize | None:
+    x, y = (_gatan_side_nm(page, *tags) for tags in zip(GATAN_UNITS, GATAN_SIZES, strict=True))
     return _in_units(x, y, 1.0)
 
 
-def _gatan_side_nm(file: tifffile.TiffFile, unit: int, size: int) -> float | None:
-    nm, tag = nm_per_unit(_tag_text(file, unit).strip()), file.pages.first.tags.get(size)
+def _gatan_side_nm(page: tifffile.TiffPage, unit: int, size: int) -> float | None:
+    nm, tag = nm_per_unit(_tag_text(page, unit).strip()), page.tags.get(size)
     return float(tag.value) * nm if nm and tag is not None and isinstance(tag.value, int | float) else None
 
 
-def _olympus(file: tifffile.TiffFile) -> PixelSize | None:
-    metadata = file.sis_metadata or {}
+def _olympus(page: tifffile.TiffPage) -> PixelSize | None:
+    metadata = _tag_values(page, OLYMPUS)
     x, y = metadata.get("pixelsizex"), metadata.get("pixelsizey")
     return _in_units(float(x), float(y) if y else None, NM["m"]) if x else None
 
 
-def _tag_text(file: tifffile.TiffFile, code: int) -> str:
+def _tag_text(page: tifffile.TiffPage, code: int) -> str:
     """A tag's text, "" where there is none. TESCAN's begins with a picture, so that its lines follow other bytes."""
-    tag = file.pages.first.tags.get(code)
+    tag = page.tags.get(code)
     value = tag.value if tag is not None else ""
     text = value.decode("latin-1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
     return re.sub(r"[\r\0]+", "\n", text)
@@ -249,10 +273,11 @@ def _ims_text(information: Mapping, name: str) -> str:
     return b"".join(np.asarray(information[name]).ravel().tolist()).decode("latin-1")
 
 
-def _ome_attributes(file: tifffile.TiffFile) -> dict[str, str]:
-    """Of the `Pixels` of an OME-TIFF's first page: PhysicalSizeX, PhysicalSizeXUnit and others; none elsewhere."""
-    images = ome_pixels(file.ome_metadata or "")
-    shape = tuple(str(getattr(file.pages.first, side)) for side in ("imagewidth", "imagelength"))
+def _ome_attributes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, str]:
+    """Of the `Pixels` of an OME-TIFF's page: PhysicalSizeX, PhysicalSizeXUnit and others; none elsewhere."""
+    own_text = page.description if "<OME" in page.description[:2000] or ":OME" in page.description[:2000] else ""
+    images = ome_pixels(file.ome_metadata or own_text)
+    shape = tuple(map(str, _shape(page)))
     own = [image for image in images if (image.get("SizeX"), image.get("SizeY")) == shape]
     return next(iter(own or images), {})
 
@@ -297,21 +322,23 @@ def _ome_length_nm(attributes: Mapping[str, str], axis: str) -> float | None:
         return math.nan
 
 
-def _ome(file: tifffile.TiffFile) -> PixelSize | None:
-    attributes = _ome_attributes(file)
+def _ome(file: tifffile.TiffFile, page: tifffile.TiffPage) -> PixelSize | None:
+    attributes = _ome_attributes(file, page)
     x, y = (_ome_length_nm(attributes, axis) for axis in "XY")
     return _in_units(y if x is None else x, y, 1.0)
 
 
 def _ome_z(file: tifffile.TiffFile) -> float | None:
-    return _ome_length_nm(_ome_attributes(file), "Z")
+    return _ome_length_nm(_ome_attributes(file, cast(tifffile.TiffPage, file.pages.first)), "Z")
 
 
-def _imagej(file: tifffile.TiffFile) -> PixelSize | None:
-    metadata = file.imagej_metadata or {}
+def _imagej(file: tifffile.TiffFile, page: tifffile.TiffPage) -> PixelSize | None:
+    metadata = file.imagej_metadata or {} if page is file.pages.first else {}
+    if not metadata and page.description.startswith("ImageJ="):
+        metadata = tifffile.tifffile.imagej_description_metadata(page.description)
     nm = nm_per_unit(metadata.get("unit", ""))
     nm_y = nm_per_unit(metadata["yunit"]) if "yunit" in metadata else nm
-    x, y = _resolution(file)
+    x, y = _resolution(page)
     if not nm or not nm_y or not x:
         return None
     size = possible((nm / x, nm_y / (y or x)))
@@ -328,21 +355,20 @@ def _imagej_z(file: tifffile.TiffFile) -> float | None:
         return None
 
 
-def _calibrated_cm(file: tifffile.TiffFile) -> PixelSize | None:
+def _calibrated_cm(page: tifffile.TiffPage) -> PixelSize | None:
     """The size by a resolution in cm, where a program has written it that calibrates."""
-    page = file.pages.first
     unit = page.tags.get("ResolutionUnit")
     if unit is None or unit.value != 3 or not CALIBRATING.search(f"{page.software} {page.description}"):
         return None
-    x, y = _resolution(file)
+    x, y = _resolution(page)
     return _in_units(1 / x, 1 / y if y else None, NM["cm"]) if x else None
 
 
-def _resolution(file: tifffile.TiffFile) -> tuple[float, float]:
+def _resolution(page: tifffile.TiffPage) -> tuple[float, float]:
     """Pixels per unit along x and y by a TIFF's tags; 0 where there is none."""
     numbers = []
     for name in ("XResolution", "YResolution"):
-        tag = file.pages.first.tags.get(name)
+        tag = page.tags.get(name)
         value = tag.value if tag is not None else 0
         with suppress(TypeError, ValueError, ZeroDivisionError, IndexError):
             value = value[0] / value[1] if isinstance(value, tuple) else float(value)

@@ -203,11 +203,11 @@ def _read_tiff(path: Path, max_pixels: int, levels: Levels, page: int | None) ->
         micrograph = Micrograph(
             pixels,
             metadata=metadata,
-            pixel_aspect=tiff_pixel_aspect(file),
+            pixel_aspect=tiff_pixel_aspect(pictures[index].page),
             page=index + 1,
             pages=len(pictures),
         )
-        return micrograph.sized(tiff_pixel_size_nm(file))
+        return micrograph.sized(tiff_pixel_size_nm(file, pictures[index].page))
 
 
 def _read_picture(path: Path, max_pixels: int, levels: Levels, page: int | None) -> Micrograph:
