@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -284,3 +285,20 @@ def test_a_pixel_size_is_the_sets_only_if_its_micrographs_agree(tmp_path, labels
     assert LabelledSet(tmp_path).common_pixel_size_nm() == pytest.approx(2.0)
     write_micrograph(tmp_path / "images/c.tif", labels)
     assert LabelledSet(tmp_path).common_pixel_size_nm() is None
+
+
+def test_micrographs_of_one_sample_stay_on_one_side(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for place in range(12):
+        for view in range(3):
+            pixels = np.random.default_rng(10 * place + view).integers(0, 255, (32, 32), np.uint8)
+            labels = np.zeros((32, 32), np.uint16)
+            labels[4:20, 4:20] = 1
+            tifffile.imwrite(tmp_path / f"images/spot{place}_view{view}.tif", pixels)
+            tifffile.imwrite(tmp_path / f"labels/spot{place}_view{view}.tif", labels)
+    labelled = LabelledSet(tmp_path)
+    held_out = {labelled.names[index] for index in labelled.sides(0.3, sample=r"^(spot\d+)").held_out}
+    places = {name.split("_")[0] for name in held_out}
+    assert 0 < len(places) < 12
+    assert held_out == {f"{place}_view{view}" for place in places for view in range(3)}
