@@ -97,7 +97,7 @@ def _whole_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
             f"{path} holds {labels.dtype} pixels, {labels[odd].flat[0]:g} among them: a label image has "
             "integer ids, 0 for background"
         )
-    if labels.max(initial=0) > np.iinfo(np.int32).max:
+    if float(labels.max(initial=0)) > np.iinfo(np.int32).max:
         raise InputError(f"{path} has the id {labels.max():g}: ids are at most {np.iinfo(np.int32).max:,}")
     return labels.astype(np.int64)
 
