@@ -83,7 +83,7 @@ setup(
     packages=find_packages(include=["sempre", "sempre.*"]),
     package_data={
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
-        "sempre.scan.results": ["*.schema.json"],
+        "sempre.scan": ["*.schema.json"],
         "sempre.napari": ["napari.yaml"],
     },
     install_requires=DEPLOYMENT,

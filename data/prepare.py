@@ -23,9 +23,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.label_rule import RuleName, label_rule
-from sempre.data.stores.intake import Intake, Skipped
-from sempre.data.stores.store_writer import StoreWriter
+from sempre.data.groups import RuleName, label_rule
+from sempre.data.store_writer import Intake, Skipped, StoreWriter
 from sempre.errors import InputError, run_command
 from sempre.images import find_micrographs, percentile_range
 from sempre.processes import in_order

@@ -27,10 +27,10 @@ from sempre.config import changed_keys, read_options, save_options
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
 from sempre.images import read_labels, read_micrograph, write_labels
-from sempre.images.synthetic import VARIETIES, FieldOptions, information_bar, render_field, render_fungus
 from sempre.images.write import write_micrograph
 from sempre.processes import in_order
 from sempre.ranges import CountOrZero, OneOf, Range, Seed, Share
+from sempre.synthetic import VARIETIES, FieldOptions, information_bar, render_field, render_fungus
 
 SHAPING = (
     "empty_share",

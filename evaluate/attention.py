@@ -18,19 +18,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.volumes import open_slices, output_stems
-from sempre.embeddings.encoding.attention import check_class_token, head_maps
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.encoding.tiles import TileSource
+from sempre.data.volume_slices import open_slices, output_stems
 from sempre.files import whole_or_absent
-from sempre.images.reading.formats.levels import to_grey
+from sempre.frozen.attention import check_class_token, head_maps
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import LARGEST_INPUT, ExtractionOptions, check_percentiles, file_percentiles
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.tiles import TileSource
+from sempre.images.levels import to_grey
 from sempre.images.write import write_channels
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, RunName, Seed
+from sempre.report.cluster_page import AttentionExample, attention_parts, draw_attention
 from sempre.report.html import write_page
-from sempre.report.pages.clusters import AttentionExample, attention_parts, draw_attention
 
 
 @dataclass(kw_only=True)

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from sempre.config import read_options
-from sempre.data.labels.folds import divide
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import Prediction, score_untrained
-from sempre.deploy.networks.segmenter import Segmenter
+from sempre.data.folds import divide
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
 from sempre.deploy.released import DEFAULT, find_bundle
+from sempre.deploy.segmenter import Segmenter
 from sempre.processes import run_in_one_process
 from sempre.ranges import CountOrZero, RunName, Seed, Share
+from sempre.training.scoring import Prediction, score_untrained
 
 
 @dataclass

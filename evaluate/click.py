@@ -26,33 +26,35 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.sources import FolderSource, StoreSource
-from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
-from sempre.data.labels.coco import write_coco
-from sempre.data.labels.label_volumes import label_volume
-from sempre.deploy.results.overlay import write_overlay
-from sempre.embeddings.encoding.embedding_file import Embeddings
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.segmentation.points import Clicks, clicked_positions, read_clicks
-from sempre.embeddings.segmentation.prototypes import (
+from sempre.data.coco import write_coco
+from sempre.data.sources import FolderSource, StoreSource
+from sempre.data.volume_slices import VolumeSource, open_slices, output_stems
+from sempre.deploy.overlay import write_overlay
+from sempre.errors import InputError
+from sempre.files import whole_or_absent
+from sempre.frozen.embedding_file import Embeddings
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import ExtractionOptions, extract, file_percentiles
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.prototypes import (
+    RULES,
     SIZES,
+    Clicks,
     Support,
+    clicked_positions,
     load_support,
     prototypes_of,
+    read_clicks,
     save_support,
     support_of,
 )
-from sempre.embeddings.segmentation.thresholds import RULES
-from sempre.errors import InputError
-from sempre.files import whole_or_absent
 from sempre.images import read_labels, write_labels
-from sempre.images.watershed import split_touching
+from sempre.images.volume_objects import label_volume
 from sempre.images.write import write_micrograph
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, OneOf, Percent, PositiveOrZero, Seed, Share
-from sempre.report.pages.prototypes import draw_heat_map
+from sempre.report.prototype_page import draw_heat_map
+from sempre.segmentation.watershed import split_touching
 
 
 @dataclass(kw_only=True)

@@ -26,28 +26,27 @@ from typing import Annotated
 from timm.models.vision_transformer import VisionTransformer
 
 from sempre.config import part_of, read_options, save_options
-from sempre.data.feeding.volumes import open_slices, output_stems
-from sempre.data.labels.folds import divide
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.samples import seeded_subset
-from sempre.embeddings.encoding.attention import head_maps
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, check_percentiles, file_percentiles
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.encoding.tiles import TileSource
-from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.arms import Clustering, cluster_arm, unet_arm
-from sempre.embeddings.segmentation.foreground import RULES
-from sempre.embeddings.segmentation.points import clicked_positions, read_clicks
-from sempre.embeddings.segmentation.segmented_set import Arm, MicrographSet, segment_all
+from sempre.data.folds import divide
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
+from sempre.data.splits import seeded_subset
+from sempre.data.volume_slices import open_slices, output_stems
 from sempre.errors import InputError
 from sempre.files import write_csv, write_json
-from sempre.images.reading.formats.levels import to_grey
+from sempre.frozen.attention import head_maps
+from sempre.frozen.clusters import RULES
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import ExtractionOptions, check_percentiles, file_percentiles
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.prototypes import clicked_positions, read_clicks
+from sempre.frozen.segmented_set import Arm, Clustering, MicrographSet, cluster_arm, segment_all, unet_arm
+from sempre.frozen.tasks import labelled_source
+from sempre.frozen.tiles import TileSource
+from sempre.images.levels import to_grey
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Index, Numbers, OneOf, PositiveOrZero, Range, RunName, Seed, Share
-from sempre.report.pages.backbone_table import print_table
-from sempre.report.pages.clusters import AttentionExample, Example, columns, table_rows, write_cluster_report
+from sempre.report.backbone_table import print_table
+from sempre.report.cluster_page import AttentionExample, Example, columns, table_rows, write_cluster_report
 
 ATTENTION_SHOWN = 2  # micrographs
 MOST_CLUSTERS = 8  # whose every choice is tried, to say what the best one would give

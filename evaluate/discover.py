@@ -17,22 +17,18 @@ from typing import Literal
 import numpy as np
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.patch_source import PatchSource
-from sempre.data.feeding.sources import FolderSource, StoreSource, open_source
-from sempre.data.label_rule import RuleOrAuto
-from sempre.embeddings.encoding.encoder import Encoder, open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.encoding.pooling import TOP, pool_all
-from sempre.embeddings.scores.anomaly import bulk_distance
-from sempre.embeddings.scores.maps import MapMethod, plane
-from sempre.embeddings.segmentation.clusters import Methods, agreement, centrality, cluster_by_all, cluster_figures
+from sempre.data.groups import RuleOrAuto
+from sempre.data.sources import FolderSource, PatchSource, StoreSource, open_source
 from sempre.errors import InputError
 from sempre.files import write_json
+from sempre.frozen.clusters import Methods, agreement, centrality, cluster_by_all, cluster_figures
+from sempre.frozen.encoder import Encoder, open_encoder
+from sempre.frozen.extract import ExtractionOptions, extract, file_percentiles
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.pooling import TOP, MapMethod, bulk_distance, plane, pool_all
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Numbers, PositiveShare, RunName, Seed
-from sempre.report.pages.discovery import Images, write_discovery_report
-from sempre.report.pages.discovery_tables import write_cells, write_images
+from sempre.report.discovery_page import Images, write_cells, write_discovery_report, write_images
 
 
 @dataclass(kw_only=True)

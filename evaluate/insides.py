@@ -16,19 +16,26 @@ import numpy as np
 import torch
 
 from sempre.config import read_options, save_options
-from sempre.data.labels.labelled import LabelledMicrograph, LabelledSet
-from sempre.data.labels.predictions import true_overlap
-from sempre.embeddings.insides.class_activation import check_grad_cam, share_on_particles
-from sempre.embeddings.insides.feature_maps import channel_figures, drawn_channels, mean_figures, stage_activations
-from sempre.embeddings.insides.opened_arm import LookInto, OpenedArm, open_arms
+from sempre.data.labelled import LabelledMicrograph, LabelledSet
 from sempre.errors import InputError
 from sempre.files import write_csv, write_json
+from sempre.frozen.insides import (
+    LookInto,
+    OpenedArm,
+    channel_figures,
+    check_grad_cam,
+    drawn_channels,
+    mean_figures,
+    open_arms,
+    share_on_particles,
+    stage_activations,
+)
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, Index, RunName, Seed, Share
-from sempre.report.figures.journal import save_figure
-from sempre.report.pages.insides import (
+from sempre.report.figures import save_figure
+from sempre.report.insides_page import (
     GRID,
     Look,
     StageMaps,
@@ -36,6 +43,7 @@ from sempre.report.pages.insides import (
     draw_feature_maps,
     write_insides_report,
 )
+from sempre.training.scoring import true_overlap
 
 
 @dataclass

@@ -14,14 +14,13 @@ from pathlib import Path
 import torch
 
 from sempre.config import read_options, save_options
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.scores.quality import balanced_accuracy, nearest, retrieval_accuracy, vote
-from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
-from sempre.embeddings.segmentation.clusters import silhouette
+from sempre.frozen.clusters import silhouette
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.tasks import Task, TaskOptions, balanced_accuracy, nearest, retrieval_accuracy, score_backbones, vote
 from sempre.pretraining.collapse import rank_me
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, RunName
-from sempre.report.pages.backbone_table import write_backbone_table
+from sempre.report.backbone_table import write_backbone_table
 
 ABOUT = (
     "Retrieval is the mean share of the nearest neighbours that have the query's label; accuracy the share of the "

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.config import read_options, save_options
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.scores.quality import balanced_accuracy, linear_probe
-from sempre.embeddings.scores.tasks import Task, TaskOptions, score_backbones
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.tasks import Task, TaskOptions, balanced_accuracy, linear_probe, score_backbones
 from sempre.processes import run_in_one_process
 from sempre.ranges import RunName
-from sempre.report.pages.backbone_table import write_backbone_table
+from sempre.report.backbone_table import write_backbone_table
 
 ABOUT = (
     "Share of the labels that logistic regression on the standardised embeddings tells right, on images that it was "

@@ -21,16 +21,15 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.volumes import SliceOptions, open_labelled
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.predictions import Prediction, predict_and_score
-from sempre.data.labels.run_summary import summarise_run
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.encoding.extract import extract, file_percentiles
-from sempre.embeddings.scores.maps import MapMethod
-from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.prototype_study import (
+from sempre.data.groups import read_groups
+from sempre.data.volume_slices import SliceOptions, open_labelled
+from sempre.errors import InputError
+from sempre.files import write_csv, write_json
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.extract import extract, file_percentiles
+from sempre.frozen.pooling import MapMethod
+from sempre.frozen.prototype_study import (
     Micrographs,
     PrototypeOptions,
     deal,
@@ -39,20 +38,19 @@ from sempre.embeddings.segmentation.prototype_study import (
     percent_sensitivity,
     point_sensitivity,
     rule_scores,
+    token_planes,
     transfer,
 )
-from sempre.embeddings.segmentation.prototypes import Prototypes
-from sempre.embeddings.segmentation.thresholds import RULES
-from sempre.embeddings.segmentation.token_planes import token_planes
-from sempre.errors import InputError
-from sempre.files import write_csv, write_json
+from sempre.frozen.prototypes import RULES, Prototypes
+from sempre.frozen.tasks import labelled_source
 from sempre.images import read_labels
-from sempre.images.reading.volume import evenly_spaced
-from sempre.images.watershed import split_touching
+from sempre.images.volume import evenly_spaced
 from sempre.metrics import by_group
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, RunName, Seed, Share
-from sempre.report.pages.prototypes import Example, write_prototype_report
+from sempre.report.prototype_page import Example, write_prototype_report
+from sempre.segmentation.watershed import split_touching
+from sempre.training.scoring import Prediction, predict_and_score, summarise_run
 
 SHOWN = 8  # held-out micrographs in the report
 

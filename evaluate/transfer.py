@@ -21,30 +21,33 @@ import numpy as np
 from omegaconf import MISSING
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.volumes import SliceOptions, open_labelled
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.samples import by_sample
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.encoding.extract import extract, file_percentiles
-from sempre.embeddings.scores.maps import MapMethod
-from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.points import Clicks
-from sempre.embeddings.segmentation.prototype_protocols import (
+from sempre.data.groups import read_groups
+from sempre.data.splits import by_sample
+from sempre.data.volume_slices import SliceOptions, open_labelled
+from sempre.errors import InputError
+from sempre.files import write_csv, write_json
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.extract import extract, file_percentiles
+from sempre.frozen.pooling import MapMethod
+from sempre.frozen.prototype_study import (
+    KINDS,
+    Micrographs,
+    PrototypeOptions,
+    Tokens,
     own_model,
     protocol_rows,
     protocol_summary,
     scorable,
     separability,
     sweeps,
+    token_planes,
 )
-from sempre.embeddings.segmentation.prototype_study import KINDS, Micrographs, PrototypeOptions
-from sempre.embeddings.segmentation.token_planes import Tokens, token_planes
-from sempre.errors import InputError
-from sempre.files import write_csv, write_json
+from sempre.frozen.prototypes import Clicks
+from sempre.frozen.tasks import labelled_source
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, RunName, Several
-from sempre.report.pages.transfer import TransferExample, spread_text, write_transfer_report
+from sempre.report.transfer_page import TransferExample, spread_text, write_transfer_report
 
 
 @dataclass(kw_only=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sempre.config import read_options
-from sempre.data.labels.folds import divide
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import Prediction, score_untrained
+from sempre.data.folds import divide
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
 from sempre.images import percentile_range
-from sempre.images.watershed import otsu_watershed
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Percentiles, PositiveOrZero, RunName, Seed, Share
+from sempre.segmentation.watershed import otsu_watershed
+from sempre.training.scoring import Prediction, score_untrained
 
 
 @dataclass

@@ -22,23 +22,27 @@ import torch
 from accelerate import Accelerator
 
 from sempre.config import part_of, read_options
-from sempre.data.feeding.dense_crops import DenseCrops
-from sempre.data.feeding.detection_crops import DetectionCrops
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.labels.folds import NOBODY, sides_of_training
-from sempre.data.labels.labelled import LabelledSet
-from sempre.deploy.networks.dense import DenseSettings
+from sempre.data.dense_crops import DenseCrops
+from sempre.data.detection_crops import DetectionCrops
+from sempre.data.folds import NOBODY, sides_of_training
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import epoch_sampler
 from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
-from sempre.models.batch_norm import estimate_statistics
-from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.segmenters.dense_files import describe_dense, load_dense, read_settings, save_dense
-from sempre.models.segmenters.dense_scoring import best_settings, mean_aji_plus, score_dense
-from sempre.models.weights.checkpoints import architecture_of_backbone
-from sempre.models.weights.initial_weights import (
+from sempre.models.backbones import architecture_of_backbone
+from sempre.models.dense import (
+    DenseOptions,
+    DenseSegmenter,
+    as_network,
+    dense_losses,
+    describe_dense,
+    load_dense,
+    read_settings,
+    save_dense,
+)
+from sempre.models.initial_weights import (
     IMAGENET,
     check_start,
     initial_percentiles,
@@ -63,13 +67,14 @@ from sempre.ranges import (
     Shares,
     Span,
 )
+from sempre.segmentation.maps import DenseSettings
 from sempre.training.accelerator import make_accelerator
-from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
-from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.shared_work import SharedWork
-from sempre.training.steps.averaging import AveragedTraining
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import AveragedTraining, cosine_with_warmup, estimate_statistics, parameter_groups
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.scoring import SharedWork
+from sempre.training.segmenter_scoring import best_settings, mean_aji_plus, score_dense
+from sempre.training.validation import fit_to_best
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 IMAGENET_ARCHITECTURE = "tf_efficientnet_lite0"  # whose weights are a package (extra `imagenet`)

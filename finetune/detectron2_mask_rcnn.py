@@ -19,24 +19,21 @@ from accelerate import Accelerator
 from torch import nn
 
 from sempre.config import part_of, read_options
-from sempre.data.feeding.detection_crops import DetectionCrops, collate
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.labels.folds import NOBODY, fitted_and_choosing
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.detection_crops import DetectionCrops, collate
+from sempre.data.folds import NOBODY, fitted_and_choosing
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import epoch_sampler
 from sempre.detectron2.library import import_detectron2
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmenters.detector_files import describe_detector
-from sempre.models.segmenters.mask_rcnn import DetectorOptions
-from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
-from sempre.models.weights.initial_weights import (
+from sempre.models.initial_weights import (
     check_start,
     initial_percentiles,
     initial_weights_name,
     load_initial_weights,
 )
-from sempre.models.weights.model_files import save_model
+from sempre.models.mask_rcnn import DetectorOptions, describe_detector
+from sempre.models.weight_files import save_model
 from sempre.ranges import (
     Count,
     CountOrZero,
@@ -54,11 +51,12 @@ from sempre.ranges import (
     Span,
 )
 from sempre.training.accelerator import make_accelerator
-from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
-from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.shared_work import SharedWork
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import cosine_with_warmup, parameter_groups
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.scoring import SharedWork
+from sempre.training.segmenter_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
+from sempre.training.validation import fit_to_best
 
 
 @dataclass
@@ -201,7 +199,7 @@ def train(
 def build_detector(options: Options, seed: int) -> nn.Module:
     """The detector with the backbone's weights that `options.backbone` names; all else is random under the seed."""
     # Imported here, for the command has to say in one line that detectron2 lacks.
-    from sempre.detectron2.mask_rcnn import build_detectron2_detector
+    from sempre.detectron2.detector import build_detectron2_detector
 
     torch.manual_seed(seed)
     detector = build_detectron2_detector(part_of(options, DetectorOptions))

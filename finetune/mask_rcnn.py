@@ -18,22 +18,19 @@ from accelerate import Accelerator
 from torch import nn
 
 from sempre.config import part_of, read_options
-from sempre.data.feeding.detection_crops import DetectionCrops, collate
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.labels.folds import NOBODY, fitted_and_choosing
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.detection_crops import DetectionCrops, collate
+from sempre.data.folds import NOBODY, fitted_and_choosing
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import epoch_sampler
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.models.parameter_groups import parameter_groups
-from sempre.models.segmenters.detector_files import describe_detector, save_detector
-from sempre.models.segmenters.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn
-from sempre.models.segmenters.segmentation import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
-from sempre.models.weights.initial_weights import (
+from sempre.models.initial_weights import (
     check_start,
     initial_percentiles,
     initial_weights_name,
     load_initial_weights,
 )
+from sempre.models.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn, describe_detector, save_detector
 from sempre.ranges import (
     Count,
     CountOrZero,
@@ -51,11 +48,12 @@ from sempre.ranges import (
     Span,
 )
 from sempre.training.accelerator import make_accelerator
-from sempre.training.best_epoch import fit_to_best
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
-from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.shared_work import SharedWork
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import cosine_with_warmup, parameter_groups
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.scoring import SharedWork
+from sempre.training.segmenter_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
+from sempre.training.validation import fit_to_best
 
 
 @dataclass

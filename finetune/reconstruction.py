@@ -22,21 +22,21 @@ from timm.optim import param_groups_weight_decay
 from torch.utils.data import default_collate
 
 from sempre.config import read_options
-from sempre.data.feeding.datasets import CropDataset, normalise_batch
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.embeddings.encoding.encoder import Encoder, open_encoder
+from sempre.data.crops import CropDataset, normalise_batch
+from sempre.data.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
+from sempre.frozen.encoder import Encoder, open_encoder
 from sempre.images import to_uint8
 from sempre.images.normalise import MEAN, STD
-from sempre.models.weights.checkpoints import read_backbone_details
-from sempre.models.weights.one_channel import to_one_channel
+from sempre.models.backbones import read_backbone_details
+from sempre.models.weight_files import to_one_channel
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.reconstruction import Reconstruction, Upsampling
 from sempre.ranges import Count, CountOrZero, PositiveOrZero, RunName, Share
+from sempre.training.optimisation import cosine_with_warmup
+from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
-from sempre.training.runs.logging import RunLog
-from sempre.training.runs.preemption import EXIT_PREEMPTED
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.run_folder import RunLog
 
 WATCHED = 64  # validation crops whose features are watched for collapse
 

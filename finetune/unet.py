@@ -20,37 +20,42 @@ import torch
 from torch.utils.data import DataLoader
 
 from sempre.config import read_options
-from sempre.data.feeding.mask_crops import MaskCrops
-from sempre.data.feeding.samplers import EpochSampler, epoch_sampler
-from sempre.data.feeding.volumes import SliceOptions, open_labelled
-from sempre.data.labels.folds import Fold, FoldOptions, make_folds
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.sides import Sides
-from sempre.embeddings.encoding.embedding_file import Embeddings
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, extract, file_percentiles
-from sempre.embeddings.encoding.extract import check as check_extraction
-from sempre.embeddings.refinement.fold_scores import score_fold, summarise_folds
-from sempre.embeddings.refinement.heat_maps import fit_heat_maps
-from sempre.embeddings.refinement.refiner import INPUTS, RefinerInputs, as_batch, input_channels
-from sempre.embeddings.scores.tasks import labelled_source
-from sempre.embeddings.segmentation.thresholds import best_cut
+from sempre.data.crops import MaskCrops
+from sempre.data.folds import Fold, FoldOptions, make_folds
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import EpochSampler, epoch_sampler
+from sempre.data.splits import Sides
+from sempre.data.volume_slices import SliceOptions, open_labelled
 from sempre.errors import InputError
 from sempre.files import read_json, write_json
-from sempre.models.batch_norm import estimate_statistics
-from sempre.models.segmenters.unet import LOSSES, UNet, UNetLoss
-from sempre.models.weights.model_files import DETAILS, WEIGHTS
-from sempre.models.weights.weight_files import load_weights, save_weights
+from sempre.frozen.embedding_file import Embeddings
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import ExtractionOptions, extract, file_percentiles
+from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.prototypes import best_cut
+from sempre.frozen.refinement import (
+    INPUTS,
+    RefinerInputs,
+    as_batch,
+    fit_heat_maps,
+    input_channels,
+    score_fold,
+    summarise_folds,
+)
+from sempre.frozen.tasks import labelled_source
+from sempre.models.unet import LOSSES, UNet, UNetLoss
+from sempre.models.weight_files import DETAILS, WEIGHTS, load_weights, save_weights
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, NotEmpty, OneOf, Percent, PositiveOrZero, Range, RunName, Seed
-from sempre.report.pages.refinement import refinement_examples, write_refinement_report
-from sempre.report.pages.transfer import spread_text
+from sempre.report.refinement_page import refinement_examples, write_refinement_report
+from sempre.report.transfer_page import spread_text
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.runs.preemption import EXIT_PREEMPTED, StopSignal
-from sempre.training.runs.run_folder import lock_run, open_run
-from sempre.training.steps.schedule import cosine_with_warmup as falling
+from sempre.training.optimisation import cosine_with_warmup as falling
+from sempre.training.optimisation import estimate_statistics
+from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
+from sempre.training.run_folder import lock_run, open_run
 
 SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")

@@ -18,18 +18,17 @@ import torch
 from accelerate.utils import send_to_device
 
 from sempre.config import read_options
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.feeding.views import View, ViewDataset, collate_views
+from sempre.data.samplers import epoch_sampler
+from sempre.data.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
-from sempre.models.backbones import arguments_for, check_view_size
-from sempre.models.parameter_groups import pretraining_groups
+from sempre.models.encoders import arguments_for, check_view_size
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
 from sempre.ranges import Count, Positive, PositiveOrZero, PositiveShare, RunName, Share
+from sempre.training.optimisation import pretraining_groups, steps_with_warmup
+from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
-from sempre.training.runs.logging import RunLog
-from sempre.training.runs.preemption import EXIT_PREEMPTED
-from sempre.training.steps.schedule import steps_with_warmup
+from sempre.training.run_folder import RunLog
 
 WATCHED = 64  # validation micrographs whose features are watched for collapse
 

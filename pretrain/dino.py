@@ -21,19 +21,19 @@ from lightly.utils.scheduler import cosine_schedule, linear_warmup_schedule
 from torch import nn
 
 from sempre.config import read_options
-from sempre.data.feeding.samplers import epoch_sampler
-from sempre.data.feeding.views import View, ViewDataset, collate_views
+from sempre.data.samplers import epoch_sampler
+from sempre.data.views import View, ViewDataset, collate_views
 from sempre.errors import InputError, run_command
-from sempre.models.backbones import arguments_for, check_view_size
-from sempre.models.weights.checkpoints import load_backbone_weights
-from sempre.models.weights.official_vit import load_official_vit
+from sempre.models.backbones import load_backbone_weights
+from sempre.models.encoders import arguments_for, check_view_size
+from sempre.models.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
 from sempre.ranges import Count, CountOrZero, InnerShare, Positive, PositiveOrZero, Range, RunName, ShareBelowOne
+from sempre.training.optimisation import cosine_with_warmup
+from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
-from sempre.training.runs.logging import RunLog
-from sempre.training.runs.preemption import EXIT_PREEMPTED
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.run_folder import RunLog
 
 WATCHED = 64  # validation views whose features are watched for collapse
 WATCHED_AT_ONCE = 8

@@ -19,21 +19,24 @@ import torch
 from torch import nn
 
 from sempre.config import read_options
-from sempre.data.feeding.datasets import CropDataset
-from sempre.data.feeding.samplers import epoch_sampler
+from sempre.data.crops import CropDataset
+from sempre.data.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
-from sempre.models.masked.minkowski import MinkowskiEncoder
-from sempre.models.masked.packed import PATCH, PackedEncoder
-from sempre.models.parameter_groups import pretraining_groups
-from sempre.models.weights.checkpoints import load_backbone_weights
-from sempre.models.weights.original_fcmae import load_original_weights
-from sempre.pretraining.fcmae import FCMAE
-from sempre.pretraining.masking import mask_and_collate
+from sempre.models.backbones import load_backbone_weights
+from sempre.models.minkowski import MinkowskiEncoder
+from sempre.models.original_fcmae import load_original_weights
+from sempre.models.packed import PATCH, PackedEncoder
+from sempre.pretraining.masked_autoencoders import FCMAE, mask_and_collate
 from sempre.ranges import Count, CountOrZero, InnerShare, PositiveOrZero, PositiveShare, Range, RunName, Share
-from sempre.report.figures.reconstructions import validate_reconstruction
-from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
-from sempre.training.runs.preemption import EXIT_PREEMPTED
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import cosine_with_warmup, pretraining_groups
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.pretraining_run import (
+    PretrainingOptions,
+    refuse_sharding,
+    scaled_rate,
+    start_pretraining,
+    validate_reconstruction,
+)
 
 ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 

@@ -18,19 +18,17 @@ import torch
 from timm.optim import param_groups_weight_decay
 
 from sempre.config import read_options
-from sempre.data.feeding.datasets import CropDataset
-from sempre.data.feeding.samplers import epoch_sampler
+from sempre.data.crops import CropDataset
+from sempre.data.samplers import epoch_sampler
 from sempre.errors import run_command
-from sempre.models.masked.packed import PATCH
+from sempre.models.backbones import load_backbone_weights
+from sempre.models.packed import PATCH
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
-from sempre.models.weights.checkpoints import load_backbone_weights
-from sempre.pretraining.masking import mask_and_collate
-from sempre.pretraining.spark import SparK
+from sempre.pretraining.masked_autoencoders import SparK, mask_and_collate
 from sempre.ranges import CountOrZero, InnerShare, OneOf, PositiveOrZero, Range, RunName, Share
-from sempre.report.figures.reconstructions import validate_reconstruction
-from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining
-from sempre.training.runs.preemption import EXIT_PREEMPTED
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import cosine_with_warmup
+from sempre.training.preemption import EXIT_PREEMPTED
+from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining, validate_reconstruction
 
 
 @dataclass(kw_only=True)

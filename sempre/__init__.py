@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sempre.data.labels.labelled import LabelledSet
-    from sempre.deploy.networks.segmenter import Segmenter
+    from sempre.data.labelled import LabelledSet
     from sempre.deploy.released import find_bundle
-    from sempre.embeddings.encoding.embed import embed
+    from sempre.deploy.segmenter import Segmenter
     from sempre.errors import InputError
-    from sempre.images.reading.read import read_micrograph
+    from sempre.frozen.extract import embed
+    from sempre.images.read import read_micrograph
     from sempre.metrics import aji_plus, error_reduction_rate, panoptic_quality
-    from sempre.models.masked.packed import PackedEncoder
-    from sempre.models.weights.checkpoints import load_backbone
+    from sempre.models.backbones import load_backbone
+    from sempre.models.packed import PackedEncoder
 
 _HOMES = {
     "InputError": "sempre.errors",
-    "LabelledSet": "sempre.data.labels.labelled",
-    "PackedEncoder": "sempre.models.masked.packed",
-    "Segmenter": "sempre.deploy.networks.segmenter",
+    "LabelledSet": "sempre.data.labelled",
+    "PackedEncoder": "sempre.models.packed",
+    "Segmenter": "sempre.deploy.segmenter",
     "aji_plus": "sempre.metrics",
-    "embed": "sempre.embeddings.encoding.embed",
+    "embed": "sempre.frozen.extract",
     "error_reduction_rate": "sempre.metrics",
     "find_bundle": "sempre.deploy.released",
-    "load_backbone": "sempre.models.weights.checkpoints",
+    "load_backbone": "sempre.models.backbones",
     "panoptic_quality": "sempre.metrics",
-    "read_micrograph": "sempre.images.reading.read",
+    "read_micrograph": "sempre.images.read",
 }
 
 __all__ = [

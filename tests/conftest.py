@@ -90,7 +90,7 @@ def like_windows(monkeypatch):
 def begin_chain(monkeypatch, tmp_path):
     """`begin_chain(main, *options)`: a tool's `main`, in the test's folder, whose recipes are started warm."""
     from sempre.study import cells  # here, for the base install has tests too, and no PyTorch
-    from sempre.training.chains import stages
+    from sempre.training import stages
     from tests.warm import WarmProcess
 
     def start(command: list[str], env: Mapping[str, str] | None = None, **outputs: object) -> WarmProcess:

@@ -40,11 +40,11 @@ USES = """
 import sys
 from pathlib import Path
 import h5py, numpy as np
-from sempre.data.stores.journal import JournaledFile
-from sempre.data.stores.staging import stage
+from sempre.data.journal import JournaledFile
+from sempre.data.shards import stage
 from sempre.locks import open_hdf5_file
-from sempre.images.reading.read import read_micrograph
-from sempre.training.runs.run_folder import lock_run
+from sempre.images.read import read_micrograph
+from sempre.training.run_folder import lock_run
 lock_run("run")
 lock_run("run")
 with JournaledFile("journaled.h5") as journaled:

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from sempre.config import read_options
-from sempre.data.crops import generator, random_crop
-from sempre.data.feeding.detection_crops import DetectionCrops
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.detection_crops import DetectionCrops
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import generator, random_crop
 from sempre.errors import run_command
 
 

@@ -21,9 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.embeddings.scores.maps import MapMethod
-from sempre.embeddings.segmentation.clusters import Methods
 from sempre.errors import InputError, run_command
+from sempre.frozen.clusters import Methods
+from sempre.frozen.pooling import MapMethod
 from sempre.ranges import Count
 
 ROOT = Path(__file__).parents[1]

@@ -22,15 +22,15 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from sempre.config import read_options
-from sempre.deploy.detections.painting import paint_particles
-from sempre.deploy.detections.paste import paste_masks
-from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
+from sempre.export.detector_graph import OUTPUTS, export_detector
 from sempre.images.normalise import to_uint8
-from sempre.models.export.detector_graph import OUTPUTS, export_detector
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, MicrographTransform, build_mask_rcnn
+from sempre.models.mask_rcnn import DetectorOptions, MicrographTransform, build_mask_rcnn
 from sempre.ranges import Count
+from sempre.segmentation.detections import paste_masks
+from sempre.segmentation.tiling import paint_particles
 
 
 @dataclass

@@ -27,15 +27,15 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.feeding.sources import open_source
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.encoding.extract import ExtractionOptions, extract, input_shape
+from sempre.data.sources import open_source
 from sempre.errors import run_command
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.extract import ExtractionOptions, extract, input_shape
 from sempre.images import find_micrographs
-from sempre.images.synthetic import render_field
 from sempre.models.timm_networks import TimmNetwork
 from sempre.processes import without_interrupts
 from sempre.ranges import Count, CountOrZero
+from sempre.synthetic import render_field
 
 
 @dataclass(kw_only=True)

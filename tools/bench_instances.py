@@ -28,24 +28,22 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.feeding.dense_crops import DenseCrops
-from sempre.data.feeding.detection_crops import DetectionCrops
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.labels.folds import sides_of_training
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import true_overlap
-from sempre.deploy.networks.decode import Decoding, decode
-from sempre.deploy.networks.dense import MULTIPLE, STRIDE, DenseSettings, enlarge, supported_maps
+from sempre.data.dense_crops import DenseCrops
+from sempre.data.detection_crops import DetectionCrops
+from sempre.data.folds import sides_of_training
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import EpochSampler
 from sempre.errors import run_command
 from sempre.files import write_csv
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus, with_spread
-from sempre.models.batch_norm import estimate_statistics
-from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, dense_losses
-from sempre.models.weights.checkpoints import load_backbone_weights, percentiles_of
+from sempre.models.backbones import load_backbone_weights, percentiles_of
+from sempre.models.dense import DenseOptions, DenseSegmenter, dense_losses
 from sempre.ranges import Count, CountOrZero, PositiveOrZero
-from sempre.training.steps.averaging import bias_corrected
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.segmentation.decode import Decoding, decode
+from sempre.segmentation.maps import MULTIPLE, STRIDE, DenseSettings, enlarge, supported_maps
+from sempre.training.optimisation import bias_corrected, cosine_with_warmup, estimate_statistics
+from sempre.training.scoring import true_overlap
 
 RAYS = 32  # directions of the star distances
 CHANNELS = {"dense": 3, "flow": 2, "star": RAYS, "offset": 2}

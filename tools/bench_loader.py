@@ -30,12 +30,11 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from sempre.config import read_options
-from sempre.data.crops import generator
-from sempre.data.feeding.datasets import CropDataset
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.stores.shards import open_store
-from sempre.data.stores.store import Store
-from sempre.data.stores.store_writer import StoredImage, StoreWriter
+from sempre.data.crops import CropDataset
+from sempre.data.samplers import EpochSampler, generator
+from sempre.data.shards import open_store
+from sempre.data.store import Store
+from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import run_command
 from sempre.processes import without_interrupts
 from sempre.ranges import Count

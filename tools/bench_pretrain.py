@@ -31,16 +31,14 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from sempre.config import read_options
-from sempre.data.feeding.datasets import CropDataset
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.stores.shards import open_store
-from sempre.data.stores.store_writer import StoredImage, StoreWriter
+from sempre.data.crops import CropDataset
+from sempre.data.samplers import EpochSampler
+from sempre.data.shards import open_store
+from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv
-from sempre.models.masked.masked_dense import masked_dense_forward
-from sempre.models.masked.packed import PATCH, PackedEncoder
-from sempre.pretraining.fcmae import FCMAE
-from sempre.pretraining.masking import random_visible
+from sempre.models.packed import PATCH, PackedEncoder, masked_dense_forward
+from sempre.pretraining.masked_autoencoders import FCMAE, random_visible
 from sempre.ranges import Count, CountOrZero, InnerShare, Positive
 from sempre.training.accelerator import Speed, make_accelerator
 

@@ -3,7 +3,7 @@
     python tools/bench_scan.py                      # three rendered sets, five seeds: some minutes of one core
     python tools/bench_scan.py seeds=[0] anomalies=[isolation_forest,bulk,neighbours] latency=false
 
-Every sample is rendered with its defects (`sempre.images.synthetic.samples.sample`). Without a click the priority is
+Every sample is rendered with its defects (`sempre.synthetic.samples`). Without a click the priority is
 the strangeness alone; one click is on a defect drawn by the seed, and "mixed" is the mean of both. Fields are `side` px
 wide, and a defect is found when a field shows it (of a crack, the share that is shown). Raster, serpentine, random and
 oracle scan the same preview by the same fields. "Active" looks at its fields one after the other and is told by the
@@ -21,22 +21,19 @@ import numpy as np
 import torch
 
 from sempre.config import read_options
-from sempre.embeddings.encoding.encoder import Encoder, open_encoder
-from sempre.embeddings.segmentation.points import Clicks
 from sempre.errors import run_command
-from sempre.images.synthetic.samples.defects import Defects
-from sempre.images.synthetic.samples.sample import SAMPLES, Sample, render_sample
+from sempre.frozen.encoder import Encoder, open_encoder
+from sempre.frozen.prototypes import Clicks
 from sempre.ranges import Count, Index, NotEmpty, Numbers, OneOf, Positive
-from sempre.scan.act.fields import Fields, cover
-from sempre.scan.act.path import best_within, shortest_path
-from sempre.scan.act.timing import acquisition_s, travel_times
-from sempre.scan.calibration import Calibration
-from sempre.scan.preview import prepare
-from sempre.scan.results.efficiency import Targets, compare
-from sempre.scan.stages.explore import ExploreOptions, explore
-from sempre.scan.stages.simulator import SimulatedStage
-from sempre.scan.think.decision import ThinkOptions, decide
-from sempre.scan.think.patches import see
+from sempre.scan.explore import ExploreOptions, explore
+from sempre.scan.fields import Fields, cover
+from sempre.scan.outcome import Targets, compare
+from sempre.scan.patches import see
+from sempre.scan.plan import acquisition_s, best_within, shortest_path, travel_times
+from sempre.scan.preview import Calibration, prepare
+from sempre.scan.priorities import ThinkOptions, decide
+from sempre.scan.stages import SimulatedStage
+from sempre.synthetic.samples import SAMPLES, Defects, Sample, render_sample
 
 FREE, CLICKED = 0.15, 0.10  # of the area: the goals' budgets without a click and after one
 NO_POINTS = np.zeros((0, 2))

@@ -24,9 +24,8 @@ from timm.models.convnext import ConvNeXt
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.models.masked.masked_dense import masked_dense_forward
-from sempre.models.masked.minkowski import MinkowskiEncoder, import_minkowski
-from sempre.models.masked.packed import PATCH, PackedEncoder
+from sempre.models.minkowski import MinkowskiEncoder, import_minkowski
+from sempre.models.packed import PATCH, PackedEncoder, masked_dense_forward
 from sempre.ranges import Count, InnerShare
 
 

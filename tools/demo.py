@@ -17,14 +17,14 @@ import torch
 from omegaconf import OmegaConf
 
 from sempre.config import read_options
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.stores.store import Store
+from sempre.data.labelled import LabelledSet
+from sempre.data.store import Store
 from sempre.errors import run_command
 from sempre.files import write_json
-from sempre.models.masked.packed import PATCH
+from sempre.models.packed import PATCH
 from sempre.ranges import Positive, RunName, Seed
-from sempre.report.pages.chain import write_chain_report
-from sempre.training.chains.stages import begin_stages, folder_name, last_step, seconds_a_step
+from sempre.report.chain_page import write_chain_report
+from sempre.training.stages import begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 PRETRAINING, FINE_TUNING = ROOT / "configs/spark/demo.yaml", ROOT / "configs/dense/demo.yaml"

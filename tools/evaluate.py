@@ -16,15 +16,15 @@ from pathlib import Path
 import torch
 
 from sempre.config import read_options
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.samples import seeded_subset
-from sempre.data.stores.store import Store
-from sempre.embeddings.encoding.encoder import INTENSITY, RANDOM, open_encoder, split_layer
+from sempre.data.labelled import LabelledSet
+from sempre.data.splits import seeded_subset
+from sempre.data.store import Store
 from sempre.errors import run_command
 from sempre.files import write_json
+from sempre.frozen.encoder import INTENSITY, RANDOM, open_encoder, split_layer
 from sempre.ranges import Count, Positive, RunName, Seed
-from sempre.report.pages.evaluation import CELL, write_evaluation_report
-from sempre.training.chains.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
+from sempre.report.chain_page import CELL, write_evaluation_report
+from sempre.training.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = "convnextv2_atto"  # of both demo configurations

@@ -2,8 +2,8 @@
 
     python tools/export_onnx.py run=runs/my_particles/repeat-0 out=my_bundle
 
-The bundle is a folder of `model.onnx` (maps of one image, see `sempre.models.export.dense_graph`; or boxes, scores and
-small masks, see `sempre.models.export.detector_graph`) and `model.json` (how to feed it and what it finds). It is
+The bundle is a folder of `model.onnx` (maps of one image, see `sempre.export.dense_graph`; or boxes, scores and
+small masks, see `sempre.export.detector_graph`) and `model.json` (how to feed it and what it finds). It is
 written only if ONNX Runtime finds what PyTorch finds on a micrograph. `calibration=my_set/images` lets a dense
 segmenter compute in 8-bit integers: in less than half the time, by ranges that it shows on those micrographs.
 """
@@ -17,18 +17,17 @@ import onnxruntime
 from torchvision.models.detection import MaskRCNN
 
 from sempre.config import read_options
-from sempre.deploy.detections.paste import paste_masks
 from sempre.errors import InputError, run_command
+from sempre.export.bundle_writer import write_bundle
+from sempre.export.dense_graph import write_dense_bundle
+from sempre.export.detector_graph import OUTPUTS, export_detector
 from sempre.images import find_micrographs, percentile_normalise, read_micrograph
 from sempre.images.resize import resize
-from sempre.models.export.bundle_writer import write_bundle
-from sempre.models.export.dense_bundle import write_dense_bundle
-from sempre.models.export.detector_graph import OUTPUTS, export_detector
-from sempre.models.segmenters.dense_files import load_dense, read_settings
-from sempre.models.segmenters.detector_files import load_detector
-from sempre.models.segmenters.mask_rcnn import detect
-from sempre.models.segmenters.segmentation import MASK_THRESHOLD, OVERLAP, TILE, listed_at_once
-from sempre.models.weights.model_files import read_details
+from sempre.models.dense import load_dense, read_settings
+from sempre.models.mask_rcnn import detect, load_detector
+from sempre.models.weight_files import read_details
+from sempre.segmentation.detections import paste_masks
+from sempre.training.segmenter_scoring import MASK_THRESHOLD, OVERLAP, TILE, listed_at_once
 
 CALIBRATING = 48  # micrographs that show the ranges of a quantised graph
 LEAST_IOU, SCORE_TOLERANCE = 0.99, 1e-3  # what counts as the same instance

@@ -6,10 +6,11 @@
 
 Cases are functions of (seed, format, number) and run in a process that is watched: a failure is anything but an
 `InputError`, more than 10 s, more than 1 GB, or a process that dies. Started again, a campaign goes on. Mutations are
-plain and know each format's structure (`sempre.fuzzing.mutations`): coverage guides no fuzzer through the compiled
+plain and know each format's structure (`tests.fuzzing.mutations`): coverage guides no fuzzer through the compiled
 decoders, and checksums stop those that do not know them.
 """
 
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,8 +19,11 @@ from pathlib import Path
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
-from sempre.fuzzing.cases import Format, case_content, watched_cases
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the cases stand beside the tests, which are not installed
+
 from sempre.ranges import Count, CountOrAuto, Seed
+from tests.fuzzing.cases import Format, case_content, watched_cases
 
 SAVED_EVERY = 10.0  # s
 SHOWN = 300  # letters of a failure's detail
@@ -37,7 +41,7 @@ class Options:
 
 def main() -> int:
     # Here, for the watched processes import this file too, and those of pictures need no PyTorch.
-    from sempre.fuzzing import model_formats, picture_formats
+    from tests.fuzzing import model_formats, picture_formats
 
     options = read_options(Options)
     modules = {name: module for module in (picture_formats, model_formats) for name in module.FORMATS}

@@ -18,7 +18,7 @@ fail() {
 
 import_engine() {
     "$python" -c 'from sempre.errors import run_command
-from sempre.models.masked.minkowski import import_minkowski
+from sempre.models.minkowski import import_minkowski
 run_command(lambda: import_minkowski() and None)'
 }
 

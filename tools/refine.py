@@ -17,14 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.config import read_options, save_options
-from sempre.data.feeding.volumes import VolumeSource, open_slices, output_stems
-from sempre.data.labels.label_volumes import label_volume
-from sempre.deploy.results.overlay import write_overlay
-from sempre.embeddings.encoding.extract import extract, input_shape
-from sempre.embeddings.refinement.refiner import load_refiner
+from sempre.data.volume_slices import VolumeSource, open_slices, output_stems
+from sempre.deploy.overlay import write_overlay
 from sempre.errors import InputError, run_command
+from sempre.frozen.extract import extract, input_shape
+from sempre.frozen.refinement import load_refiner
 from sempre.images import percentile_range, write_labels
-from sempre.images.reading.formats.levels import to_grey
+from sempre.images.levels import to_grey
+from sempre.images.volume_objects import label_volume
 from sempre.images.write import write_micrograph
 from sempre.ranges import CountOrZero, Index, PositiveOrZero
 

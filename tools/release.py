@@ -23,17 +23,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from sempre.config import read_options
-from sempre.data.labels.labelled import LabelledMicrograph
-from sempre.deploy.networks.segmenter import Segmenter
+from sempre.data.labelled import LabelledMicrograph
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
 from sempre.files import whole_or_absent, write_json
-from sempre.images.synthetic import Field, FieldOptions, render_field
 from sempre.metrics import aji_plus
-from sempre.models.segmenters.dense_files import load_dense, save_dense
+from sempre.models.dense import load_dense, save_dense
 from sempre.ranges import Count, PositiveOrZero, Range, RunName, Shares
-from sempre.report.figures.judged_overlay import draw_judged_overlay
+from sempre.report.judged_overlay import draw_judged_overlay
 from sempre.report.model_card import aji_plus_of, model_card
-from sempre.training.chains.stages import Stages, begin_stages, seconds_a_step
+from sempre.synthetic import Field, FieldOptions, render_field
+from sempre.training.stages import Stages, begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"

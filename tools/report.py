@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.report.pages.comparison import write_comparison_report
+from sempre.report.comparison_page import write_comparison_report
 
 
 @dataclass

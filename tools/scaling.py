@@ -3,7 +3,7 @@
     python tools/scaling.py architecture=convnextv2_huge images_a_second=110
     python tools/scaling.py check=true        # fit the model to this machine and test it with two processes
 
-The model is sempre/training/chains/cost_model.py; docs/scaling.md says what the defaults stand for. The check measures
+The model is sempre/training/cost_model.py; docs/scaling.md says what the defaults stand for. The check measures
 one process at two batch sizes and an all-reduce at two sizes, predicts a two-process step at a third, and measures
 that.
 """
@@ -25,11 +25,11 @@ from torch import nn
 
 from sempre.config import read_options
 from sempre.errors import run_command
-from sempre.models.masked.packed import PATCH
-from sempre.pretraining.fcmae import FCMAE
+from sempre.models.packed import PATCH
+from sempre.pretraining.masked_autoencoders import FCMAE
 from sempre.ranges import Count, Numbers, Positive, PositiveOrZero
 from sempre.training.accelerator import make_accelerator
-from sempre.training.chains.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, state_bytes, step_time
+from sempre.training.cost_model import GRADIENT_BYTES, Machine, epoch_seconds, state_bytes, step_time
 
 REPEATS = 5
 FITTED_BATCHES, PREDICTED_BATCH = (2, 8), 4  # crops a process

@@ -22,25 +22,23 @@ import numpy as np
 from PIL import Image
 
 from sempre.config import read_options, save_options
-from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import find_bundle
-from sempre.embeddings.encoding.encoder import open_encoder
-from sempre.embeddings.segmentation.points import Clicks, read_clicks
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError, run_command
 from sempre.files import whole_or_absent
+from sempre.frozen.encoder import open_encoder
+from sempre.frozen.prototypes import Clicks, read_clicks
 from sempre.ranges import Finite, Index, Items, OneOf, PositiveOrZero, Range, Share
-from sempre.report.figures.scan import draw_scan
-from sempre.scan.act.plan import Plan, make_plan
-from sempre.scan.act.threshold import Blob
-from sempre.scan.calibration import Calibration
-from sempre.scan.preview import Preview, read_preview
-from sempre.scan.results.coordinates import WRITERS, write_coordinates
-from sempre.scan.results.outcome import outcome_of, write_outcome
-from sempre.scan.stages.drivers import SimulatorOptions, open_stage
-from sempre.scan.stages.explore import ExploreOptions, explore
-from sempre.scan.stages.limits import check_limits, list_moves
-from sempre.scan.think.decision import Decision, decide
-from sempre.scan.think.patches import Patches, see
+from sempre.report.figures import draw_scan
+from sempre.scan.explore import ExploreOptions, explore
+from sempre.scan.fields import Blob
+from sempre.scan.outcome import outcome_of, write_outcome
+from sempre.scan.patches import Patches, see
+from sempre.scan.plan import Plan, make_plan
+from sempre.scan.preview import Calibration, Preview, read_preview
+from sempre.scan.priorities import Decision, decide
+from sempre.scan.protocol import WRITERS, write_coordinates
+from sempre.scan.stages import SimulatorOptions, check_limits, list_moves, open_stage
 
 Position = Annotated[list[float], Items(2), Range()]
 Programs = Annotated[list[str], OneOf(*WRITERS)]

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sempre.data.labels.coco import coco_layers
-from sempre.data.labels.exports import OUTLINE_SUFFIXES, SET_SUFFIXES, read_annotations, read_label_file
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.label_files import find_export, scored_files
+from sempre.data.coco import coco_layers
+from sempre.data.exports import OUTLINE_SUFFIXES, SET_SUFFIXES, read_annotations, read_label_file
+from sempre.data.groups import read_groups
+from sempre.data.label_files import find_export, scored_files
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.images import encode_rle, find_micrographs
-from sempre.images.reading.instance_files import read_instances
+from sempre.images.label_images import read_instances
 from sempre.metrics import (
     average_precision,
     by_group,

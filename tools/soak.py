@@ -23,8 +23,8 @@ from PIL import Image
 
 from sempre.config import read_options
 from sempre.errors import InputError, run_command
-from sempre.images.synthetic import render_field
 from sempre.ranges import Count, CountOrZero, Range, Seed
+from sempre.synthetic import render_field
 
 SUFFIXES = ("tif", "png", "jpg")
 POLL = 0.05  # s

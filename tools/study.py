@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Literal
 
 from sempre.config import read_options
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.embeddings.insides.class_activation import check_grad_cam
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
+from sempre.frozen.insides import check_grad_cam
 from sempre.images import find_micrographs
 from sempre.ranges import Count
-from sempre.report.pages.study import Study, write_study_report
-from sempre.study.batch_jobs import study_jobs, submission, write_jobs
-from sempre.study.cells import run_cells
+from sempre.report.study_page import Study, write_study_report
+from sempre.study.cells import run_cells, study_jobs, submission, write_jobs
 from sempre.study.cost import plan_summary
-from sempre.study.plan import (
+from sempre.study.design import (
     Cell,
     StudyOptions,
     check_options,
@@ -39,7 +38,7 @@ from sempre.study.plan import (
     training_images,
 )
 from sempre.study.results import Result, read_results, read_samples
-from sempre.training.runs.run_folder import lock_run
+from sempre.training.run_folder import lock_run
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs/studies/demo.yaml"

@@ -6,7 +6,7 @@
 
 The first command prints the table and writes it as CSV (`runs/sizes.csv`), and below it means and deviations over the
 seeds (`runs/sizes_seeds.csv`). The others run what has not finished, however often they are given: one after another on
-this machine, or as a job array. sempre/training/chains/sweep.py says what a sweep file holds.
+this machine, or as a job array. sempre/training/sweeps.py says what a sweep file holds.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from sempre.config import read_options
 from sempre.errors import InputError, run_command
 from sempre.files import write_csv
 from sempre.ranges import CountOrAuto
-from sempre.training.chains.sweep import read_sweep, run_here
+from sempre.training.sweeps import read_sweep, run_here
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ def main() -> int:
     code = run_here(runs, ROOT) if options.here else 0
 
     # Brings torch, which a task that asks for its command need not await.
-    from sempre.training.chains.sweep_tables import seeds_table, sweep_table
+    from sempre.training.sweeps import seeds_table, sweep_table
 
     rows = sweep_table(runs)
     path = Path(options.csv or f"runs/{Path(options.sweep).stem}.csv")

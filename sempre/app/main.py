@@ -2,8 +2,12 @@
 
 import streamlit as st
 
-from sempre.app.parts.kept import keep_values
-from sempre.app.views import find, plan, runs, segment, session
+from sempre.app import find_page as find
+from sempre.app import plan_page as plan
+from sempre.app import runs_page as runs
+from sempre.app import segment_page as segment
+from sempre.app import session_page as session
+from sempre.app.kept import keep_values
 
 st.set_page_config(page_title="sempre", layout="wide")
 keep_values()

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import sempre
-from sempre.deploy.batches.formats import SUFFIXES, USUAL, parse_formats
-from sempre.deploy.networks.session import PROVIDERS
+from sempre.deploy.formats import SUFFIXES, USUAL, parse_formats
+from sempre.deploy.session import PROVIDERS
 from sempre.errors import InputError, how_to_install, run_command
 from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
     from sempre.images import PixelSize
-    from sempre.images.scale_bar import Reader
+    from sempre.images.scale_bar_text import Reader
 
 EXAMPLES = """examples:
   sempre segment my_micrographs --out results            outline and measure all particles of a folder
@@ -151,10 +151,10 @@ def segment(options: argparse.Namespace) -> int:
     Raises:
         InputError: for options or a bundle that cannot be used, before anything is segmented.
     """
-    from sempre.deploy.batches.batch import BatchOptions, segment_batch
-    from sempre.deploy.batches.inputs import find_inputs
-    from sempre.deploy.networks.segmenter import Segmenter
+    from sempre.deploy.batch import BatchOptions, segment_batch
+    from sempre.deploy.inputs import find_inputs
     from sempre.deploy.released import find_bundle
+    from sempre.deploy.segmenter import Segmenter
 
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
@@ -201,7 +201,7 @@ def scale_bar_reader(wanted: bool | None, threads: int | None) -> "Reader | None
     """
     if wanted is False:
         return None
-    from sempre.images.scale_bar import Reader
+    from sempre.images.scale_bar_text import Reader
 
     try:
         return Reader(threads)
@@ -217,7 +217,7 @@ def parse_pixel_size(text: str) -> "PixelSize":
     Raises:
         InputError: for anything else.
     """
-    from sempre.images.reading.pixel_size import as_pixel_size, length_nm
+    from sempre.images.pixel_size import as_pixel_size, length_nm
 
     parts = re.split(r"\s*[x×]\s*", text)
     unit = re.sub(r"^[\d\s.,]+(?:[eE][-+]?\d+)?", "", parts[-1])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sempre.deploy.networks.bundle import NAMES, Bundle, read_bundle
+from sempre.deploy.bundle import NAMES, Bundle, read_bundle
 from sempre.errors import InputError
 from sempre.files import read_json
 from sempre.released import DEFAULT

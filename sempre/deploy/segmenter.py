@@ -1,5 +1,360 @@
-"""An alias of `sempre.deploy.networks.segmenter`, whose class other programs know by this name."""
+"""Segment micrographs with an exported model of any kind, on onnxruntime, without PyTorch."""
 
-from sempre.deploy.networks.segmenter import Segmenter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
 
-__all__ = ["Segmenter"]
+import numpy as np
+import onnxruntime
+
+from sempre.deploy.bundle import DenseBundle, MaskRCNNBundle, read_bundle
+from sempre.deploy.scale import check_scale, seen_scales
+from sempre.deploy.session import open_session
+from sempre.errors import InputError
+from sempre.images import PixelSize, as_pixel_size, field_rows, is_blank, percentile_normalise
+from sempre.images.resize import boxes_between, resize
+from sempre.segmentation.decode import renumber
+from sempre.segmentation.detections import Box, Instance, View, merge_views
+from sempre.segmentation.maps import DenseSettings, count_looks, segment_dense
+from sempre.segmentation.particles import Particle, measure_particles
+from sempre.segmentation.tiling import Detections, count_tiles, look_in_tiles, overflowing, paint_particles
+
+WHOLE = 2.5  # a micrograph of up to this many tiles' area goes through in one piece
+LEAST_TILE = 64  # px of what the network sees; smaller ones show too little around a particle
+# A tile overflows where this share of the particles that it can list is found, or of the proposals for them, several of
+# which show the same one: with 300 proposals, packed fields of 380 particles gave 70 to 120, and more when cut.
+FULL_DETECTIONS, FULL_PROPOSALS = 0.9, 0.15
+COUNTED_SCORE = 0.3  # detections from this score on fill a tile, even if the threshold is higher
+LISTED_SCORE = 0.05  # torchvision lists no detection below, in training and in the graph
+
+
+class Session(Protocol):
+    """What runs the network: a session of onnxruntime, or a network in training that answers as one."""
+
+    def run(self, names: Sequence[str], inputs: dict[str, Any]) -> Sequence[Any]: ...
+
+
+class Detector:
+    """Mask R-CNN on a session; `tile` and `overlap` in px of what the network sees."""
+
+    def __init__(self, bundle: MaskRCNNBundle, session: Session, tile: int, overlap: int):
+        self.bundle, self.session, self.tile, self.overlap = bundle, session, tile, overlap
+        self.full = min(FULL_DETECTIONS * bundle.detections_per_tile, FULL_PROPOSALS * bundle.proposals_per_tile)
+
+    def count_tiles(self, shape: tuple[int, int], scales: tuple[float, ...]) -> int:
+        """How often the network looks at a micrograph `[H, W]`; more often if tiles overflow."""
+        return count_tiles(shape, *self._tiling(shape, scales[0]))
+
+    def segment(
+        self,
+        image: np.ndarray,
+        score_threshold: float | None,
+        scales: tuple[float, ...],
+        looked: Callable[[], None] = lambda: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """The particles of a normalised micrograph `[H, W]`.
+
+        Args:
+            scales: the one at which it is seen.
+            looked: called after each look of the network.
+
+        Returns:
+            Labels int32 `[H, W]` with ids 1 to K by falling score, the scores `[K]`, and the boxes (x0, y0, x1, y1, px)
+            of the tiles that hold more particles than the network lists and are too small to be cut.
+
+        Raises:
+            InputError: when the network fails.
+        """
+        (scale,) = scales
+        threshold = self.bundle.score_threshold if score_threshold is None else score_threshold
+        views = self._look(image, scale, threshold, threshold, looked)
+        labels, scores = _painted(merge_views(views, image.shape), image.shape)
+        return labels, scores, overflowing(views)
+
+    def segment_and_list(self, image: np.ndarray, scales: tuple[float, ...]) -> tuple[np.ndarray, list[Instance]]:
+        """The labels that `segment` gives at the bundle's threshold, and all detections, also those that score less.
+
+        The network looks once for both.
+        """
+        (scale,) = scales
+        threshold = self.bundle.score_threshold
+        lowest = min(threshold, LISTED_SCORE)
+        views = self._look(image, scale, lowest, threshold)
+        listed = merge_views(views, image.shape)
+        if lowest == threshold:
+            return _painted(listed, image.shape)[0], listed
+        return _labels_above(views, threshold, image.shape), listed
+
+    def segment_at(self, image: np.ndarray, scales: tuple[float, ...], thresholds: Sequence[float]) -> list[np.ndarray]:
+        """The labels of a normalised micrograph `[H, W]` at each score threshold, each int32 `[H, W]`.
+
+        The network looks once for all. Which tiles are cut is decided at the bundle's own threshold.
+        """
+        (scale,) = scales
+        views = self._look(image, scale, min(thresholds), self.bundle.score_threshold)
+        return [_labels_above(views, threshold, image.shape) for threshold in thresholds]
+
+    def _look(
+        self,
+        image: np.ndarray,
+        scale: float,
+        lowest: float,
+        threshold: float,
+        looked: Callable[[], None] = lambda: None,
+    ) -> list[View]:
+        """All views of a micrograph with the detections that score more than `lowest`.
+
+        Which tiles are cut depends on the detections that a search at `threshold` would see.
+        """
+
+        def detect(view: np.ndarray, reduction: int) -> Detections:
+            detections = self._detect(view, scale / reduction, lowest, min(threshold, COUNTED_SCORE))
+            looked()
+            return detections
+
+        tile, overlap, least_tile = self._tiling(image.shape, scale)
+        return look_in_tiles(image, detect, tile, overlap, self.bundle.mask_threshold, least_tile)
+
+    def _tiling(self, shape: tuple[int, int], scale: float) -> tuple[int, int, int]:
+        """Tile, overlap and least tile in px of a micrograph `[H, W]` that is seen at `scale`."""
+        tile, overlap, least_tile = (round(side / scale) for side in (self.tile, self.overlap, LEAST_TILE))
+        return max(shape) if shape[0] * shape[1] <= WHOLE * tile**2 else tile, overlap, least_tile
+
+    def _detect(self, view: np.ndarray, scale: float, lowest: float, counted: float) -> Detections:
+        seen = resize(np.asarray(view, dtype=np.float32), scale)
+        inputs = {
+            "image": np.ascontiguousarray(seen)[None, None],
+            "score_threshold": np.array([min(lowest, counted)], dtype=np.float32),
+        }
+        try:
+            boxes, scores, masks = self.session.run(["boxes", "scores", "masks"], inputs)
+        except Exception as error:  # out of memory among them
+            size = f"{view.shape[1]}x{view.shape[0]} px"
+            raise InputError(f"the model failed on {size}: {error}; a smaller --tile takes less memory") from error
+        kept = scores > lowest
+        boxes = boxes_between(boxes[kept], seen.shape, view.shape)
+        overflows = bool(np.count_nonzero(scores > np.float32(counted)) >= self.full)
+        return Detections(boxes, scores[kept], masks[kept], overflows)
+
+
+def _labels_above(views: list[View], threshold: float, shape: tuple[int, int]) -> np.ndarray:
+    """The label image of `shape` of the detections in views that score more than the threshold."""
+    sure = [
+        replace(view, instances=[instance for instance in view.instances if instance.score > threshold])
+        for view in views
+    ]
+    return _painted(merge_views(sure, shape), shape)[0]
+
+
+def _painted(instances: list[Instance], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The label image of `shape` and the scores of the instances that are in it."""
+    scores = np.array([instance.score for instance in instances])
+    masks = [(instance.y, instance.x, instance.mask) for instance in instances]
+    labels, kept = paint_particles(masks, scores, shape)
+    return labels, scores[kept]
+
+
+class MapSegmenter:
+    """The dense segmenter on a session of onnxruntime; `tile` and `overlap` in px of what the network sees."""
+
+    def __init__(
+        self, bundle: DenseBundle, session: onnxruntime.InferenceSession, tile: int, overlap: int, flips: bool
+    ):
+        self.session = session
+        self.settings = DenseSettings(bundle.decoding, bundle.scales, tile, overlap, flips)
+
+    def count_tiles(self, shape: tuple[int, int], scales: tuple[float, ...]) -> int:
+        """How often the network looks at a micrograph `[H, W]`, at most."""
+        return count_looks(shape, replace(self.settings, scales=scales))
+
+    def segment(
+        self,
+        image: np.ndarray,
+        score_threshold: float | None,
+        scales: tuple[float, ...],
+        looked: Callable[[], None] = lambda: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """The particles of a normalised micrograph `[H, W]`.
+
+        Args:
+            scales: at which it is seen; the one that supports its particles best counts.
+            looked: called after each look of the network.
+
+        Returns:
+            Labels int32 `[H, W]` with ids 1 to K by falling score, the scores `[K]`, and no box: it lists what it sees.
+
+        Raises:
+            InputError: when the network fails.
+        """
+
+        def network(view: np.ndarray) -> np.ndarray:
+            maps = self._maps(view)
+            looked()
+            return maps
+
+        labels, scores = segment_dense(image, network, replace(self.settings, scales=scales))
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > (score_threshold or 0.0)]
+        numbers = np.zeros(len(scores) + 1, np.int32)
+        numbers[order + 1] = np.arange(1, len(order) + 1)
+        renumber(labels, numbers)
+        return labels, scores[order], []
+
+    def _maps(self, view: np.ndarray) -> np.ndarray:
+        try:
+            return self.session.run(["maps"], {"image": view[None, None]})[0][0]
+        except Exception as error:  # out of memory among them
+            size = f"{view.shape[1]}x{view.shape[0]} px"
+            raise InputError(f"the model failed on {size}: {error}; a smaller --tile takes less memory") from error
+
+
+# Raised whenever the same bundle finds or measures other particles in the same pixels: earlier results are done again.
+DECODING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`labels` int32 `[H, W]`, 0 = background; `particles[k]` has the id k + 1, by falling score.
+
+    `pixel_size_nm` is along x, `pixel_size_y_nm` along y. `overflowing` are boxes (x0, y0, x1, y1, px) in which
+    particles may be missing, because there were more than the model lists.
+    """
+
+    labels: np.ndarray
+    particles: list[Particle]
+    pixel_size_nm: float | None = None
+    overflowing: list[Box] = field(default_factory=list)
+    pixel_size_y_nm: float | None = None
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """nm per px along x and y; None where it is unknown."""
+        if self.pixel_size_nm is None:
+            return None
+        return as_pixel_size((self.pixel_size_nm, self.pixel_size_y_nm or self.pixel_size_nm))
+
+    def above(self, score: float) -> "Segmentation":
+        """The particles that score more. Of a dense segmenter that is what it finds by this threshold, without another
+        look; a Mask R-CNN merges only what scores enough."""
+        count = int((np.array([particle.score for particle in self.particles], np.float32) > score).sum())
+        labels = np.where(self.labels <= count, self.labels, 0).astype(np.int32)
+        return replace(self, labels=labels, particles=self.particles[:count])
+
+
+class Segmenter:
+    """A bundle ready to segment.
+
+    Args:
+        bundle_folder: see `sempre.deploy.bundle`.
+        threads: for the network; None lets onnxruntime take every core.
+        tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
+            take less memory.
+        flips: average a dense segmenter's maps over the micrograph's mirror images, for some three times the time.
+        scale: how many times its size the network sees a micrograph at; None follows `sempre.deploy.scale`.
+        provider, device: where the network runs, see `sempre.deploy.session`.
+
+    Raises:
+        InputError: for a bundle that cannot be used, for threads, a tile, a scale, a provider or a device that cannot
+            be, for flips of a Mask R-CNN.
+    """
+
+    def __init__(
+        self,
+        bundle_folder: str | Path,
+        threads: int | None = None,
+        tile: int | None = None,
+        flips: bool = False,
+        scale: float | None = None,
+        provider: str = "cpu",
+        device: str | None = None,
+    ):
+        if tile is not None and tile < 64:
+            raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
+        check_scale(scale)
+        self.bundle, self.scale = read_bundle(bundle_folder), scale
+        if flips and self.bundle.kind != "dense":
+            raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
+        session = open_session(self.bundle.model, threads, provider, device)
+        self.tile, self.flips = tile or self.bundle.tile, flips
+        overlap = min(self.bundle.overlap, self.tile // 2)
+        if isinstance(self.bundle, DenseBundle):
+            self.model = MapSegmenter(self.bundle, session, self.tile, overlap, flips)
+        else:
+            self.model = Detector(self.bundle, session, self.tile, overlap)
+
+    def segment(
+        self,
+        pixels: np.ndarray,
+        pixel_size_nm: float | tuple[float, float] | None = None,
+        score_threshold: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
+    ) -> Segmentation:
+        """Find and measure the particles of a micrograph `[H, W]` of any real type.
+
+        Args:
+            pixels: raw grey values; they are normalised here, over the whole micrograph.
+            pixel_size_nm: nm per px, or a pair of them where pixels are not square: x (their width), then y (their
+                height); a model of one magnification sees the micrograph at its own.
+            score_threshold: particles score more; None is the bundle's.
+            progress: called after each look of the network at a tile with the looks so far and those expected.
+
+        Raises:
+            InputError: for pixels that are not a grey image, a pixel size that is not above 0, a threshold outside
+                [0, 1], and when the network fails.
+        """
+        size = as_pixel_size(pixel_size_nm)
+        labels, scores, overflowing = self.find(pixels, score_threshold, size.mean if size else None, progress)
+        particles = measure_particles(labels, scores, size, field_rows(pixels)) if len(scores) else []
+        x, y = size or (None, None)
+        return Segmentation(labels, particles, x, overflowing, y)
+
+    def find(
+        self,
+        pixels: np.ndarray,
+        score_threshold: float | None = None,
+        pixel_size_nm: float | None = None,
+        progress: Callable[[int, int], None] = lambda looks, of: None,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+        """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
+            raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
+        image = self._normalise(pixels)
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), []
+        scales = seen_scales(self.bundle, pixel_size_nm, self.scale)
+        expected, looks = self.model.count_tiles(image.shape, scales), 0
+
+        def looked() -> None:
+            nonlocal looks
+            looks += 1
+            progress(looks, max(expected, looks))
+
+        return self.model.segment(image, score_threshold, scales, looked)
+
+    def find_and_list(
+        self, pixels: np.ndarray, pixel_size_nm: float | None = None
+    ) -> tuple[np.ndarray, list[Instance] | None]:
+        """The labels that `find` gives, int32 `[H, W]`, and all of a Mask R-CNN's detections, for average precision.
+
+        They may overlap, and those below the score threshold are among them. A dense segmenter has none to list: None.
+        """
+        if isinstance(self.model, MapSegmenter):
+            return self.find(pixels, pixel_size_nm=pixel_size_nm)[0], None
+        image = self._normalise(pixels)
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), []
+        return self.model.segment_and_list(image, seen_scales(self.bundle, pixel_size_nm, self.scale))
+
+    def _normalise(self, pixels: np.ndarray) -> np.ndarray | None:
+        """What the network sees of a micrograph `[H, W]`, float32; None of a blank one."""
+        if pixels.ndim != 2 or pixels.size == 0:
+            raise InputError(f"pixels of shape {pixels.shape} are no grey micrograph: [height, width] is needed")
+        if is_blank(pixels):
+            return None
+        if pixels.dtype == bool:  # which has no percentiles
+            pixels = pixels.astype(np.uint8)
+        image = percentile_normalise(pixels, *self.bundle.percentiles)
+        image *= self.bundle.high - self.bundle.low
+        image += self.bundle.low
+        return image

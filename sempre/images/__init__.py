@@ -9,6 +9,7 @@ from sempre.images.instances import (
     instance_boxes,
     paint_instances,
 )
+from sempre.images.label_images import read_labels, write_label_png, write_labels, write_mask_png
 from sempre.images.normalise import (
     is_blank,
     percentile_normalise,
@@ -16,9 +17,8 @@ from sempre.images.normalise import (
     percentile_range,
     to_uint8,
 )
-from sempre.images.pixels import PixelSize, as_pixel_size
-from sempre.images.reading.label_images import read_labels, write_label_png, write_labels, write_mask_png
-from sempre.images.reading.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
+from sempre.images.pixel_size import PixelSize, as_pixel_size
+from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
 
 __all__ = [
     "MICROGRAPH_SUFFIXES",

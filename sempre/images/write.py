@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 
 from sempre.files import ORIGIN, whole_or_absent
-from sempre.images.pixels import as_pixel_size
+from sempre.images.pixel_size import as_pixel_size
 
 
 def write_micrograph(

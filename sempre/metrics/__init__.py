@@ -1,20 +1,31 @@
 """Scores of instance segmentations, on label images or overlapping masks."""
 
-from sempre.metrics.aji import aji, aji_plus
-from sempre.metrics.average_precision import average_precision
-from sempre.metrics.error_reduction import error_reduction_rate
 from sempre.metrics.masks import dice, hd95, iou
 from sempre.metrics.matching import (
     FOUND_IOU,
+    SIZE_EDGES,
     Matches,
+    add_by_size,
+    aji,
+    aji_plus,
+    average_precision,
+    count_by_size,
     count_matches,
     count_pairs,
     found_instances,
     panoptic_quality,
+    size_bin_names,
 )
 from sempre.metrics.overlap import Overlap, label_overlap, mask_overlap
-from sempre.metrics.scores import by_group, compare_arms, score_sample, summarise, summarise_repeats, with_spread
-from sempre.metrics.size_bins import SIZE_EDGES, add_by_size, count_by_size, size_bin_names
+from sempre.metrics.scores import (
+    by_group,
+    compare_arms,
+    error_reduction_rate,
+    score_sample,
+    summarise,
+    summarise_repeats,
+    with_spread,
+)
 
 __all__ = [
     "FOUND_IOU",

@@ -14,13 +14,14 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.models.convnext import ConvNeXt
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sempre.errors import InputError
-from sempre.models.grn import use_float32_grn
-from sempre.models.timm_networks import TimmNetwork
-from sempre.models.unet_encoder import STRIDES, ResidualBlock
+from sempre.models.timm_networks import TimmNetwork, use_float32_grn
+from sempre.models.unet_encoder import STRIDES, ResidualBlock, UNetEncoder
 
 FINE_WIDTH = 32  # channels of the branch at stride 2 beside a network that begins at stride 4
 COARSE = STRIDES[1:]
@@ -206,3 +207,53 @@ def _rescaling(width: int, stride: int, wanted: int) -> nn.Sequential:
         layers += [nn.ConvTranspose2d(width, width, 2, 2), nn.GroupNorm(1, width), nn.GELU()]
         stride //= 2
     return nn.Sequential(*layers[:-2])
+
+
+def feature_map(network: nn.Module, images: Tensor) -> Tensor:
+    """The last feature map `[B, C, h, w]` of a headless timm network or our U-Net's encoder, of `[B, channels, H, W]`.
+
+    A vision transformer's patch tokens are laid out as they lie in the image; its class and register tokens are left
+    out.
+    """
+    if isinstance(network, UNetEncoder):
+        return network(images)[-1]
+    (last,) = intermediates(network, images, [-1], norm=True)
+    return last
+
+
+def cell_size(architecture: str) -> int:
+    """Side in px of the square of an image that one cell of the network's feature map stands for.
+
+    Raises:
+        InputError: for a name that timm does not know, or a network of another kind.
+    """
+    network = None
+    if timm.is_model(architecture):
+        with torch.device("meta"):
+            network = timm.create_model(architecture, num_classes=0)
+    if not isinstance(network, ConvNeXt | VisionTransformer):
+        raise InputError(
+            f"architecture={architecture} is neither a ConvNeXtV2 nor a vision transformer of timm: choose for example "
+            "convnextv2_pico, vit_small_patch16_224 or vit_base_patch14_reg4_dinov2"
+        )
+    return cast(int, network.feature_info[-1]["reduction"])
+
+
+def check_view_size(name: str, size: int, architecture: str) -> None:
+    """Make sure that a view's side is a whole number of cells.
+
+    Raises:
+        InputError: when it is not; also as `cell_size`.
+    """
+    cell = cell_size(architecture)
+    if size < cell or size % cell:
+        nearest = max(1, round(size / cell)) * cell
+        raise InputError(f"{name}={size} is no multiple of {cell} px, as {architecture} needs: take {nearest}")
+
+
+def arguments_for(architecture: str, size: int) -> dict:
+    """What `timm.create_model` needs besides for images of several sizes, most of them of `size` px.
+
+    A vision transformer learns a position for each patch of such an image and interpolates those of other sizes.
+    """
+    return {"img_size": size, "dynamic_img_size": True} if architecture.startswith("vit_") else {}

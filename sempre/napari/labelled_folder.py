@@ -6,7 +6,7 @@ import numpy as np
 
 from sempre.errors import InputError
 from sempre.images import read_micrograph, write_labels
-from sempre.images.reading.label_images import find_pieces
+from sempre.images.label_images import find_pieces
 from sempre.images.write import write_micrograph
 
 WRITABLE = (np.uint8, np.uint16, np.float32)  # pixels that ImageJ's TIFF holds

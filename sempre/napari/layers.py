@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from napari.layers import Image, Labels
 
-from sempre.deploy.networks.segmenter import Segmentation
-from sempre.deploy.results.particles import particle_row
+from sempre.deploy.segmenter import Segmentation
 from sempre.errors import InputError
 from sempre.images import PixelSize, as_pixel_size, read_micrograph
-from sempre.images.reading.formats.levels import to_grey
+from sempre.images.levels import to_grey
+from sempre.segmentation.particles import particle_row
 
 PIXEL = "pixel"  # napari's unit where nobody gave one
 

@@ -9,8 +9,8 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QGroupBox, QProgressBar, QPushButton
 
-from sempre.deploy.networks.segmenter import Segmentation, Segmenter
 from sempre.deploy.released import DEFAULT, find_bundle, released_names
+from sempre.deploy.segmenter import Segmentation, Segmenter
 from sempre.errors import InputError
 from sempre.images import PixelSize, as_pixel_size
 from sempre.napari.layers import labels_layer, layer_pixel_size, micrograph_pixels

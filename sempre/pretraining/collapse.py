@@ -6,7 +6,7 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from sempre.models.features import feature_map
+from sempre.models.encoders import feature_map
 
 
 def rank_me(embeddings: Tensor, eps: float = 1e-7) -> float:

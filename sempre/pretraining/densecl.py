@@ -11,8 +11,8 @@ from lightly.models.utils import deactivate_requires_grad, select_most_similar, 
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from sempre.models.features import feature_map
-from sempre.models.grn import use_float32_grn
+from sempre.models.encoders import feature_map
+from sempre.models.timm_networks import use_float32_grn
 
 NOBODY = -1  # the image of a key that is of none
 

@@ -8,10 +8,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sempre.data.feeding.datasets import normalise_batch
-from sempre.models.features import feature_map
-from sempre.models.grn import use_float32_grn
-from sempre.models.timm_networks import TimmNetwork, stages_of
+from sempre.data.crops import normalise_batch
+from sempre.models.encoders import feature_map
+from sempre.models.timm_networks import TimmNetwork, stages_of, use_float32_grn
 from sempre.ranges import OneOf
 
 UPSAMPLINGS = 3

@@ -78,7 +78,7 @@ def model_card(
         boxes_source: of the micrographs with boxes, where there are any.
         renders: rendered fields that were trained on.
         minutes: that the training took on this machine.
-        held_out: what `sempre.data.labels.predictions.predict_and_score` gives of the set's held-out micrographs.
+        held_out: what `sempre.training.scoring.predict_and_score` gives of the set's held-out micrographs.
         boxed: the same of the held-out ones with boxes; None without any.
         others: the same of the held-out micrographs of each further set, by its name.
         rendered: AJI+ of rendered fields that no training saw.
@@ -120,7 +120,7 @@ def model_card(
 
 
 def aji_plus_of(scored: Mapping) -> list[float]:
-    """AJI+ of each micrograph, of what `sempre.data.labels.predictions.predict_and_score` gives."""
+    """AJI+ of each micrograph, of what `sempre.training.scoring.predict_and_score` gives."""
     return [sample["aji_plus"] for sample in scored["samples"].values()]
 
 

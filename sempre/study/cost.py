@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sempre.study.plan import Cell, StudyOptions
-from sempre.training.chains.stages import seconds_a_step
+from sempre.study.design import Cell, StudyOptions
+from sempre.training.stages import seconds_a_step
 
 # Of ConvNeXtV2 (Woo et al., 2023): millions of parameters without the classifier, billions of multiply-adds at 224 px.
 PARAMETERS = {

@@ -1,6 +1,8 @@
-"""Devices, processes and precision."""
+"""Devices, processes, precision, and the memory that tensors no longer need."""
 
 import atexit
+import ctypes
+import sys
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +18,23 @@ from accelerate.utils import DDPCommunicationHookType, DistributedType
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from sempre.errors import InputError
-from sempre.training.allocator import keep_freed_memory
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST = (1 << 31) - 1  # bytes, of a C int
+
+
+def keep_freed_memory() -> None:
+    """Keep what is freed for the next tensor, for as long as this process lives.
+
+    glibc hands every large block back to the system, whose pages are then faulted in again for the next layer: a sixth
+    of a CPU's training time, a quarter of its time for embedding. Other C libraries are left as they are.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST)
+        mallopt(M_TRIM_THRESHOLD, LARGEST)
 
 
 @dataclass(frozen=True)

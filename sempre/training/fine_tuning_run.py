@@ -10,21 +10,20 @@ import numpy as np
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.dense_crops import DenseCrops
-from sempre.data.feeding.detection_crops import DetectionCrops
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.labels.folds import NOBODY, SplitOptions, divide
-from sempre.data.labels.groups import read_groups
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.run_summary import summarise_run
-from sempre.data.labels.sides import Sides
+from sempre.data.dense_crops import DenseCrops
+from sempre.data.detection_crops import DetectionCrops
+from sempre.data.folds import NOBODY, SplitOptions, divide
+from sempre.data.groups import read_groups
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import EpochSampler
+from sempre.data.splits import Sides
 from sempre.errors import InputError
 from sempre.files import read_json, write_json
 from sempre.metrics import with_spread
 from sempre.training.accelerator import TIMEOUT_MINUTES, make_accelerator
-from sempre.training.runs.preemption import StopSignal
-from sempre.training.runs.run_folder import lock_run, open_run
-from sempre.training.shared_work import KEPT, SharedWork, results_of_training, said_by_main
+from sempre.training.preemption import StopSignal
+from sempre.training.run_folder import lock_run, open_run
+from sempre.training.scoring import KEPT, SharedWork, results_of_training, said_by_main, summarise_run
 
 # How a run is computed and reported, not what it comes to.
 MAY_CHANGE = ("accumulation", "groups", "workers", "timeout_minutes")

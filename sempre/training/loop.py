@@ -15,17 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.samplers import epoch_sampler
+from sempre.data.samplers import epoch_sampler
 from sempre.processes import batches_of
-from sempre.training.runs.checkpointing import Progress, TrainingState, load_checkpoint, save_checkpoint
-from sempre.training.runs.logging import RunLog
-from sempre.training.runs.lookout import Lookout
-from sempre.training.runs.preemption import Stopped, StopSignal
-from sempre.training.runs.sharding import Weights
-from sempre.training.steps.bad_steps import refuse_bad_steps
-from sempre.training.steps.guarded_step import GuardedStep
-from sempre.training.steps.parts import enough_memory, parts_of_all, split_batch
-from sempre.training.steps.schedule import set_rate
+from sempre.training.checkpointing import Progress, TrainingState, Weights, load_checkpoint, save_checkpoint
+from sempre.training.optimisation import set_rate
+from sempre.training.preemption import Lookout, Stopped, StopSignal
+from sempre.training.run_folder import RunLog
+from sempre.training.steps import GuardedStep, enough_memory, parts_of_all, refuse_bad_steps, split_batch
 
 
 def fit(

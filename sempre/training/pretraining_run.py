@@ -1,4 +1,4 @@
-"""What the pretraining recipes have in common: their options, how a run is begun, what is said of it."""
+"""What the pretraining recipes have in common: their options, how a run begins, validates and is exported."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -6,27 +6,31 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from accelerate import Accelerator
-from torch import nn
+from accelerate.utils import broadcast, send_to_device
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.datasets import CropDataset
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.feeding.views import ViewDataset
-from sempre.data.labels.samples import seeded_subset
-from sempre.data.stores.shards import open_store
-from sempre.data.stores.staging import stage
-from sempre.data.stores.store import Store
+from sempre.data.crops import CropDataset, normalise_batch
+from sempre.data.samplers import EpochSampler
+from sempre.data.shards import open_store, stage
+from sempre.data.splits import seeded_subset
+from sempre.data.store import Store
+from sempre.data.views import ViewDataset
 from sempre.errors import InputError
+from sempre.images import to_uint8
 from sempre.images.normalise import MEAN, STD
-from sempre.models.weights.checkpoints import BackboneDetails, save_backbone
+from sempre.models.backbones import BackboneDetails, save_backbone
+from sempre.pretraining.collapse import feature_statistics
+from sempre.pretraining.masked_autoencoders import MaskedAutoencoder, hide
 from sempre.ranges import Count, CountOrZero, InnerShare, Minutes, PositiveOrZero, Precision, RunName, Seed
 from sempre.training.accelerator import Speed, make_accelerator
+from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
-from sempre.training.runs.checkpointing import Progress
-from sempre.training.runs.preemption import StopSignal
-from sempre.training.runs.run_folder import lock_run, open_run
+from sempre.training.preemption import StopSignal
+from sempre.training.run_folder import RunLog, lock_run, open_run
 from sempre.training.validation import mean_losses
 
 # How a run is computed, not what: it may go on under other values.
@@ -231,3 +235,55 @@ def refuse_sharding(options: PretrainingOptions, reason: str) -> None:
 def scaled_rate(options: PretrainingOptions, base_rate: float) -> float:
     """The linear rule: `base_rate` holds for a global batch of 256 (Goyal et al., 2017)."""
     return base_rate * options.batch / 256
+
+
+GAP = 4  # px between panels
+WATCHED = 64  # validation crops whose features are watched for collapse
+
+
+@torch.no_grad()
+def validate_reconstruction(
+    model: MaskedAutoencoder,
+    log: RunLog,
+    step: int,
+    *,
+    run: PretrainingRun,
+    loader: DataLoader,
+    crops: CropDataset,
+    collate: Callable[[list], dict[str, Tensor]],
+    panels: int,
+) -> dict[str, float]:
+    """A masked autoencoder's validation losses and `feature_statistics`; `panels` reconstructions go to the log.
+
+    Args:
+        loader: the validation side's batches.
+        crops: its crops, of which the first are shown and watched.
+        collate: a batch of crops with their masks, as `loader` makes it.
+    """
+    # Each process has running statistics of its own: those of the main one, which are exported, are what is validated.
+    for buffer in model.buffers():
+        broadcast(buffer)
+    values = run.mean_losses(model, loader)
+    if run.accelerator.is_main_process:
+        first = [crops[0, sample] for sample in range(min(WATCHED, len(crops)))]
+        batch = send_to_device(collate(first), run.accelerator.device)
+        batch["image"] = normalise_batch(batch["image"])
+        shown = {name: part[:panels] for name, part in batch.items()}
+        log.picture(step, "reconstructions", reconstruction_panels(model, **shown))
+        network = model.encoder.get_submodule("network")
+        values |= feature_statistics(network, run.stop.watch(batch["image"].split(panels or 1)))
+    return values
+
+
+def reconstruction_panels(model: MaskedAutoencoder, image: Tensor, visible: Tensor) -> np.ndarray:
+    """One row a micrograph: original, what was visible, reconstruction; uint8 `[B * (H + 4), 3 * (W + 4)]`.
+
+    Args:
+        image: normalised crops `[B, 1, H, W]`.
+        visible: ids of their visible patches `[B, K]`.
+    """
+    panels = torch.cat([image, hide(image, visible), model.reconstruct(image, visible)], dim=1)
+    grey = to_uint8(panels.cpu().numpy() * STD + MEAN)  # [B, 3, H, W]
+    framed = np.pad(grey, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=255)
+    rows, columns, height, width = framed.shape
+    return framed.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)

@@ -11,8 +11,8 @@ from shutil import which
 
 import pytest
 
-from sempre.images.synthetic.samples.sample import render_sample
 from sempre.images.write import write_micrograph
+from sempre.synthetic.samples import render_sample
 
 ROOT = Path(__file__).parents[2]
 WAIT_MS = 60_000

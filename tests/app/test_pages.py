@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("streamlit", reason="the extra app is not installed")
 
 from sempre.app.__main__ import arguments
-from sempre.app.parts.pictures import cells_layer, reduced
-from sempre.app.parts.session_file import unpack
-from sempre.deploy.networks.segmenter import Segmentation
-from sempre.deploy.results.particles import measure_particles
+from sempre.app.kept import unpack
+from sempre.app.pictures import cells_layer, reduced
+from sempre.deploy.segmenter import Segmentation
 from sempre.errors import InputError
+from sempre.segmentation.particles import measure_particles
 
 WITHOUT_TORCH = """
 import sys

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import draw_ellipses, instance_boxes
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.data.crops import CROP, MASK, generator, random_crop
+from sempre.data.samplers import CROP, MASK, generator, random_crop
 
 KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5)
 

@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sempre.data.stores.store import Store
-from sempre.data.stores.store_writer import StoreWriter
+from sempre.data.store import Store
+from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError
 
 SCRIPT = Path(__file__).parents[2] / "data" / "prepare.py"

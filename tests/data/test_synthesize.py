@@ -9,7 +9,7 @@ from PIL import Image
 
 from sempre.errors import InputError
 from sempre.images import crop_information_bar, read_labels, read_micrograph
-from sempre.images.synthetic import FieldOptions, render_field, render_fungus
+from sempre.synthetic import FieldOptions, render_field, render_fungus
 
 SCRIPT = Path(__file__).parents[2] / "data" / "synthesize.py"
 SMALL = ("labelled=3", "unlabelled=4", "size=128")

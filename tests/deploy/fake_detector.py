@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from sempre.deploy.detections.tiling import Detections
+from sempre.segmentation.tiling import Detections
 
 CELLS = 28  # of a mask's side
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from sempre.deploy.command import main
-from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import find_bundle, find_weights, list_released
+from sempre.deploy.segmenter import Segmenter
 from sempre.images import read_labels
-from sempre.images.synthetic import FieldOptions, render_field
 from sempre.metrics import aji_plus
+from sempre.synthetic import FieldOptions, render_field
 
 SIDE = 4  # fields along each side of the mosaic
 

@@ -19,18 +19,16 @@ from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.modeling import build_backbone
 
 from finetune.detectron2_mask_rcnn import Options, build_detector, main, train
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import predict_and_score, true_masks
-from sempre.detectron2.backbone import TimmPyramidBackbone, add_timm_pyramid
-from sempre.detectron2.datasets import register_labelled_set
-from sempre.detectron2.mask_rcnn import mask_rcnn_config
+from sempre.data.labelled import LabelledSet
+from sempre.detectron2.detector import TimmPyramidBackbone, add_timm_pyramid, mask_rcnn_config, register_labelled_set
 from sempre.errors import InputError
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
+from sempre.models.backbones import BackboneDetails, save_backbone
 from sempre.models.encoders import create_network
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.models.segmenters.segmentation import segment
-from sempre.models.weights.checkpoints import BackboneDetails, save_backbone
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.synthetic import render_field
+from sempre.training.scoring import predict_and_score, true_masks
+from sempre.training.segmenter_scoring import segment
 
 ROOT = Path(__file__).parents[2]
 SMALL = Options(

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from finetune.detectron2_mask_rcnn import Options, train
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labelled import LabelledSet
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
-from sempre.training.runs.logging import read_log
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.synthetic import render_field
+from sempre.training.run_folder import read_log
 
 TINY = DetectorOptions("convnextv2_atto", 16, 32, 1, proposals=20, proposals_sampled=8, detections=10)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sempre.errors import InputError
-from sempre.fuzzing.cases import Format
+from tests.fuzzing.cases import Format
 
 
 def enter(path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from sempre.fuzzing import cases, model_formats, picture_formats
-from sempre.fuzzing.cases import case_content, run_case, watched_cases
+from tests.fuzzing import cases, model_formats, picture_formats
+from tests.fuzzing.cases import case_content, run_case, watched_cases
 
 FEW = 25  # cases of each format; tools/fuzz.py runs thousands
 FORMATS = picture_formats.FORMATS | model_formats.FORMATS

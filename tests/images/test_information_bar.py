@@ -12,7 +12,7 @@ from sempre.images import (
     read_labels,
     read_micrograph,
 )
-from sempre.images.synthetic import render_field
+from sempre.synthetic import render_field
 from tests.images.databars import LAYOUTS
 from tests.images.emps import FOLDER, needs_emps
 

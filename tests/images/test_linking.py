@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sempre.images.linking import link_slices
+from sempre.images.volume_objects import link_slices
 
 
 def volume(objects, linked):

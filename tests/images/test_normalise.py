@@ -12,9 +12,9 @@ from sempre.images import (
     percentile_range,
     to_uint8,
 )
-from sempre.images.synthetic import FieldOptions, render_field
-from sempre.images.watershed import otsu_watershed
 from sempre.metrics import aji_plus
+from sempre.segmentation.watershed import otsu_watershed
+from sempre.synthetic import FieldOptions, render_field
 
 
 @pytest.mark.parametrize("percentiles", [(1, 99), (2, 98), (5, 95)])

@@ -7,11 +7,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from sempre.images import read_micrograph
-from sempre.images.scale_bar import Reader, read_scale_bar
-from sempre.images.scale_bar.choose import find_bar
-from sempre.images.scale_bar.geometry import Box
-from sempre.images.scale_bar.line import without_lines
-from sempre.images.scale_bar.text import _lengths_among, _votes, length_nm
+from sempre.images.scale_bar import find_bar, read_scale_bar
+from sempre.images.scale_bar_lines import Box, without_lines
+from sempre.images.scale_bar_text import Reader, _lengths_among, _votes, length_nm
 from tests.images.databars import LAYOUTS, font
 from tests.images.emps import FOLDER, needs_emps
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sempre.images.solids import direction_shares, measure_solids
+from sempre.images.volume_objects import direction_shares, measure_solids
 
 
 def ellipsoid(radii, sides, shape=(40, 64, 64)):

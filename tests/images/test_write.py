@@ -3,7 +3,7 @@ import pytest
 import tifffile
 
 from sempre.images import read_micrograph
-from sempre.images.reading.volume import open_volume
+from sempre.images.volume import open_volume
 from sempre.images.write import write_channels, write_label_volume, write_micrograph
 
 

@@ -3,8 +3,7 @@ import timm
 import torch
 
 from sempre.errors import InputError
-from sempre.models.backbones import arguments_for, cell_size, check_view_size
-from sempre.models.features import feature_map
+from sempre.models.encoders import arguments_for, cell_size, check_view_size, feature_map
 
 
 @pytest.mark.parametrize("architecture", ["convnextv2_atto", "vit_tiny_patch16_224", "vit_small_patch8_224"])

@@ -1,7 +1,7 @@
 import torch
 
-from sempre.models.batch_norm import estimate_statistics
-from sempre.models.segmenters.unet import UNet
+from sempre.models.unet import UNet
+from sempre.training.optimisation import estimate_statistics
 
 
 def test_statistics_are_averages_over_all_batches():

@@ -5,13 +5,13 @@ import pytest
 import timm
 import torch
 
-from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.errors import InputError
+from sempre.export.dense_graph import export_dense
+from sempre.frozen.encoder import open_encoder
+from sempre.models.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
 from sempre.models.encoders import TimmEncoder, check_encoder, create_network
-from sempre.models.export.dense_graph import export_dense
-from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter, as_network, dense_losses
-from sempre.models.segmenters.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn
-from sempre.models.weights.initial_weights import find_imagenet_weights, load_imagenet_weights
+from sempre.models.initial_weights import find_imagenet_weights, load_imagenet_weights
+from sempre.models.mask_rcnn import DetectionLoss, DetectorOptions, build_mask_rcnn
 
 CONVOLUTIONAL = [
     "tf_efficientnet_lite0",

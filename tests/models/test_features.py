@@ -1,7 +1,7 @@
 import timm
 import torch
 
-from sempre.models.features import feature_map
+from sempre.models.encoders import feature_map
 from sempre.models.unet_encoder import UNetEncoder
 
 

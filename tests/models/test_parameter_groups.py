@@ -1,7 +1,7 @@
 import timm
 
-from sempre.models.parameter_groups import pretraining_groups
-from sempre.pretraining.fcmae import FCMAE
+from sempre.pretraining.masked_autoencoders import FCMAE
+from sempre.training.optimisation import pretraining_groups
 
 
 def test_each_layer_of_the_encoder_may_learn_slower_than_the_one_above():

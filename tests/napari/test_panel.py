@@ -19,16 +19,16 @@ from npe2 import PluginManifest  # noqa: E402
 from qtpy.QtCore import QEvent  # noqa: E402
 
 import sempre.napari  # noqa: E402
-from sempre.data.labels.labelled import LabelledSet  # noqa: E402
-from sempre.deploy.networks.segmenter import Segmenter  # noqa: E402
+from sempre.data.labelled import LabelledSet  # noqa: E402
 from sempre.deploy.released import find_bundle  # noqa: E402
-from sempre.deploy.results.particles import write_csv  # noqa: E402
+from sempre.deploy.segmenter import Segmenter  # noqa: E402
 from sempre.errors import InputError  # noqa: E402
 from sempre.images import read_micrograph  # noqa: E402
-from sempre.images.synthetic import render_field  # noqa: E402
 from sempre.napari.labelled_folder import save_labelled  # noqa: E402
 from sempre.napari.layers import layer_pixel_size, micrograph_pixels  # noqa: E402
 from sempre.napari.panel import Panel  # noqa: E402
+from sempre.segmentation.particles import write_csv  # noqa: E402
+from sempre.synthetic import render_field  # noqa: E402
 
 SHORT = "architecture=unet_small crop=64 crops_an_epoch=8 batch=4 workers=0 precision=float32"
 

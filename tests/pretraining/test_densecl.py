@@ -10,13 +10,13 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.feeding.views import View, ViewDataset, collate_views
-from sempre.models.features import feature_map
+from sempre.data.samplers import EpochSampler
+from sempre.data.views import View, ViewDataset, collate_views
+from sempre.models.encoders import feature_map
 from sempre.pretraining.densecl import Bank, DenseCL
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit
-from sempre.training.steps.schedule import set_rate, steps_with_warmup
+from sempre.training.optimisation import set_rate, steps_with_warmup
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
 TEMPERATURE = 0.2

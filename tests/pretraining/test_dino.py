@@ -10,11 +10,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from sempre.data.feeding.views import View
+from sempre.data.views import View
 from sempre.pretraining import dino
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
-from sempre.training.runs.logging import read_log
-from sempre.training.steps.schedule import set_rate
+from sempre.training.optimisation import set_rate
+from sempre.training.run_folder import read_log
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 from tests.training.tiny_methods import tiny
 

@@ -6,12 +6,10 @@ import timm
 import torch
 from torch import nn
 
-from sempre.data.crops import ORDER, generator
-from sempre.models.masked.packed import PATCH
-from sempre.pretraining.fcmae import FCMAE
-from sempre.pretraining.masked_autoencoder import MaskedAutoencoder, hide
-from sempre.pretraining.masking import random_visible
-from sempre.training.steps.schedule import cosine_with_warmup, set_rate
+from sempre.data.samplers import ORDER, generator
+from sempre.models.packed import PATCH
+from sempre.pretraining.masked_autoencoders import FCMAE, MaskedAutoencoder, hide, random_visible
+from sempre.training.optimisation import cosine_with_warmup, set_rate
 from tests.pretraining.textures import knn_accuracy, orientations
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempre.pretraining.masking import mask_and_collate, random_visible
+from sempre.pretraining.masked_autoencoders import mask_and_collate, random_visible
 
 
 @given(st.integers(2, 400), st.floats(0.01, 0.99), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))

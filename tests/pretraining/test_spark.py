@@ -3,9 +3,7 @@ import pytest
 import torch
 
 from sempre.models.unet_encoder import UNetEncoder
-from sempre.pretraining.masked_autoencoder import hide
-from sempre.pretraining.masking import random_visible
-from sempre.pretraining.spark import SparK
+from sempre.pretraining.masked_autoencoders import SparK, hide, random_visible
 from tests.pretraining.test_fcmae import crops, train
 from tests.pretraining.textures import orientations
 

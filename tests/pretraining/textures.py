@@ -15,12 +15,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.datasets import normalise_batch
-from sempre.data.feeding.samplers import EpochSampler
-from sempre.data.feeding.views import View, ViewDataset, collate_views
-from sempre.data.stores.store import Store
-from sempre.data.stores.store_writer import StoredImage, StoreWriter
-from sempre.models.features import feature_map
+from sempre.data.crops import normalise_batch
+from sempre.data.samplers import EpochSampler
+from sempre.data.store import Store
+from sempre.data.store_writer import StoredImage, StoreWriter
+from sempre.data.views import View, ViewDataset, collate_views
+from sempre.models.encoders import feature_map
 
 CLASSES = 4
 SPACINGS = (5, 8, 13, 21)  # px

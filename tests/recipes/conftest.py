@@ -13,8 +13,8 @@ import tifffile
 from scipy import ndimage
 
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
-from sempre.training.runs.logging import read_log
+from sempre.synthetic import render_field
+from sempre.training.run_folder import read_log
 from tests.images.imaris import write_ims
 from tests.warm import WarmProcess, run_warm
 

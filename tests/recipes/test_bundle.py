@@ -8,9 +8,9 @@ import tifffile
 
 import evaluate.bundle
 from evaluate.bundle import main
-from sempre.data.labels.predictions import score_untrained
-from sempre.deploy.networks.segmenter import Segmenter
+from sempre.deploy.segmenter import Segmenter
 from sempre.images import write_labels
+from sempre.training.scoring import score_untrained
 from tests.deploy.conftest import bright_box_model, write_bundle
 
 PIXEL_SIZES_NM = {"a": 1.6, "b": 3.2}

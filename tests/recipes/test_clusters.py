@@ -9,12 +9,12 @@ import pytest
 import tifffile
 
 from evaluate.clusters import Options, check, main
-from sempre.data.labels.labelled import LabelledSet
-from sempre.embeddings.segmentation.arms import unet_arm
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
+from sempre.frozen.segmented_set import unet_arm
 from sempre.images import read_labels, read_micrograph, write_labels
-from sempre.images.watershed import split_touching
 from sempre.metrics import dice, label_overlap, score_sample
+from sempre.segmentation.watershed import split_touching
 from tests.recipes.conftest import write_split
 
 pytestmark = pytest.mark.slow

@@ -10,14 +10,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from finetune.dense import Options, build_network, train
-from sempre.data.labels.labelled import LabelledSet
-from sempre.deploy.networks.dense import DenseSettings
+from sempre.data.labelled import LabelledSet
 from sempre.images import read_labels
 from sempre.metrics import label_overlap, score_sample
-from sempre.models.segmenters.dense import as_network
-from sempre.models.segmenters.dense_files import load_dense
-from sempre.models.segmenters.dense_scoring import mean_aji_plus
-from sempre.training.runs.logging import read_log
+from sempre.models.dense import as_network, load_dense
+from sempre.segmentation.maps import DenseSettings
+from sempre.training.run_folder import read_log
+from sempre.training.segmenter_scoring import mean_aji_plus
 from tests.recipes.conftest import ROOT, stop_and_resume
 from tests.warm import WarmProcess
 

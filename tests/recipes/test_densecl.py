@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sempre.models.weights.checkpoints import load_backbone, read_backbone_details
-from sempre.training.runs.logging import read_log
+from sempre.models.backbones import load_backbone, read_backbone_details
+from sempre.training.run_folder import read_log
 
 pytestmark = pytest.mark.slow
 

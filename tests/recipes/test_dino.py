@@ -5,8 +5,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from sempre.models.weights.checkpoints import load_backbone, load_backbone_weights
-from sempre.training.runs.logging import read_log
+from sempre.models.backbones import load_backbone, load_backbone_weights
+from sempre.training.run_folder import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume
 from tests.warm import run_warm, start_two_ranks
 

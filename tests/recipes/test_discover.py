@@ -11,7 +11,7 @@ import tifffile
 
 import data.prepare
 import evaluate.discover
-from sempre.data.stores.shards import open_store
+from sempre.data.shards import open_store
 from sempre.errors import InputError
 from sempre.images.resize import resize
 from sempre.images.write import write_micrograph

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sempre.models.weights.checkpoints import load_backbone
-from sempre.training.runs.logging import read_log
+from sempre.models.backbones import load_backbone
+from sempre.training.run_folder import read_log
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING, stop_and_resume
 from tests.warm import start_two_ranks
 

@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from evaluate.insides import main
-from sempre.data.labels.labelled import LabelledSet
-from sempre.deploy.networks.dense import DenseSettings
-from sempre.embeddings.insides import opened_arm
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
-from sempre.models.segmenters.dense import DenseOptions, DenseSegmenter
-from sempre.models.segmenters.dense_files import save_dense
-from sempre.models.segmenters.detector_files import save_detector
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.frozen import insides as opened_arm
+from sempre.models.dense import DenseOptions, DenseSegmenter, save_dense
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, save_detector
+from sempre.segmentation.maps import DenseSettings
 
 TINY = DetectorOptions("convnextv2_atto", 16, 32, 1, proposals=20, proposals_sampled=8, detections=5)
 

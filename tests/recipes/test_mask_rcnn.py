@@ -9,12 +9,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from finetune.mask_rcnn import Options, build_detector, main, train
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import true_overlap
+from sempre.data.labelled import LabelledSet
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
-from sempre.models.segmenters.segmentation import best_score_threshold, segment
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
+from sempre.training.scoring import true_overlap
+from sempre.training.segmenter_scoring import best_score_threshold, segment
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from evaluate import attention, clusters
-from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.errors import InputError
+from sempre.frozen.encoder import open_encoder
 from sempre.images import read_labels
-from sempre.models.weights.checkpoints import read_backbone_details
-from sempre.report.pages.refinement import read_mask
+from sempre.models.backbones import read_backbone_details
+from sempre.report.refinement_page import read_mask
 from tests.recipes.conftest import ROOT, write_split
 from tools import refine
 

@@ -21,13 +21,13 @@ import finetune.mask_rcnn
 import finetune.reconstruction
 import finetune.unet
 import tools.refine
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.stores.store import Store
-from sempre.embeddings.scores import tasks
+from sempre.data.labelled import LabelledSet
+from sempre.data.store import Store
 from sempre.errors import InputError
-from sempre.models.segmenters.unet import UNet
-from sempre.models.weights.checkpoints import BackboneDetails, read_backbone_details, save_backbone
-from sempre.models.weights.weight_files import save_weights
+from sempre.frozen import tasks
+from sempre.models.backbones import BackboneDetails, read_backbone_details, save_backbone
+from sempre.models.unet import UNet
+from sempre.models.weight_files import save_weights
 from sempre.training import fine_tuning_run
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
 

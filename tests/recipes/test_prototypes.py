@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.data.labels.labelled import LabelledSet
-from sempre.embeddings.segmentation.points import sample_points
+from sempre.data.labelled import LabelledSet
+from sempre.frozen.prototypes import sample_points
 from sempre.images import read_labels, write_labels
-from sempre.images.reading.volume import open_volume
-from sempre.images.solids import measure_solids
+from sempre.images.volume import open_volume
+from sempre.images.volume_objects import measure_solids
 from sempre.metrics import dice
 from tests.recipes.conftest import ROOT
 

@@ -6,9 +6,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from finetune.reconstruction import Options, check
-from sempre.embeddings.encoding.encoder import open_encoder
 from sempre.errors import InputError
-from sempre.models.weights.checkpoints import read_backbone_details
+from sempre.frozen.encoder import open_encoder
+from sempre.models.backbones import read_backbone_details
 
 pytestmark = pytest.mark.slow
 

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from sempre.data.labels.labelled import LabelledSet
-from sempre.embeddings.refinement.fold_scores import spread_of
-from sempre.embeddings.refinement.refiner import load_refiner
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
+from sempre.frozen.refinement import load_refiner, spread_of
 from sempre.images import read_labels
-from sempre.images.reading.volume import open_volume
+from sempre.images.volume import open_volume
 from sempre.metrics import dice
-from sempre.report.pages.refinement import read_mask
+from sempre.report.refinement_page import read_mask
 from tests.recipes.conftest import ROOT
 
 pytestmark = pytest.mark.slow

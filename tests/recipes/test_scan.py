@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sempre.errors import InputError
-from sempre.images.synthetic.samples.sample import render_sample
 from sempre.images.write import write_micrograph
-from sempre.scan.act.fields import Fields
-from sempre.scan.results.protocol import calibration_of, fields_of, read_protocol, schema
+from sempre.scan.fields import Fields
+from sempre.scan.protocol import calibration_of, fields_of, read_protocol, schema
+from sempre.synthetic.samples import render_sample
 from tests.recipes.conftest import ROOT
 from tools.scan import main
 

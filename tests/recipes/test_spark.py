@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sempre.embeddings.encoding.encoder import open_encoder
+from sempre.frozen.encoder import open_encoder
+from sempre.models.backbones import load_backbone
 from sempre.models.unet_encoder import UNetEncoder
-from sempre.models.weights.checkpoints import load_backbone
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume, write_split
 
 pytestmark = pytest.mark.slow

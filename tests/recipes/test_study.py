@@ -10,17 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from sempre.config import read_options
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.stores.shards import open_store
+from sempre.data.labelled import LabelledSet
+from sempre.data.shards import open_store
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
 from sempre.images.write import write_micrograph
-from sempre.models.weights.checkpoints import load_backbone
-from sempre.models.weights.original_fcmae import original_state_dict
-from sempre.training.chains.sweep import read_sweep
-from sempre.training.chains.sweep_tables import sweep_table
-from sempre.training.runs.logging import read_log
-from tests.models.weights.test_original_fcmae import dense_layout
+from sempre.models.backbones import load_backbone
+from sempre.models.original_fcmae import original_state_dict
+from sempre.synthetic import render_field
+from sempre.training.run_folder import read_log
+from sempre.training.sweeps import read_sweep, sweep_table
+from tests.models.test_original_fcmae import dense_layout
 from tests.recipes.conftest import ROOT, SHORT_PRETRAINING
 
 pytestmark = pytest.mark.slow

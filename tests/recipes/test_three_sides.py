@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 import finetune.dense
 import finetune.mask_rcnn
 import finetune.unet
-from sempre.data.labels.labelled import LabelledSet
-from sempre.training.runs.logging import read_log
+from sempre.data.labelled import LabelledSet
+from sempre.training.run_folder import read_log
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sempre.embeddings.segmentation.prototype_study import COUNTS, KINDS
+from sempre.frozen.prototype_study import COUNTS, KINDS
 from tests.recipes.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 
 from finetune.unet import Options, check
-from sempre.data.labels.labelled import LabelledSet
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.metrics import dice, hd95, iou
-from sempre.training.chains.sweep import SweepRun
-from sempre.training.chains.sweep_tables import sweep_table
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
+from sempre.training.sweeps import SweepRun, sweep_table
 from tests.recipes.conftest import FIELDS, SHORT_UNET
 
 pytestmark = pytest.mark.slow

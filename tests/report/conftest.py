@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import Prediction, predict_and_score
-from sempre.data.labels.run_summary import summarise_run
+from sempre.data.labelled import LabelledSet
 from sempre.files import write_json
 from sempre.images import write_labels
+from sempre.training.scoring import Prediction, predict_and_score, summarise_run
 
 SIZE = 80  # px
 CENTRES = ((15, 15), (15, 60), (55, 25))  # y, x of the discs on every micrograph

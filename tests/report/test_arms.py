@@ -4,8 +4,7 @@ import pytest
 
 from sempre.errors import InputError
 from sempre.files import write_json
-from sempre.report.arms import arms_table, error_reductions, read_arms
-from sempre.report.pages.comparison import score_parts
+from sempre.report.comparison_page import arms_table, error_reductions, read_arms, score_parts
 
 ALL, NO_SMALL, NONE = (0, 1, 2), (1, 2), ()
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sempre.pretraining.fcmae import FCMAE
-from sempre.report.figures.curves import loss_curves
-from sempre.report.figures.reconstructions import reconstruction_panels
+from sempre.pretraining.masked_autoencoders import FCMAE
+from sempre.report.figures import loss_curves
 from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
+from sempre.training.pretraining_run import reconstruction_panels
 from tests.pretraining.test_fcmae import crops, small_fcmae
 
 

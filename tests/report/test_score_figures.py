@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from sempre.report.figures.recall_by_size import recall_by_size
-from sempre.report.figures.score_by_micrograph import score_by_micrograph
-from sempre.report.palette import ARMS, arm_styles
+from sempre.report.figures import ARMS, arm_styles, recall_by_size, score_by_micrograph
 
 TRUE = [0, 20, 5, 0, 40, 0, 0]
 BINS = {

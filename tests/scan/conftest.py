@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sempre.embeddings.encoding.grid import Grid
+from sempre.frozen.encoder import Grid
+from sempre.scan.patches import Patches
 from sempre.scan.preview import Preview, prepare
-from sempre.scan.think.patches import Patches
 
 SIDE, STRIDE = 256, 16
 STRANGE = ((3, 4), (12, 9))  # rows and columns of the patches that stand out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from sempre.images.synthetic import render_field
+from sempre.synthetic import render_field
 from tests.slurm.cluster import ROOT, Cluster, missing_programs, running_cluster
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
 
 # Two micrographs a step, three steps an epoch; a checkpoint every one or two seconds.
 TINY = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sempre.training.runs.run_folder import RUN_FILE, lock_run
+from sempre.training.run_folder import RUN_FILE, lock_run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = 'set -euo pipefail; root=$1; shift; source "$root/slurm/restartable.sh"; restartable "$@"'

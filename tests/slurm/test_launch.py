@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
+from sempre.synthetic import render_field
 from tests.slurm.cluster import ROOT, free_port
 from tests.slurm.runs import RECIPES, assert_same_weights, checkpoint_step, logged, losses, wait_until
 from tests.warm import start_two_ranks
@@ -22,7 +22,7 @@ RECIPE = """
 import sys, time
 from pathlib import Path
 time.sleep(float(sys.argv[1]))
-from sempre.training.runs.preemption import StopSignal
+from sempre.training.preemption import StopSignal
 stop = StopSignal()
 with stop.held():
     Path(f"ready-{time.monotonic_ns()}").touch()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
 from tests.slurm.cluster import ROOT, Cluster
 from tests.slurm.runs import RECIPES, assert_same_weights, checkpoint_step, logged, losses, wait_until
 
@@ -140,7 +140,7 @@ def over(cluster: Cluster, job: int) -> bool:
 
 
 def training_processes(cluster: Cluster, job: int, node: str) -> list[int]:
-    helpers = "launch.py", "resource_tracker", "sempre.images.reading.looking"
+    helpers = "launch.py", "resource_tracker", "sempre.images.hdf5_look"
     processes = cluster.processes(job, node).items()
     return [process for process, command in processes if not any(helper in command for helper in helpers)]
 

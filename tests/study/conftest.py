@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sempre.study.plan import StudyOptions, plan_cells
+from sempre.study.design import StudyOptions, plan_cells
 
 # Stands in the place of every recipe. It takes its time in steps, keeps them as a recipe does, and goes on from there.
 STUB = """

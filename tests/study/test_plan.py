@@ -8,9 +8,9 @@ import pytest
 
 from sempre.config import read_options
 from sempre.errors import InputError
-from sempre.study.batch_jobs import study_jobs, submission, write_jobs
+from sempre.study.cells import study_jobs, submission, write_jobs
 from sempre.study.cost import plan_summary
-from sempre.study.plan import StudyOptions, image_counts, plan_cells
+from sempre.study.design import StudyOptions, image_counts, plan_cells
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = StudyOptions(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sempre.study.saturation import fit_saturation
+from sempre.study.results import fit_saturation
 
 COUNTS = np.repeat(2.0 ** np.arange(9), 3)
 

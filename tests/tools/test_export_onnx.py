@@ -13,13 +13,12 @@ import tifffile
 import torch
 from PIL import Image
 
-from sempre.deploy.networks.segmenter import Segmenter
 from sempre.deploy.released import DEFAULT, find_weights
+from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
-from sempre.images.synthetic import FieldOptions, render_field
 from sempre.metrics import aji_plus
-from sempre.models.segmenters.detector_files import load_detector, save_detector
-from sempre.models.segmenters.mask_rcnn import DetectorOptions, build_mask_rcnn
+from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, load_detector, save_detector
+from sempre.synthetic import FieldOptions, render_field
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "export_onnx.py"
 SLIM = {

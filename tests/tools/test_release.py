@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.deploy.networks.segmenter import Segmenter
+from sempre.deploy.segmenter import Segmenter
 from sempre.images import instance_boxes, write_labels
-from sempre.images.synthetic import render_field
-from sempre.models.segmenters.dense_files import load_dense
+from sempre.models.dense import load_dense
+from sempre.synthetic import render_field
 from tests.warm import run_warm
 from tools import release
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
+from sempre.synthetic import render_field
 from tests.warm import run_warm
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import tifffile
 
 from sempre.errors import InputError
 from sempre.images import write_labels
-from sempre.images.synthetic import render_field
+from sempre.synthetic import render_field
 from tools.study import main
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import pytest
 CODE = """
 import resource, sys
 import torch
-from sempre.training.allocator import keep_freed_memory
+from sempre.training.accelerator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(3):

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.samplers import EpochSampler
 from sempre.training.accelerator import make_accelerator
-from sempre.training.best_epoch import fit_to_best
-from sempre.training.runs.logging import read_log
+from sempre.training.run_folder import read_log
+from sempre.training.validation import fit_to_best
 
 
 class Line(nn.Module):

@@ -7,12 +7,12 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from torch.utils.data import Dataset
 
-from sempre.data.labels.labelled import LabelledSet
-from sempre.data.labels.predictions import Prediction, predict_and_score
+from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.files import write_json
 from sempre.training.accelerator import make_accelerator
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
+from sempre.training.scoring import Prediction, predict_and_score
 
 
 @dataclass

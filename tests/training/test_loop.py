@@ -9,12 +9,12 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError
 from sempre.training.accelerator import make_accelerator
 from sempre.training.loop import fit, step_seed
-from sempre.training.runs.logging import read_log
-from sempre.training.steps.schedule import cosine_with_warmup
+from sempre.training.optimisation import cosine_with_warmup
+from sempre.training.run_folder import read_log
 
 
 class Numbers(Dataset):

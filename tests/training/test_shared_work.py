@@ -9,17 +9,17 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from sempre.training.accelerator import make_accelerator
-from sempre.training.runs.preemption import Stopped
-from sempre.training.shared_work import KEPT, SharedWork, results_of_training, said_by_main
+from sempre.training.preemption import Stopped
+from sempre.training.scoring import KEPT, SharedWork, results_of_training, said_by_main
 from tests.warm import start_two_ranks
 
 SHARES = textwrap.dedent("""
     import json, sys, time
     from pathlib import Path
     import torch
-    import sempre.training.shared_work as shared_work
+    import sempre.training.scoring as shared_work
     from sempre.training.accelerator import make_accelerator
-    from sempre.training.runs.preemption import Stopped
+    from sempre.training.preemption import Stopped
 
     accelerator = make_accelerator("float32", timeout_minutes=0.15)
     shared_work.MEETING_SECONDS = 1.0

@@ -11,16 +11,14 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from sempre.data.feeding.samplers import EpochSampler
+from sempre.data.samplers import EpochSampler
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.pretraining.densecl import DenseCL
 from sempre.pretraining.dino import DINO
-from sempre.pretraining.fcmae import FCMAE
-from sempre.pretraining.masking import random_visible
-from sempre.pretraining.spark import SparK
+from sempre.pretraining.masked_autoencoders import FCMAE, SparK, random_visible
 from sempre.training.accelerator import Speed, make_accelerator
+from sempre.training.checkpointing import Progress
 from sempre.training.loop import fit
-from sempre.training.runs.checkpointing import Progress
 from tests.warm import start_two_ranks
 
 SAMPLES, BATCH, RATE = 32, 8, 1e-3

@@ -1,1 +1,0 @@
-"""What the pages share: what a tab keeps, messages, pictures, and the work that buttons start."""

@@ -1,0 +1,148 @@
+"""Who learns from whom: what a network is fitted to, what tells it when to stop, and what is held out."""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+
+from sempre.data.labelled import LabelledSet
+from sempre.data.samplers import ORDER, generator
+from sempre.data.splits import PREFIX, Sides, by_sample, seeded_subset
+from sempre.errors import InputError
+from sempre.ranges import CountOrZero, OneOf, PositiveShare, Seed, Share, check_ranges
+
+PROTOCOLS = ("split", "leave_one_sample_out")
+HeldOut = Annotated[str, OneOf(*PROTOCOLS)]
+NOBODY = np.zeros(0, dtype=int)
+STOPPING = 5  # one in so many training micrographs decides when to stop, and the threshold
+
+
+class SplitOptions(Protocol):
+    """What is asked of a recipe's options: the labelled set, and how it is divided."""
+
+    data: str
+    split_file: str
+    validation_fraction: float
+    test_fraction: float
+    split_seed: int
+
+
+@dataclass(kw_only=True)
+class FoldOptions:
+    data: str = "???"  # folder of labelled micrographs
+    protocol: HeldOut = "split"  # what is held out: a side of the split, or each sample in turn
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
+    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
+    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
+    split_seed: Seed = 0  # another seed, another split
+    sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
+    folds: CountOrZero = 0  # samples that are left out in turn, drawn from all; 0 takes all
+    label_share: PositiveShare = 1.0  # of the training micrographs that is used; a smaller one is part of a larger
+    seed: Seed = 0  # of which micrographs are the labelled share, and which samples are left out
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Positions in the labelled set of what the network is fitted to, what stops it, and what is held out."""
+
+    name: str
+    fitted: list[int]
+    stopping: list[int]
+    held_out: list[int]
+
+
+def divide(labelled: LabelledSet, options: SplitOptions, sample: str = "") -> Sides:
+    """The sides of a labelled set, of which one is held out to be scored.
+
+    Args:
+        sample: keeps the micrographs of one sample together in a seeded split, see `LabelledSet.sides`.
+
+    Raises:
+        InputError: for a set that cannot be divided so, and where nothing is held out.
+    """
+    sides = labelled.sides(
+        options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction, sample
+    )
+    if not len(sides.held_out):
+        raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
+    return sides
+
+
+def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
+    """The split as one fold, or one of each sample that is left out.
+
+    Raises:
+        InputError: for an option that cannot be, or a set that cannot be divided so.
+    """
+    check_ranges(options)
+    if options.protocol == "split":
+        sides = divide(labelled, options)
+        if len(sides.choosing):
+            return [make_fold("test", sides.training, sides.held_out, options, sides.choosing)]
+        return [make_fold("validation", sides.training, sides.held_out, options)]
+    samples = by_sample(labelled.names, options.sample_pattern)
+    if len(samples) < 2:
+        raise InputError(
+            f"all {len(labelled)} micrographs of {options.data} show the sample {next(iter(samples))}: "
+            "give another sample_pattern, or take protocol=split"
+        )
+    left_out = seeded_subset(np.arange(len(samples)), options.folds, options.seed)
+    everything = np.arange(len(labelled))
+    return [
+        make_fold(name, np.setdiff1d(everything, held_out), np.array(held_out), options)
+        for position, (name, held_out) in enumerate(samples.items())
+        if position in left_out
+    ]
+
+
+def make_fold(
+    name: str, training: np.ndarray, held_out: np.ndarray, options: FoldOptions, choosing: np.ndarray | None = None
+) -> Fold:
+    """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested.
+
+    Without a side to choose on, `choosing`, a fifth of the share stops the training.
+    """
+    order = generator(options.seed, ORDER).permutation(training)
+    used = order[: max(2, round(options.label_share * len(order)))].tolist()
+    if choosing is not None:
+        return Fold(name, used, choosing.tolist(), held_out.tolist())
+    if len(used) < 2:
+        raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
+    fitted = [index for position, index in enumerate(used) if position % STOPPING]
+    return Fold(name, fitted, used[::STOPPING], held_out.tolist())
+
+
+def sides_of_training(
+    training: np.ndarray, count: int, seed: int, choosing: np.ndarray = NOBODY
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
+
+    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on. With a side
+    to choose on, `choosing`, all are fitted to.
+
+    Args:
+        training: positions in a labelled set, `[N]`.
+        count: so many of them are drawn and no others are used; 0 uses all.
+        seed: of the draw.
+        choosing: positions of the side of a set of three, `sempre.data.splits.Sides`.
+
+    Returns:
+        Both sides' positions, sorted.
+    """
+    chosen = np.random.default_rng(seed).permutation(training)[: count or None]
+    if len(choosing):
+        return np.sort(chosen), choosing
+    kept_back = len(chosen) // 10 if len(chosen) >= 20 else 0
+    return np.sort(chosen[kept_back:]), np.sort(chosen[:kept_back])
+
+
+def fitted_and_choosing(sides: Sides, count: int, seed: int, chosen: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The training micrographs that weights are fitted to, and those that a threshold is chosen on, as above.
+
+    They are the same ones where too few are there to hold any back, or where the threshold was `chosen` beforehand and
+    none is needed.
+    """
+    fitted, choosing = sides_of_training(sides.training, count, seed, sides.choosing)
+    if not len(sides.choosing) and (chosen or not len(choosing)):
+        fitted = choosing = np.union1d(fitted, choosing)
+    return fitted, choosing

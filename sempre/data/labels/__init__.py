@@ -1,1 +1,0 @@
-"""Labelled sets: their sides and groups, and what predictions on them come to."""

@@ -1,1 +1,0 @@
-"""The store: written, split over files, brought to a node, read."""

@@ -1,0 +1,286 @@
+"""Segment a batch of micrographs: one that fails stops no other, and what is done is not done again."""
+
+import csv
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from sempre.deploy.bundle import NAMES
+from sempre.deploy.formats import SIZE_PLOT, USUAL, result_paths
+from sempre.deploy.inputs import Inputs, Source, choose_pages, name_pages, name_results
+from sempre.deploy.overlay import write_overlay
+from sempre.deploy.rois import write_rois
+from sempre.deploy.scale import find_pixel_size, scale_warning, square_warning
+from sempre.deploy.segmenter import DECODING_VERSION, Segmentation, Segmenter
+from sempre.deploy.size_plot import write_size_plot
+from sempre.deploy.summary import Summary, summarise
+from sempre.errors import InputError, one_line
+from sempre.files import file_sha256
+from sempre.images import crop_information_bar, is_blank, read_micrograph, write_label_png, write_labels
+from sempre.images.read import READER_VERSION
+from sempre.images.scale_bar_text import Reader
+from sempre.images.sidecar import find_sidecars
+from sempre.segmentation.particles import write_csv
+
+
+def write_results(base: Path, formats: tuple[str, ...], pixels: np.ndarray, segmentation: Segmentation) -> None:
+    """Write a micrograph's results, each whole or absent, into the folder of `base`, which is made.
+
+    Args:
+        base: the path that their names begin with.
+        pixels: the micrograph, `[H, W]` as the segmentation's labels.
+
+    Raises:
+        InputError: for a label image that a format cannot hold.
+        OSError: for a file that cannot be written.
+    """
+    base.parent.mkdir(parents=True, exist_ok=True)
+    labels, pixel_size_nm = segmentation.labels, segmentation.pixel_size_nm  # along x, as a scale bar lies
+    for name, path in zip(formats, result_paths(base, formats), strict=True):
+        match name:
+            case "tif":
+                write_labels(path, labels)
+            case "png":
+                write_label_png(path, labels)
+            case "csv":
+                write_csv(path, segmentation.particles, segmentation.pixel_size)
+            case "overlay":
+                write_overlay(path, pixels, labels, pixel_size_nm)
+            case "rois":
+                write_rois(path, labels)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Where results go, in which formats, and what is done with each; `overwrite` does again what is done."""
+
+    out: Path
+    formats: tuple[str, ...] = USUAL
+    score_threshold: float | None = None
+    pixel_size_nm: float | tuple[float, float] | None = None  # or a pair, x and y
+    crop_information_bar: bool = False
+    overwrite: bool = False
+    pages: int | Literal["all"] | None = None  # of files that hold several: one, counted from 1, or each
+
+
+def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, scale_bars: Reader | None = None) -> int:
+    """Segment every micrograph that is not done yet; the exit code: 1 if anything failed, else 0.
+
+    `scale_bars` reads that of a micrograph if nothing else says its pixel size. What fails gives a line on stderr when
+    it does, and all of it a list at the end.
+    """
+    for path in inputs.empty:
+        _tell(f"warning: {path} holds no micrographs")
+    if inputs.results:
+        _tell(f"{len(inputs.results)} results of earlier runs are left out, {inputs.results[0]} the first")
+    if inputs.labels:
+        _tell(
+            f"{len(inputs.labels)} files are labels by their names and are left out, {inputs.labels[0]} the first: "
+            "rename what is a micrograph"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    summary = Summary(options.out / "summary.csv")
+    settings = [*_settings(segmenter, options), scale_bars is not None]
+    names = dict(zip(inputs.sources, name_results(inputs.sources, summary.recorded()), strict=True))
+    sources = choose_pages(inputs.sources, options.pages)
+    named = name_pages(sources, [names[replace(source, page=None)] for source in sources])
+    failures: dict[str, str] = {}
+    before = 0
+    for source, results in tqdm(named, unit="micrograph", disable=None):  # no bar where stderr is no terminal
+        row = {
+            "micrograph": str(PurePosixPath(results).parent / source.path.name),
+            "page": "" if source.page is None else str(source.page),
+            "results": results,
+            "file": str(source.path.resolve()),
+            "made_from": _fingerprint(source.path, settings if source.page is None else [*settings, source.page]),
+        }
+        if not options.overwrite and _is_done(row, summary, options):
+            before += 1
+            continue
+        try:
+            row |= segment_micrograph(source, options.out / results, segmenter, options, scale_bars)
+        except Exception as error:  # whatever it is, the other micrographs are none the worse for it
+            name = str(PurePosixPath(results).parent / source.name)
+            row["error"] = failures[name] = _what_failed(error, source.path)
+            _tell(f"error: {name}: {row['error']}")
+        summary.add(row)
+    failures |= _finish(summary, options.out)
+    done = [row for row in (summary.find(results) for _, results in named) if row and not row["error"]]
+    particles = sum(int(row["particles"]) for row in done)
+    cut = sum(int(row["particles_cut"]) for row in done)
+    if cut:
+        print(
+            f"{cut} of {particles} particles are cut by a border or an information bar: medians and the plot of sizes"
+            " leave them out"
+        )
+    pages = sum(int(row["pages_left_out"]) for row in done)
+    if pages:
+        print(f"{pages} pages of stacks are left out, see pages_left_out in summary.csv: --page all segments each")
+    of_before = f" ({before} done before)" if before else ""
+    print(f"{particles} particles in {len(done)} micrographs{of_before}, {len(failures)} failed: {options.out}")
+    if failures:
+        _tell("failed:", *(f"  {name}: {message}" for name, message in failures.items()))
+    return 1 if failures else 0
+
+
+def segment_micrograph(
+    source: Source, base: Path, segmenter: Segmenter, options: BatchOptions, scale_bars: Reader | None = None
+) -> dict[str, str]:
+    """Segment a micrograph and write its results, whose names begin with `base`; its columns of the summary.
+
+    Raises:
+        InputError: when it cannot be read or segmented.
+        OSError: when a result cannot be written.
+    """
+    micrograph = read_micrograph(source.path, page=source.page)
+    left_out = 0 if options.pages == "all" else micrograph.pages - 1
+    if left_out:
+        _tell(
+            f"{source.path.name}: page {micrograph.page} of {micrograph.pages} is segmented and {left_out}"
+            f" {'is' if left_out == 1 else 'are'} left out: --page N takes another, --page all each"
+        )
+    pixels = crop_information_bar(micrograph.pixels) if options.crop_information_bar else micrograph.pixels
+    if is_blank(pixels):
+        _tell(f"warning: {source.name} shows a single grey value, in which there is nothing to find")
+    size, size_source = find_pixel_size(micrograph, options.pixel_size_nm, scale_bars)
+    for warning in (
+        square_warning(micrograph, size, options.pixel_size_nm),
+        scale_warning(segmenter.bundle, size.mean if size else None, segmenter.scale),
+    ):
+        if warning:
+            _tell(f"warning: {source.name}: {warning}")
+    with tile_bar(source.name) as progress:
+        segmentation = segmenter.segment(pixels, size, options.score_threshold, progress)
+    if segmentation.overflowing:
+        (x0, y0, x1, y1), tiles = segmentation.overflowing[0], len(segmentation.overflowing)
+        _tell(
+            f"warning: {source.name}: {tiles} tiles hold more particles than the model lists, the first at x {x0}"
+            f" to {x1}, y {y0} to {y1} px: some may be missing, record at a higher magnification"
+        )
+    segmentation = replace(segmentation, labels=in_frame(segmentation.labels, micrograph.pixels.shape))
+    write_results(base, options.formats, micrograph.pixels, segmentation)
+    return summarise(segmentation, field=pixels.size) | {
+        "page": str(micrograph.page) if micrograph.pages > 1 else "",
+        "pages_left_out": str(left_out),
+        "pixel_size_source": size_source,
+    }
+
+
+def in_frame(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Labels `[h, w]` of a micrograph whose lower rows were cropped, in its own frame `[H, W]`."""
+    return np.pad(labels, [(0, whole - side) for whole, side in zip(shape, labels.shape, strict=True)])
+
+
+@contextmanager
+def tile_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of a micrograph's tiles, moved by being called with those done and those expected."""
+    with tqdm(desc=name, unit="tile", leave=False, disable=None, mininterval=0, miniters=1) as bar:
+
+        def show(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
+    """Plot the sizes that the tables of a summary's rows list: in nm if every pixel size is known, else in px.
+
+    Particles that a border cuts are left out. No other particles give no plot.
+
+    Raises:
+        InputError: for a table that is damaged.
+        OSError: for one that cannot be read, or a plot that cannot be written.
+    """
+    tables = {row["results"]: result_paths(out / row["results"], ("csv",))[0] for row in rows if not row["error"]}
+    listed = [row for row in rows if row["results"] in tables and tables[row["results"]].is_file()]
+    with_particles = [row for row in listed if int(row["particles"]) > int(row["particles_cut"])]
+    unit = "nm" if all(row["pixel_size_nm"] for row in with_particles) else "px"
+    diameters = [read_diameters(tables[row["results"]], unit) for row in with_particles]
+    if not sum(map(len, diameters)):
+        (out / SIZE_PLOT).unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
+        return
+    cut = sum(int(row["particles_cut"]) for row in listed)
+    write_size_plot(out / SIZE_PLOT, np.concatenate(diameters), unit, len(listed), cut)
+
+
+def read_diameters(table: Path, unit: str) -> np.ndarray:
+    """The equivalent diameters `[N]` that a table of particles lists, in nm or px, without those that a border cuts.
+
+    Raises:
+        InputError: for a table without them.
+    """
+    column = f"equivalent_diameter_{unit}"
+    with table.open(newline="", encoding="utf-8") as file:
+        try:
+            rows = [row for row in csv.DictReader(file) if not int(row["touches_border"])]
+            return np.array([float(row[column]) for row in rows])
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise InputError(f"{table} lists no {column}: segment again with --overwrite") from error
+
+
+def _finish(summary: Summary, out: Path) -> dict[str, str]:
+    """Write the summary and the plot; what failed of it, by the file's name."""
+    failures = {}
+    unwritten = summary.close()
+    if unwritten:
+        failures[summary.path.name] = unwritten
+    try:
+        plot_sizes(out, list(summary.rows.values()))
+    except (InputError, OSError) as error:
+        failures[SIZE_PLOT] = one_line(error)
+    for name, message in failures.items():
+        _tell(f"error: {name}: {message}")
+    return failures
+
+
+def _is_done(row: dict[str, str], summary: Summary, options: BatchOptions) -> bool:
+    """Whether an earlier run made the same of the same micrograph, and left all its files."""
+    done = summary.find(row["results"])
+    if done is None or done["error"] or done["made_from"] != row["made_from"]:
+        return False
+    return all(path.is_file() for path in result_paths(options.out / row["results"], options.formats))
+
+
+def _settings(segmenter: Segmenter, options: BatchOptions) -> list:
+    """Everything but the micrograph that makes a difference to its results."""
+    hashes = [file_sha256(segmenter.bundle.model.with_name(name)) for name in NAMES]
+    chosen = [options.score_threshold, options.pixel_size_nm, options.crop_information_bar]
+    return [READER_VERSION, DECODING_VERSION, *hashes, segmenter.tile, segmenter.flips, segmenter.scale, *chosen]
+
+
+def _fingerprint(path: Path, settings: list) -> str:
+    """Changes with the file's size or date, the files beside it that tell its scale, and the settings.
+
+    Empty for a file that is not there.
+    """
+    try:
+        status = path.stat()
+        sidecars = [file_sha256(sidecar) for sidecar in find_sidecars(path)]
+    except OSError:
+        return ""
+    text = json.dumps([status.st_size, int(status.st_mtime), *settings, *sidecars])
+    return f"sempre-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _what_failed(error: Exception, path: Path) -> str:
+    if isinstance(error, MemoryError):
+        return f"{path} needs more memory than there is: a smaller --tile takes less"
+    if isinstance(error, InputError | OSError):
+        return one_line(error)
+    _tell(traceback.format_exc().rstrip())  # a bug of ours, which its report needs
+    return f"{path} met a fault of sempre ({type(error).__name__}: {one_line(error)}): please report it"
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        tqdm.write(line, file=sys.stderr)

@@ -1,1 +1,0 @@
-"""Many micrographs: which, under what names their results go, and what is done already."""

@@ -1,1 +1,0 @@
-"""Overlapping detections: found in tiles, merged, pasted and painted."""

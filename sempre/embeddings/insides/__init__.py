@@ -1,1 +1,0 @@
-"""What goes on inside a network: feature maps and class activation."""

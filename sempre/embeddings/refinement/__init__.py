@@ -1,1 +1,0 @@
-"""Heat maps of frozen embeddings, and the U-Net that makes better masks of them."""

@@ -1,1 +1,0 @@
-"""Masks from frozen embeddings, by prototypes and by clusters."""

@@ -1,1 +1,0 @@
-"""Damaged files into every public entrance, in watched processes."""

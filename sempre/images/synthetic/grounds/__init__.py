@@ -1,1 +1,0 @@
-"""What particles lie on, and what only looks like particles."""

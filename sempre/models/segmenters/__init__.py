@@ -1,1 +1,0 @@
-"""The networks that are fine-tuned to segment, and their files: dense, Mask R-CNN, and the U-Net that refines."""

@@ -1,1 +1,0 @@
-"""Weights on disk: the backbone artefact, a model's folder, and the files of other code."""

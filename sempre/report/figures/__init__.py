@@ -1,1 +1,0 @@
-"""Pictures and figures that pages show."""

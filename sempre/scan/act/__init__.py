@@ -1,1 +1,0 @@
-"""From priorities to a path: fields of view, their order, and the time they take."""

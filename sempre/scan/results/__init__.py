@@ -1,1 +1,0 @@
-"""What a planned scan leaves behind: protocol, map, blobs, curves, and other programs' coordinates."""

@@ -1,1 +1,0 @@
-"""Stages and what drives them: the protocol of one, the simulator, limits, the closed loop."""

@@ -1,1 +1,0 @@
-"""From patches to priorities: strangeness, clicks, words, and their mixture."""

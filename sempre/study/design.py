@@ -1,0 +1,275 @@
+"""The cells of a study: every pretraining and every fine-tuning, with its name, its command and what it waits for.
+
+A cell is a run of a recipe, `runs/<study>/<cell>`, and its name says all of it: `mask_rcnn-atto-fcmae-n8-1` is Mask
+R-CNN, Atto, from an FCMAE of 8 images, seed 1. Nothing else is kept of a plan, so it can be made again at any time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any
+
+from sempre.config import read_yaml, yaml_file
+from sempre.errors import InputError
+from sempre.ranges import Count, NotEmpty, OneOf, Range, RunName, check_ranges
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`arguments` as the recipe takes them, YAML files and `key=value`; `values` is what they come to."""
+
+    recipe: str
+    arguments: list[str]
+    values: dict[str, Any]
+
+    def number(self, name: str) -> float:
+        """Raises:
+        InputError: when the arguments do not say it, or it is no positive number.
+        """
+        value = self.values.get(name)
+        if not isinstance(value, int | float) or value <= 0:
+            raise InputError(f"{self.recipe}={self.arguments} does not say {name}: add {name}=… to plan with")
+        return value
+
+
+def read_settings(recipe: str, arguments: list[str]) -> Settings:
+    """Raises:
+    InputError: for a YAML file that is missing or damaged.
+    """
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if equals:
+            values[name] = _number_or_text(text)
+            continue
+        try:
+            values |= read_yaml(yaml_file(argument))
+        except InputError as error:
+            raise InputError(f"{recipe}={error}") from error
+    return Settings(recipe, list(arguments), values)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+PRETRAINED = ("densecl", "fcmae")
+ARMS = ("none", "imagenet", *PRETRAINED)
+METHODS = ("mask_rcnn", "dense")
+SIZES = ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
+Methods = Annotated[list[str], OneOf(*METHODS), NotEmpty()]
+CurveMethods = Annotated[list[str], OneOf(*METHODS)]
+Arms = Annotated[list[str], OneOf(*ARMS), NotEmpty()]
+Sizes = Annotated[list[str], OneOf(*SIZES), NotEmpty()]
+Exponents = Annotated[list[int], Range(-1, 40)]
+Shares = Annotated[list[float], Range(above=0, most=1)]
+Seconds = Annotated[dict[str, float], Range(above=0)]
+TRAINING_SHARE = 0.8  # of the unlabelled micrographs, the others validate
+FINISHED = "finished"  # an empty file in a cell's folder, left when its recipe has ended well
+
+
+@dataclass(kw_only=True)
+class StudyOptions:
+    name: RunName = "study"  # the study goes to runs/<name>
+    data: str = ""  # folder of labelled micrographs; empty renders a set, by render=
+    unlabelled: str = ""  # folder of the micrographs to pretrain on; empty takes the rendered ones
+    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
+    groups: str = ""  # shown apart: magnification (a field of view above or below 50 um), folder, or a CSV file
+    methods: Methods = field(default_factory=lambda: list(METHODS))  # of segmentation
+    arms: Arms = field(default_factory=lambda: list(ARMS))  # ways to begin
+    sizes: Sizes = field(default_factory=lambda: ["atto"])  # of the ConvNeXtV2
+    repeats: Count = 2  # seeds of each fine-tuning
+    detail_size: str = ""  # of the figures of single micrographs and the two curves; empty takes the first
+    image_exponents: Exponents = field(default_factory=list)  # FCMAE on 2^s images for these s; [-1] for 0 … all
+    label_shares: Shares = field(default_factory=list)  # of the labels, for the curve over labels: 0.1 and so on
+    curve_methods: CurveMethods = field(default_factory=lambda: ["mask_rcnn"])  # that the curves are made with
+    imagenet: str = "imagenet/convnextv2_{size}_1k_224_ema.pt"  # local file: the original code's .pt, or timm's weights
+    render: list[str] = field(default_factory=list)  # arguments of data/synthesize.py
+    prepare: list[str] = field(default_factory=list)  # further arguments of data/prepare.py, and so on:
+    fcmae: list[str] = field(default_factory=list)  # of pretrain/fcmae.py; a YAML file may be among them
+    densecl: list[str] = field(default_factory=list)  # of pretrain/densecl.py
+    mask_rcnn: list[str] = field(default_factory=list)  # of finetune/mask_rcnn.py
+    dense: list[str] = field(default_factory=list)  # of finetune/dense.py
+    seconds_a_step: Seconds = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
+    measured_on: str = ""  # the machine that seconds_a_step is of, in words
+    parallel: Count = 1  # cells at the same time on this machine
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study; `images` are those that FCMAE saw (0: all) and `labels` those trained on (0: all)."""
+
+    name: str
+    stage: str  # pretrain or finetune
+    recipe: str  # fcmae, densecl, mask_rcnn or dense
+    size: str
+    command: tuple[str, ...]
+    steps: int  # of training
+    needs: str = ""  # name of the cell whose backbone it starts from
+    arm: str = ""
+    images: int = 0
+    labels: int = 0
+    seed: int = 0
+
+
+def check_options(options: StudyOptions) -> None:
+    """Raises:
+    InputError: for an option out of its range, and a size of details that the study does not have.
+    """
+    check_ranges(options)
+    if options.detail_size and options.detail_size not in options.sizes:
+        raise InputError(f"detail_size={options.detail_size} is none of sizes={options.sizes}")
+
+
+def detail_size(options: StudyOptions) -> str:
+    return options.detail_size or options.sizes[0]
+
+
+def is_opened(cell: Cell, options: StudyOptions) -> bool:
+    """Whether the report looks inside its network: each arm's first repeat of the first method, on all there is."""
+    whole = (cell.stage, cell.images, cell.labels, cell.seed) == ("finetune", 0, 0, 0)
+    return whole and (cell.recipe, cell.size) == (options.methods[0], detail_size(options))
+
+
+def imagenet_file(options: StudyOptions, size: str) -> Path:
+    return Path(options.imagenet.replace("{size}", size))
+
+
+def missing_imagenet(options: StudyOptions) -> list[str]:
+    """The sizes whose ImageNet weights are not there: their arm is left out."""
+    return [size for size in options.sizes if "imagenet" in options.arms and not imagenet_file(options, size).is_file()]
+
+
+def image_counts(options: StudyOptions, images: int) -> list[int]:
+    """The numbers of images that FCMAE is pretrained on beside all: powers of two, fewer than are trained on."""
+    if "fcmae" not in options.arms:
+        return []
+    training = training_images(images)
+    powers = [2**exponent for exponent in range(training.bit_length()) if 2**exponent < training]
+    if options.image_exponents == [-1]:
+        return powers
+    return [count for count in powers if count.bit_length() - 1 in options.image_exponents]
+
+
+def training_images(images: int) -> int:
+    return max(1, round(TRAINING_SHARE * images))
+
+
+def label_counts(options: StudyOptions, labelled: int) -> list[int]:
+    """The numbers of labelled micrographs that the curve over labels has beside all of the `labelled` in training."""
+    counts = {max(2, round(share * labelled)) for share in options.label_shares}
+    return sorted(count for count in counts if count < labelled)
+
+
+def plan_cells(options: StudyOptions, data: Path, store: Path, images: int, labelled: int) -> list[Cell]:
+    """All cells, those that others wait for first.
+
+    Args:
+        images: unlabelled micrographs.
+        labelled: labelled micrographs on the training side.
+
+    Raises:
+        InputError: as `check_options`, and for settings that say no number of steps.
+    """
+    check_options(options)
+    pretrainings = _pretrainings(options, store, images)
+    lacking = missing_imagenet(options)
+    small = detail_size(options)
+    finetunings = []
+    for method in options.methods:
+        for size in options.sizes:
+            for arm in (arm for arm in options.arms if not (arm == "imagenet" and size in lacking)):
+                for seed in range(options.repeats):
+                    finetunings.append(_finetuning(options, data, labelled, method, size, arm, seed))
+                    if method in options.curve_methods and size == small:
+                        counts = label_counts(options, labelled)
+                        finetunings += [
+                            _finetuning(options, data, labelled, method, size, arm, seed, labels=count)
+                            for count in counts
+                        ]
+                        if arm == "fcmae":
+                            finetunings += [
+                                _finetuning(options, data, labelled, method, size, arm, seed, images=count)
+                                for count in image_counts(options, images)
+                            ]
+    return [*pretrainings, *finetunings]
+
+
+def _pretrainings(options: StudyOptions, store: Path, images: int) -> list[Cell]:
+    arms = [arm for arm in PRETRAINED if arm in options.arms]
+    whole = [(arm, size, 0) for size in options.sizes for arm in arms]
+    shares = [("fcmae", detail_size(options), count) for count in image_counts(options, images)]
+    if not options.curve_methods:
+        shares = []
+    training = training_images(images)
+    cells = []
+    for arm, size, count in whole + shares:
+        settings = read_settings(arm, getattr(options, arm))
+        epochs, batch = ceil(settings.number("epochs")), int(settings.number("batch"))
+        steps = epochs * max(1, training // batch)
+        own = _as_many_steps(settings, steps, count, batch) if count else []
+        name = f"{arm}-{size}" + (f"-n{count}" if count else "")
+        command = [f"pretrain/{arm}.py", *settings.arguments, f"store={store}", f"architecture=convnextv2_{size}", *own]
+        command.append(f"name={options.name}/{name}")
+        cells.append(Cell(name, "pretrain", arm, size, tuple(command), steps, arm=arm, images=count))
+    return cells
+
+
+def _as_many_steps(settings: Settings, steps: int, count: int, batch: int) -> list[str]:
+    """Options of a pretraining on `count` images that make it as many steps as all images would, and warm up as long.
+
+    Otherwise a curve over images would show how long was trained as well.
+    """
+    epochs = ceil(steps / max(1, count // batch))
+    factor = epochs / settings.number("epochs")
+    warmup, validate = settings.number("warmup_epochs"), settings.number("validate_every")
+    return [
+        f"image_count={count}",
+        f"epochs={epochs}",
+        f"warmup_epochs={warmup * factor:g}",
+        f"validate_every={max(1, round(validate * factor))}",
+    ]
+
+
+def _finetuning(
+    options: StudyOptions,
+    data: Path,
+    labelled: int,
+    method: str,
+    size: str,
+    arm: str,
+    seed: int,
+    images: int = 0,
+    labels: int = 0,
+) -> Cell:
+    settings = read_settings(method, getattr(options, method))
+    needs, start = "", [f"backbone={arm}"]
+    if arm in PRETRAINED:
+        needs = f"{arm}-{size}" + (f"-n{images}" if images else "")
+        start = [f"backbone=runs/{options.name}/{needs}/backbone"]
+    elif arm == "imagenet":
+        start = _imagenet_arguments(imagenet_file(options, size))
+    shares = "".join([f"-n{images}" if images else "", f"-l{labels}" if labels else ""])
+    name = f"{method}-{size}-{arm}{shares}-{seed}"
+    crops = int(settings.number("crops_an_epoch")) if method == "dense" else labels or labelled
+    steps = ceil(settings.number("epochs")) * max(1, crops // int(settings.number("batch")))
+    command = [f"finetune/{method}.py", *settings.arguments, f"data={data}", f"architecture=convnextv2_{size}", *start]
+    command += [f"split_file={options.split_file}"] if options.split_file else []
+    command += [f"label_count={labels}"] if labels else []
+    command += ["repeats=1", f"seed={seed}", f"name={options.name}/{name}"]
+    return Cell(name, "finetune", method, size, tuple(command), steps, needs, arm, images, labels, seed)
+
+
+def _imagenet_arguments(file: Path) -> list[str]:
+    """Weights in the layout of the original code are a backbone of their own, others are timm's."""
+    if file.suffix in (".pt", ".pth"):
+        return [f"backbone={file}"]
+    return ["backbone=imagenet", f"imagenet_weights={file}"]
+
+
+def cells_of(cells: Sequence[Cell], stage: str) -> list[Cell]:
+    return [cell for cell in cells if cell.stage == stage]

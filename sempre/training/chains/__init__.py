@@ -1,1 +1,0 @@
-"""Many runs: chains of recipes, sweeps, and what they cost."""

@@ -1,1 +1,0 @@
-"""What keeps a run safe: its folder, checkpoints, log and signals."""

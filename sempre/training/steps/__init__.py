@@ -1,1 +1,0 @@
-"""One step of training: the rate, the parts of a batch, steps that are not finite, averaged weights."""

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sempre.deploy.overlay import (
+    SCALE_BAR_SHARE,
+    colours,
+    draw_overlay,
+    scale_bar_length,
+    scale_bar_text,
+    write_overlay,
+)
+
+
+def scene(shape):
+    labels = np.zeros(shape, np.int32)
+    labels[20:60, 30:90] = 1
+    labels[60:100, 30:90] = 2
+    return np.linspace(0, 1000, labels.size).reshape(shape).astype(np.uint16), labels
+
+
+def coloured(picture):
+    return np.ptp(picture.astype(int), axis=2) > 0
+
+
+def test_outlines_lie_on_border_pixels_and_hide_nothing_else():
+    pixels, labels = scene((1200, 1300))
+    picture = draw_overlay(pixels, labels)
+    assert picture.shape == (1200, 1300, 3) and picture.dtype == np.uint8
+    lines = coloured(picture)
+    assert lines[20, 30:90].all() and lines[59, 30:90].all() and lines[60, 30:90].all()
+    assert not lines[labels == 0].any() and not lines[23:57, 33:87].any()
+    assert (picture[20, 50] == colours(2)[1]).all() and (picture[99, 50] == colours(2)[2]).all()
+
+
+def test_small_micrographs_are_shown_at_twice_their_size():
+    picture = draw_overlay(*scene((150, 200)))
+    assert picture.shape == (300, 400, 3)
+    assert coloured(picture)[40, 60:180].all() and not coloured(picture)[42:118, 62:178].any()
+
+
+def test_very_large_micrographs_are_shown_smaller():
+    labels = np.zeros((500, 9000), np.int32)
+    labels[100:400, 100:400] = 1
+    picture = draw_overlay(labels, labels)
+    assert picture.shape == (167, 3000, 3) and coloured(picture).any()
+
+
+def test_the_scale_bar_is_as_long_as_it_says():
+    pixels = np.zeros((1200, 1500), np.uint8)
+    picture = draw_overlay(pixels, np.zeros(pixels.shape, np.int32), pixel_size_nm=2.0)
+    white = (picture == 255).all(axis=2)
+    assert white.sum(axis=1).max() == 250  # 500 nm, at most a fifth of 3000 nm
+    assert not draw_overlay(pixels, np.zeros(pixels.shape, np.int32)).any()
+
+
+@given(st.floats(1e-2, 1e9))
+def test_scale_bars_are_round_and_fit(width_nm):
+    length = scale_bar_length(width_nm)
+    assert SCALE_BAR_SHARE * width_nm / 2.6 < length <= SCALE_BAR_SHARE * width_nm * (1 + 1e-9)
+    assert scale_bar_text(length).split()[0].strip("0.")[:1] in ("1", "2", "5")
+
+
+@pytest.mark.parametrize(("nm", "text"), [(500, "500 nm"), (2000, "2 µm"), (1e6, "1 mm"), (0.5, "500 pm")])
+def test_scale_bar_text(nm, text):
+    assert scale_bar_text(nm) == text
+
+
+def test_writes_a_png_even_of_tiny_micrographs(tmp_path):
+    write_overlay(tmp_path / "tiny_overlay.png", np.zeros((3, 4)), np.ones((3, 4), np.int32), 1.0)
+    assert Image.open(tmp_path / "tiny_overlay.png").size == (8, 6)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_picture_too_narrow_for_a_scale_bar_gets_none():
+    """Two px wide, the bar would be half a px long."""
+    pixels, labels = np.arange(16, dtype=np.uint8).reshape(8, 2), np.zeros((8, 2), np.int32)
+    assert np.array_equal(draw_overlay(pixels, labels, 5.0), draw_overlay(pixels, labels, None))
