@@ -1,12 +1,14 @@
-"""Pretrain the dense segmenter's U-Net encoder on unlabelled micrographs by sparse masked modelling (SparK).
+"""Pretrain the dense segmenter's encoder on unlabelled micrographs by sparse masked modelling (SparK).
 
     python pretrain/spark.py configs/spark/medium.yaml store=store.h5 name=my_pretraining
     torchrun --nproc-per-node 4 pretrain/spark.py configs/spark/medium.yaml store=store.h5 name=my_pretraining
     python finetune/dense.py data=my_set architecture=unet_medium backbone=runs/my_pretraining/backbone
+    python pretrain/spark.py architecture=tf_efficientnet_lite0 weights=imagenet store=store.h5 name=from_imagenet
 
 Tian et al., "Designing BERT for convolutional networks: sparse and hierarchical masked modeling", ICLR 2023: 60% of the
 32x32 px patches are hidden, the encoder sees the others and no hidden cell at any of its scales, a light U-Net-like
-decoder paints the hidden ones. `runs/<name>/backbone/` holds the encoder of the epoch with the lowest validation loss.
+decoder paints the hidden ones. The encoder is our own U-Net, or any convolutional network of timm's, which can go on
+from its ImageNet weights. `runs/<name>/backbone/` holds the encoder of the epoch with the lowest validation loss.
 The same command again goes on where the last stopped.
 """
 
@@ -16,26 +18,36 @@ from typing import Annotated
 
 import torch
 from timm.optim import param_groups_weight_decay
+from torch import nn
 
 from sempre.config import read_options
 from sempre.data.crops import CropDataset
 from sempre.data.samplers import epoch_sampler
-from sempre.errors import run_command
-from sempre.models.backbones import load_backbone_weights
+from sempre.errors import InputError, run_command
+from sempre.models.encoders import TimmEncoder
+from sempre.models.initial_weights import check_start, load_initial_weights
+from sempre.models.masked_convolutions import maskable_encoder
 from sempre.models.packed import PATCH
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.pretraining.masked_autoencoders import SparK, mask_and_collate
-from sempre.ranges import CountOrZero, InnerShare, OneOf, PositiveOrZero, Range, RunName, Share
+from sempre.ranges import CountOrZero, InnerShare, PositiveOrZero, Range, RunName, Share
 from sempre.training.optimisation import cosine_with_warmup
 from sempre.training.preemption import EXIT_PREEMPTED
-from sempre.training.pretraining_run import PretrainingOptions, scaled_rate, start_pretraining, validate_reconstruction
+from sempre.training.pretraining_run import (
+    PretrainingOptions,
+    refuse_sharding,
+    scaled_rate,
+    start_pretraining,
+    validate_reconstruction,
+)
 
 
 @dataclass(kw_only=True)
 class Options(PretrainingOptions):
     name: RunName = "spark"  # the run goes to runs/<name>
-    architecture: Annotated[str, OneOf(*WIDTHS)] = "unet_medium"  # of the U-Net's encoder
-    weights: str = ""  # continue from this backbone folder
+    architecture: str = "unet_medium"  # unet_small, unet_medium or a convolutional network of timm's
+    weights: str = ""  # go on from this backbone folder, or from ImageNet's weights (imagenet); otherwise random ones
+    imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
     mask_ratio: InnerShare = 0.6  # share of the patches that is hidden
     decoder_width: Annotated[int, Range(16)] = 256  # channels of the decoder at stride 32, halved at each finer scale
     normalise_target: bool = True  # paint each patch in units of its own mean and deviation
@@ -48,7 +60,7 @@ class Options(PretrainingOptions):
 
 def main() -> int | None:
     options = read_options(Options)
-    run = start_pretraining(options)
+    run = start_pretraining(options, partial(check, options))
 
     # Data: random crops, most of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
     crops = CropDataset(run.store, run.training, options.crop, options.flip, options.seed, normalise=False)
@@ -57,11 +69,11 @@ def main() -> int | None:
     loader = run.loader(crops, partial(mask, seed=options.seed), shuffle=True, seed=options.seed)
     validation_loader = run.loader(fixed_crops, partial(mask, seed=options.split_seed), shuffle=False, seed=0)
 
-    # Model: the U-Net's way down in its masked form, a light way up as decoder.
+    # Model: the encoder in its masked form, a light way up as decoder.
     torch.manual_seed(options.seed)
-    network = UNetEncoder(options.architecture)
-    if options.weights:
-        load_backbone_weights(network, options.weights, options.architecture)
+    unet = options.architecture in WIDTHS
+    network = UNetEncoder(options.architecture) if unet else maskable_encoder(options.architecture)
+    load_initial_weights(body_of(network), options.architecture, options.weights or "none", options.imagenet_weights)
     model = SparK(network, options.decoder_width, options.normalise_target).to(memory_format=torch.channels_last)
     if options.compile:
         model.encoder.compile()
@@ -89,12 +101,27 @@ def main() -> int | None:
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
         validate=validate,
-        export=lambda model, loss: run.export(model.encoder.network, "spark", loss),
+        export=lambda model, loss: run.export(body_of(model.encoder.network), "spark", loss),
     )
     if progress is None:
         return EXIT_PREEMPTED
     run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
     return None
+
+
+def check(options: Options) -> None:
+    """Look at the options that depend on each other, before anything is read."""
+    check_start(options.architecture, options.weights or "none", options.imagenet_weights)
+    if options.architecture not in WIDTHS:
+        maskable_encoder(options.architecture)
+        if options.compile:
+            raise InputError(f"compile=true takes a U-Net, not architecture={options.architecture}: leave it out")
+        refuse_sharding(options, "the masks reach into a network of timm's while it runs")
+
+
+def body_of(network: UNetEncoder | TimmEncoder) -> nn.Module:
+    """What is exported: our own U-Net, or timm's network under timm's names."""
+    return network if isinstance(network, UNetEncoder) else network.body
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
         raise InputError(f"{path} holds no scores ({error}): install sempre again, or remove the file") from error
 
 
-def find_bundle(model: str | None = None) -> Path:
+def find_bundle(model: str | Path | None = None) -> Path:
     """The folder of a bundle: the one given, or the one that comes with sempre under that name; None is `DEFAULT`'s.
 
     Raises:
@@ -78,10 +78,10 @@ def find_bundle(model: str | None = None) -> Path:
         return released_root() / DEFAULT
     if Path(model).is_dir():
         return Path(model)
-    if model in names:
+    if str(model) in names:
         return released_root() / model
     known = ", ".join(names) or "none"
-    raise InputError(f"--model {model} is not a folder, nor a model that comes with sempre ({known}): give either")
+    raise InputError(f"{model} is not a folder, nor a model that comes with sempre ({known}): give either")
 
 
 def find_weights(model: str) -> Path:

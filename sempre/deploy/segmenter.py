@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from sempre.deploy.bundle import DenseBundle, MaskRCNNBundle, read_bundle
+from sempre.deploy.released import find_bundle
 from sempre.deploy.scale import check_scale, seen_scales
 from sempre.deploy.session import open_session
 from sempre.errors import InputError
@@ -246,7 +247,7 @@ class Segmenter:
     """A bundle ready to segment.
 
     Args:
-        bundle_folder: see `sempre.deploy.bundle`.
+        model: a bundle's folder, or the name of a model that comes with sempre (`sempre models` lists them).
         threads: for the network; None lets onnxruntime take every core.
         tile: side of the tiles of large micrographs, px of what the network sees; None is the bundle's. Smaller ones
             take less memory.
@@ -261,7 +262,7 @@ class Segmenter:
 
     def __init__(
         self,
-        bundle_folder: str | Path,
+        model: str | Path,
         threads: int | None = None,
         tile: int | None = None,
         flips: bool = False,
@@ -272,9 +273,9 @@ class Segmenter:
         if tile is not None and tile < 64:
             raise InputError(f"a tile of {tile} px is too small to see particles in: give 64 or more")
         check_scale(scale)
-        self.bundle, self.scale = read_bundle(bundle_folder), scale
+        self.bundle, self.scale = read_bundle(find_bundle(model)), scale
         if flips and self.bundle.kind != "dense":
-            raise InputError(f"{bundle_folder} is a {self.bundle.kind}, which has no maps to average: leave out flips")
+            raise InputError(f"{model} is a {self.bundle.kind}, which has no maps to average: leave out flips")
         session = open_session(self.bundle.model, threads, provider, device)
         self.tile, self.flips = tile or self.bundle.tile, flips
         overlap = min(self.bundle.overlap, self.tile // 2)

