@@ -211,7 +211,7 @@ class MapSegmenter:
 
 
 # Raised whenever the same bundle finds or measures other particles in the same pixels: earlier results are done again.
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ class Segmenter:
         """
         size = as_pixel_size(pixel_size_nm)
         labels, scores, overflowing = self.find(pixels, score_threshold, size.mean if size else None, progress)
-        particles = measure_particles(labels, scores, size, field_rows(pixels)) if len(scores) else []
+        particles = measure_particles(labels, scores, size, field_rows(pixels), pixels) if len(scores) else []
         x, y = size or (None, None)
         return Segmentation(labels, particles, x, overflowing, y)
 

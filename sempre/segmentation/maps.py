@@ -10,7 +10,7 @@ from sempre.errors import InputError
 from sempre.images.resize import resize, resize_rows
 from sempre.segmentation.decode import NOBODY, ROWS, Decoding, areas_and_sums, believed, decode, deepest, renumber
 from sempre.segmentation.detections import Box
-from sempre.segmentation.particles import solidity
+from sempre.segmentation.shapes import solidity
 from sempre.segmentation.tiling import starts
 
 # Takes an image float32 `[h, w]` in [0, 1] whose sides are multiples of `MULTIPLE`; gives the probability of foreground

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull
-from skimage.measure import perimeter
 
 from sempre.files import whole_or_absent
 from sempre.images import PixelSize, as_pixel_size
+from sempre.segmentation.neighbours import aggregates, fractal_dimensions, gaps
+from sempre.segmentation.shapes import calliper_widths, cross, hull_of, outline, perimeters
 
 PIXEL_INERTIA = 1 / 12  # second moment of a pixel as a unit square, px²
 BAR_EDGE = 2  # px: within so many of an information bar a particle touches it, for the bar's edge may be blurred
@@ -18,11 +18,11 @@ BAR_EDGE = 2  # px: within so many of an information bar a particle touches it, 
 
 @dataclass(frozen=True)
 class Particle:
-    """One particle; lengths in px, areas in px².
+    """One particle; lengths in px, areas in px². `docs/sizes.md` gives the formula of each measure.
 
     `x`, `y` are the centroid in the convention of ImageJ: the first pixel's centre is (0.5, 0.5). Where pixels are not
-    square, `circularity` and `aspect_ratio` are those of the particle's true shape, and `feret_max_nm` and
-    `feret_min_nm` are its calliper widths, which do not follow from those in px; else these two are None.
+    square, measures without a unit are those of the particle's true shape, and the lengths that end in `_nm` are set,
+    since they do not follow from those in px. Otherwise these are None.
     """
 
     id: int
@@ -33,14 +33,64 @@ class Particle:
     equivalent_diameter: float  # of the circle of equal area
     feret_max: float
     feret_min: float
-    circularity: float  # 4 pi area / perimeter², at most 1; about 0.9 for a disc on the pixel grid
+    circularity: float  # 4 pi area / perimeter²: 1 of a disc, and a little more where the pixel grid's noise has it so
     aspect_ratio: float  # of the ellipse of equal second moments, at least 1
     touches_border: bool  # the micrograph shows only a part of it: its border or an information bar cuts it
     feret_max_nm: float | None = None
     feret_min_nm: float | None = None
+    box_width: float = 0.0
+    box_height: float = 0.0
+    perimeter: float = 0.0
+    perimeter_nm: float | None = None
+    ellipse_major: float = 0.0  # axes, not semi-axes, of the ellipse of equal second moments
+    ellipse_minor: float = 0.0
+    ellipse_major_nm: float | None = None
+    ellipse_minor_nm: float | None = None
+    eccentricity: float = 0.0
+    solidity: float = 1.0  # area / area of the convex hull
+    convexity: float = 1.0  # perimeter of the convex hull / perimeter
+    roundness: float = 1.0  # 4 area / (pi feret_max²)
+    feret_ratio: float = 1.0  # feret_min / feret_max
+    mean_grey: float | None = None  # None where the grey values were not given
+    grey_deviation: float | None = None
+    distance_to_next: float | None = None  # from outline to outline, 0 where they touch; None of a lone particle
+    distance_to_next_nm: float | None = None
+    aggregate: int = 1  # particles that touch have the same number
+    aggregate_particles: int = 1  # how many have it
+    fractal_dimension: float | None = None  # of the aggregate; None of one of few particles
+    probability: float | None = None  # that it is a particle; None without a calibration, as are the next two
+    equivalent_diameter_low: float | None = None  # with a probability of 90 % the diameter lies between these
+    equivalent_diameter_high: float | None = None
 
 
-LENGTHS = ("x", "y", "equivalent_diameter", "feret_max", "feret_min")
+LENGTHS = (
+    "x",
+    "y",
+    "equivalent_diameter",
+    "equivalent_diameter_low",
+    "equivalent_diameter_high",
+    "feret_max",
+    "feret_min",
+    "box_width",
+    "box_height",
+    "perimeter",
+    "ellipse_major",
+    "ellipse_minor",
+    "distance_to_next",
+)
+# Those that pixels which are not square change by more than a factor: they are measured in nm on their own then.
+MEASURED_IN_NM = ("feret_max", "feret_min", "perimeter", "ellipse_major", "ellipse_minor", "distance_to_next")
+ALONG_X, ALONG_Y = ("x", "box_width"), ("y", "box_height")
+SHAPES = (
+    "circularity",
+    "aspect_ratio",
+    "eccentricity",
+    "solidity",
+    "convexity",
+    "roundness",
+    "feret_ratio",
+    "fractal_dimension",
+)
 
 
 def measure_particles(
@@ -48,110 +98,115 @@ def measure_particles(
     scores: np.ndarray,
     pixel_size_nm: float | tuple[float, float] | None = None,
     field: tuple[int, int] | None = None,
+    pixels: np.ndarray | None = None,
 ) -> list[Particle]:
     """Measure the instances 1 … N of a label image `[H, W]`, whose scores are `[N]`; each must have a pixel.
 
     Args:
         pixel_size_nm: nm per px, or a pair, x and y, which makes a difference where pixels are not square.
         field: the first row of the micrograph's field and the row behind its last: the rest are information bars.
+        pixels: the micrograph's grey values `[H, W]`; without them no grey value is measured.
     """
     size = as_pixel_size(pixel_size_nm) or PixelSize(1.0, 1.0)
-    tall, stretched = size.y / size.x, not size.is_square  # height of a pixel over its width
     top, bottom = field or (0, len(labels))
     top += BAR_EDGE * (top > 0)
     bottom -= BAR_EDGE * (bottom < len(labels))
+    masks = _Masks(labels, len(scores))
+    measured = masks.measure(1.0)
+    true = measured if size.is_square else masks.measure(size.y / size.x)  # in widths of a pixel
+    numbers, members = aggregates(masks.crossings.touching, len(scores))
     particles = []
-    for index, (rows, columns) in enumerate(ndimage.find_objects(labels, max_label=len(scores))):
-        mask = labels[rows, columns] == index + 1
-        y, x = np.nonzero(mask)
-        area = len(x)
-        covariance = np.cov(np.stack([x, tall * y]), bias=True) + PIXEL_INERTIA * np.diag([1.0, tall**2])
-        minor, major = np.sqrt(np.linalg.eigvalsh(covariance))
-        feret_max, feret_min = feret_diameters(mask)
-        widths = [size.x * width for width in feret_diameters(mask, tall)] if stretched else (None, None)
-        boundary = stretched_perimeter(mask, tall) if stretched else perimeter(mask)
+    for index, (x0, y0, x1, y1) in enumerate(masks.boxes.tolist()):
+        lengths = {name: float(measured[name][index]) for name in MEASURED_IN_NM}
+        shapes = {name: float(true[name][index]) for name in SHAPES}
+        in_nm = {} if size.is_square else {f"{name}_nm": size.x * float(true[name][index]) for name in MEASURED_IN_NM}
+        known = {name: value for name, value in (lengths | shapes | in_nm).items() if not np.isnan(value)}
+        grey = None if pixels is None else masks.values(pixels, index).astype(float)
         particles.append(
             Particle(
                 id=index + 1,
                 score=float(scores[index]),
-                x=columns.start + float(x.mean()) + 0.5,
-                y=rows.start + float(y.mean()) + 0.5,
-                area=float(area),
-                equivalent_diameter=float(np.sqrt(4 * area / np.pi)),
-                feret_max=feret_max,
-                feret_min=feret_min,
-                # The boundary runs through the border pixels' centres and is 0 for a single pixel.
-                circularity=float(min(1.0, 4 * np.pi * area * tall / boundary**2)) if boundary else 1.0,
-                aspect_ratio=float(major / minor),
-                touches_border=rows.start <= top
-                or rows.stop >= bottom
-                or columns.start == 0
-                or columns.stop == labels.shape[1],
-                feret_max_nm=widths[0],
-                feret_min_nm=widths[1],
+                x=float(masks.centres[index, 0]) + 0.5,
+                y=float(masks.centres[index, 1]) + 0.5,
+                area=float(masks.areas[index]),
+                equivalent_diameter=float(np.sqrt(4 * masks.areas[index] / np.pi)),
+                touches_border=y0 <= top or y1 >= bottom - 1 or x0 == 0 or x1 == labels.shape[1] - 1,
+                box_width=x1 - x0 + 1.0,
+                box_height=y1 - y0 + 1.0,
+                mean_grey=None if grey is None else float(grey.mean()),
+                grey_deviation=None if grey is None else float(grey.std()),
+                aggregate=int(numbers[index]),
+                aggregate_particles=int(members[index]),
+                **known,
             )
         )
     return particles
 
 
-def feret_diameters(mask: np.ndarray, tall: float = 1.0) -> tuple[float, float]:
-    """Largest and smallest calliper width of a bool mask `[h, w]`, in widths of a pixel, exact for its pixels as
-    rectangles of width 1 and height `tall`.
+class _Masks:
+    """What is counted once of the instances 1 to `count` of a label image, whatever the shape of its pixels."""
 
-    The widest pair of vertices of the convex hull is the first; the smallest width is met with one jaw flat on an edge
-    of the hull (Toussaint, "Solving geometric problems with the rotating calipers", MELECON 1983).
-    """
-    corners = pixel_corners(mask)
-    vertices = corners[ConvexHull(corners).vertices] * (1.0, tall)  # in order around the hull
-    edges = np.roll(vertices, -1, axis=0) - vertices
-    offsets = vertices[None] - vertices[:, None]
-    heights = np.abs(edges[:, :1] * offsets[..., 1] - edges[:, 1:] * offsets[..., 0]).max(axis=1)
-    largest = np.sqrt((offsets**2).sum(axis=2).max())
-    return float(largest), float((heights / np.hypot(*edges.T)).min())
+    def __init__(self, labels: np.ndarray, count: int):
+        self.labels, self.crossings = labels, cross(labels, count)
+        self.places = ndimage.find_objects(labels, max_label=count)
+        self.areas, self.hull_areas = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.hulls_entered = self.crossings.entered.copy()
+        self.boxes = np.zeros((count, 4), np.int64)  # x0, y0, x1, y1, the last pixels among them
+        self.centres, self.covariances = np.zeros((count, 2)), np.zeros((count, 2, 2))
+        self.outlines, self.vertices = [], []
+        for index in range(count):
+            mask = self.mask(index)
+            rows, columns = self.places[index]
+            y, x = np.nonzero(mask)
+            corner = np.array([columns.start, rows.start])
+            self.boxes[index] = *corner, columns.stop - 1, rows.stop - 1
+            self.areas[index] = len(x)
+            centre = np.array([x.mean(), y.mean()])
+            self.centres[index] = corner + centre
+            offsets = np.stack([x, y]) - centre[:, None]
+            self.covariances[index] = offsets @ offsets.T / len(x)
+            self.outlines.append(corner + outline(mask))
+            hull = hull_of(mask)
+            self.vertices.append(hull.vertices)
+            self.hull_areas[index] = hull.area
+            if hull.area > len(x):
+                self.hulls_entered[:, index] = cross(hull.mask().astype(np.int32), 1).entered[:, 0]
 
+    def mask(self, index: int) -> np.ndarray:
+        """Bool `[h, w]`, in the particle's box."""
+        return self.labels[self.places[index]] == index + 1
 
-def stretched_perimeter(mask: np.ndarray, tall: float) -> float:
-    """Length of the line through the border pixels' centres of a bool mask `[h, w]`, in widths of a pixel, where pixels
-    are `tall` times as high as wide.
+    def values(self, pixels: np.ndarray, index: int) -> np.ndarray:
+        """What `pixels` `[H, W]` hold where the particle lies."""
+        return pixels[self.places[index]][self.mask(index)]
 
-    It is `skimage.measure.perimeter` (Benkrid and Crookes, "Design and FPGA implementation of a perimeter estimator",
-    2000) with steps of different lengths: a border pixel counts for half of the steps to its two neighbours. The line
-    follows the grid, so the circularity of a disc falls from 0.9 to 0.82 where pixels are three times as wide as high.
-    """
-    border = np.pad(mask & ~ndimage.binary_erosion(mask, border_value=0), 1).astype(np.int32)
-    beside = border[1:-1, :-2] + border[1:-1, 2:]
-    above = border[:-2, 1:-1] + border[2:, 1:-1]
-    corner = border[:-2, :-2] + border[:-2, 2:] + border[2:, :-2] + border[2:, 2:]
-    straight = beside + above
-    step = (beside + tall * above) / np.maximum(straight, 1)
-    diagonal = np.hypot(1.0, tall)
-    length = np.select(
-        [
-            np.isin(straight, (2, 3)) & (corner <= 2),
-            ((straight == 0) & (corner == 2)) | ((straight == 1) & (corner == 3)),
-            (straight == 1) & np.isin(corner, (1, 2)),
-        ],
-        [step, diagonal, (step + diagonal) / 2],
-        0.0,
-    )
-    return float(length[border[1:-1, 1:-1] > 0].sum())
-
-
-def solidity(mask: np.ndarray) -> float:
-    """The area of a bool mask `[h, w]` over that of its convex hull, both of its pixels as unit squares; at most 1."""
-    return float(np.count_nonzero(mask) / ConvexHull(pixel_corners(mask)).volume)
-
-
-def pixel_corners(mask: np.ndarray) -> np.ndarray:
-    """The outermost corners (x, y) `[K, 2]`, integers, of every row of pixels, by rising x, then y."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    first = mask[rows].argmax(axis=1)
-    end = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    x = np.concatenate([first, first, end, end])
-    y = np.concatenate([rows, rows + 1, rows, rows + 1])
-    # One number a corner: to sort the rows of an array takes longer than all the rest.
-    corners = np.unique(x * (len(mask) + 1) + y)
-    return np.stack(np.divmod(corners, len(mask) + 1), axis=1)
+    def measure(self, tall: float) -> dict[str, np.ndarray]:
+        """Every measure of `MEASURED_IN_NM` and `SHAPES` `[N]`, with pixels of width 1 and height `tall`."""
+        areas, true = self.areas * tall, np.array([1.0, tall])
+        feret = np.array([calliper_widths(vertices, tall) for vertices in self.vertices]).reshape(-1, 2)
+        covariances = self.covariances * np.outer(true, true) + PIXEL_INERTIA * np.diag(true**2)
+        minor, major = (4 * np.sqrt(np.linalg.eigvalsh(covariances))).T
+        around = perimeters(self.crossings.entered, self.areas, tall)
+        hull = perimeters(self.hulls_entered, self.hull_areas, tall)
+        touching = self.crossings.touching
+        numbers, _ = aggregates(touching, len(areas))
+        inertia = np.trace(covariances, axis1=1, axis2=2)
+        return {
+            "feret_max": feret[:, 0],
+            "feret_min": feret[:, 1],
+            "perimeter": around,
+            "ellipse_major": major,
+            "ellipse_minor": minor,
+            "distance_to_next": gaps(self.outlines, self.boxes, touching, tall),
+            "circularity": 4 * np.pi * areas / around**2,
+            "aspect_ratio": major / minor,
+            "eccentricity": np.sqrt(np.maximum(1 - (minor / major) ** 2, 0)),
+            "solidity": self.areas / self.hull_areas,
+            "convexity": np.minimum(hull / around, 1),  # above 1 by the grid's noise alone
+            "roundness": 4 * areas / (np.pi * feret[:, 0] ** 2),
+            "feret_ratio": feret[:, 1] / feret[:, 0],
+            "fractal_dimension": fractal_dimensions(numbers, self.areas, self.centres, inertia, tall),
+        }
 
 
 def write_csv(
@@ -167,28 +222,35 @@ def write_csv(
 
 
 def particle_row(particle: Particle, pixel_size_nm: float | tuple[float, float] | None) -> dict[str, str]:
-    """The columns of one particle, the unit at the end of each name.
+    """The columns of one particle, the unit at the end of each name; empty where nothing was measured.
 
-    Where pixels are not square, the particle must have been measured with their size, or it has no Feret in nm.
+    Where pixels are not square, the particle must have been measured with their size, or lengths in nm are missing.
     """
-    row = {"id": str(particle.id), "score": f"{particle.score:.4f}"}
-    row |= {f"{name}_px": f"{getattr(particle, name):.6g}" for name in LENGTHS}
+    row = {"id": str(particle.id), "score": f"{particle.score:.4f}", "probability": _text(particle.probability, ".4f")}
+    row |= {f"{name}_px": _text(getattr(particle, name)) for name in LENGTHS}
     row["area_px2"] = f"{particle.area:.8g}"
     size = as_pixel_size(pixel_size_nm)
     if size is not None:
-        lengths = zip(LENGTHS, _lengths_nm(particle, size), strict=True)
-        row |= {f"{name}_nm": "" if length is None else f"{length:.6g}" for name, length in lengths}
+        row |= {f"{name}_nm": _text(_length_nm(particle, name, size)) for name in LENGTHS}
         row["area_nm2"] = f"{particle.area * size.x * size.y:.8g}"
-    row["circularity"] = f"{particle.circularity:.4f}"
-    row["aspect_ratio"] = f"{particle.aspect_ratio:.4f}"
+    row |= {name: _text(getattr(particle, name), ".4f") for name in SHAPES}
+    row |= {name: _text(getattr(particle, name)) for name in ("mean_grey", "grey_deviation")}
+    row |= {"aggregate": str(particle.aggregate), "aggregate_particles": str(particle.aggregate_particles)}
     row["touches_border"] = str(int(particle.touches_border))
     return row
 
 
-def _lengths_nm(particle: Particle, size: PixelSize) -> tuple[float | None, ...]:
-    """A particle's `LENGTHS` in nm."""
-    if size.is_square:
-        feret = particle.feret_max * size.x, particle.feret_min * size.x
-    else:
-        feret = particle.feret_max_nm, particle.feret_min_nm
-    return particle.x * size.x, particle.y * size.y, particle.equivalent_diameter * size.mean, *feret
+def _text(value: float | None, form: str = ".6g") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _length_nm(particle: Particle, name: str, size: PixelSize) -> float | None:
+    """One of a particle's `LENGTHS` in nm."""
+    length = getattr(particle, name)
+    if name in MEASURED_IN_NM and not size.is_square:
+        return getattr(particle, f"{name}_nm")
+    if length is None:
+        return None
+    if name in MEASURED_IN_NM or name in ALONG_X:
+        return length * size.x
+    return length * (size.y if name in ALONG_Y else size.mean)
