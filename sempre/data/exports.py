@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from roifile import ROI_TYPE, ImagejRoi
 
+from sempre.data.boxes import parse_xml, refuse_boxes
 from sempre.data.coco import BACKGROUND, coco_layers, merge_entries, portable_name, read_coco
 from sempre.errors import InputError, one_input_error, warn
 from sempre.files import parse_json, read_json
@@ -81,7 +82,7 @@ def holds_annotations(path: Path) -> bool:
     """Whether a file is an export that `read_annotations` reads, by what is in it."""
     try:
         if path.suffix.lower() == ".xml":
-            return _parse_xml(path).find("image") is not None
+            return parse_xml(path).find("image") is not None
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8-sig") as file:
                 return "region_shape_attributes" in file.readline()
@@ -319,26 +320,10 @@ def _read_via3(content: dict, skipped: list[str]) -> list[dict]:
 # CVAT
 
 
-def _parse_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file that declares no type or entity: expanding these can take any amount of memory.
-
-    Raises:
-        InputError: for one that does.
-    """
-    content = path.read_bytes()
-
-    def refuse(*_: object) -> None:
-        raise InputError(f"{path} declares a document type, which exports of labels do not: export it again")
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.Parse(content, True)
-    return ElementTree.fromstring(content)
-
-
 def _read_cvat(path: Path, skipped: list[str]) -> list[dict]:
-    root = _parse_xml(path)
+    root = parse_xml(path)
     if root.tag != "annotations" or root.find("image") is None:
+        refuse_boxes([path])
         videos = root.find("track") is not None
         raise InputError(
             f"{path} is no export of CVAT's images" + (" but of a video" if videos else "") + ": choose CVAT for images"

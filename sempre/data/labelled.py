@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from sempre.data.boxes import BOX_SUFFIXES, refuse_boxes
 from sempre.data.coco import coco_layers
 from sempre.data.exports import read_annotations, read_label_file
 from sempre.data.label_files import LabelFiles, find_export, find_listed
 from sempre.data.splits import Sides, by_sample, make_sides, read_split_file, split_in_three
 from sempre.errors import InputError, warn
-from sempre.files import file_sha256
+from sempre.files import file_sha256, files_below
 from sempre.images import (
     find_micrographs,
     percentile_normalise,
@@ -120,6 +121,7 @@ class LabelledSet:
         else:
             in_parts = {part: _labels_in(at, beside=True) for part, at in sides.items()}
             if not any(in_parts.values()):
+                refuse_boxes(files_below(self.folder))
                 raise InputError(
                     f"{folder} has no labels: put label images into labels/ or segmaps/, beside the micrographs "
                     "(a_masks.tif), or an export of a labelling tool as annotations.json"
@@ -366,6 +368,7 @@ def _pairs(images: Path, labels: Path) -> dict[Path, Path | dict]:
     for image in micrographs:
         file = files.find(image, image.relative_to(images))
         if file is None:
+            refuse_boxes(place / f"{image.stem}{suffix}" for place in (labels, image.parent) for suffix in BOX_SUFFIXES)
             raise InputError(
                 f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image "
                 "away"

@@ -12,7 +12,7 @@ import numpy as np
 
 from sempre.errors import InputError
 from sempre.images.claims import check_inside, check_no_way_out, check_within
-from sempre.images.pixel_size import axes_pixel_size_nm, ims_pixel_size_nm
+from sempre.images.pixel_size import NM, PixelSize, axes_pixel_size_nm, ims_pixel_size_nm, possible
 from sempre.images.stacks import (
     LEAST_SIDE,
     PATTERN,
@@ -43,6 +43,7 @@ AXIS_WORDS = {
     "c": {"c", "channel", "channels", "color", "colour", "rgb", "rgba", "band", "bands"},
 }
 COLOUR_SAMPLES = (3, 4)
+INTERLACED = {"INTERLACE_PIXEL": "yxc", "INTERLACE_LINE": "ycx", "INTERLACE_PLANE": "cyx"}  # of HDF5's Image class
 DEFAULT_SIGNAL, SIGNAL, OTHER = 0, 1, 2  # ranks of NeXus' datasets
 SMALL = 16  # times smaller than the largest: a picture of two dimensions is then no reason to pass over a stack
 
@@ -85,7 +86,8 @@ def open_hdf5(path: Path, labels: bool = False) -> Iterator[list[Stack]]:
         check_inside(dataset)
         inverted = dataset.dtype.kind in "ui" and _attribute(dataset, "IMAGE_WHITE_IS_ZERO") in (1, "1")
         unpack = np.invert if inverted else None
-        yield [Stack(dataset, axes[name], None, unpack, {"format": "HDF5", "dataset": name})]
+        metadata = {"format": "HDF5", "dataset": name}
+        yield [Stack(dataset, axes[name], _element_size(dataset, axes[name]), unpack, metadata)]
 
 
 @contextmanager
@@ -197,6 +199,9 @@ def _axes(dataset: h5py.Dataset) -> str | None:
     if _attribute(dataset, "interpretation") in ("spectrum", "scalar", "scaler", "vertex"):
         return None
     named = _named_axes(dataset)
+    if named is None and "MATLAB_class" in dataset.attrs:  # MATLAB's arrays begin with the rows, its files end so
+        order = as_stack_order(dataset.shape[::-1])
+        return order[::-1] if order else None
     if named is None:
         return as_stack_order(dataset.shape)
     if min(size for size, axis in zip(dataset.shape, named, strict=True) if axis in "yx") < LEAST_SIDE:
@@ -208,8 +213,11 @@ def _axes(dataset: h5py.Dataset) -> str | None:
 
 
 def _named_axes(dataset: h5py.Dataset) -> str | None:
-    """The axes that the dataset names itself: vigra's axistags, HDF5's dimension labels, NeXus' axes."""
-    for names in (_axistags(dataset), _dimension_labels(dataset), _nexus_axes(dataset)):
+    """The axes that the dataset names itself: vigra's axistags, HDF5's dimension labels, the names of its dimension
+    scales (netCDF), the interlace of HDF5's Image class, NeXus' axes."""
+    interlaced = INTERLACED.get(str(_attribute(dataset, "INTERLACE_MODE")), "")
+    for find in (_axistags, _dimension_labels, _dimension_scales, lambda _: interlaced, _nexus_axes):
+        names = find(dataset)
         letters = "".join(map(_axis_letter, names))
         if len(letters) == dataset.ndim and letters.count("x") == letters.count("y") == 1 and letters.count("c") <= 1:
             return letters
@@ -232,6 +240,24 @@ def _dimension_labels(dataset: h5py.Dataset) -> list[str]:
         if "DIMENSION_LABELS" in dataset.attrs:
             return [_text(label) for label in dataset.attrs["DIMENSION_LABELS"]]
     return []
+
+
+def _dimension_scales(dataset: h5py.Dataset) -> list[str]:
+    """The last part of the name of each dimension's scale, "" for a dimension without one."""
+    with suppress(Exception):  # damaged lists break h5py in several ways
+        if "DIMENSION_LIST" in dataset.attrs:
+            scales = [dimension[0].name if len(dimension) else "" for dimension in dataset.dims]
+            return [_text(name or "").rpartition("/")[2] for name in scales]
+    return []
+
+
+def _element_size(dataset: h5py.Dataset, axes: str) -> PixelSize | None:
+    """Pixel size by `element_size_um`, z, y and x in µm, which ImageJ's HDF5 plugins and ilastik write."""
+    with suppress(Exception):  # damaged attributes break h5py in several ways
+        if "element_size_um" in dataset.attrs and axes.index("y") < axes.index("x"):
+            *_, y, x = (float(side) * NM["um"] for side in np.ravel(dataset.attrs["element_size_um"]))
+            return possible((x, y))
+    return None
 
 
 def _nexus_axes(dataset: h5py.Dataset) -> list[str]:

@@ -13,7 +13,14 @@ from sempre.files import ORIGIN, read_json, whole_or_absent
 from sempre.images.claims import MAX_PIXELS, check_size
 from sempre.images.hdf5_guard import look_through
 from sempre.images.instances import decode_rle
-from sempre.images.read import PICTURE_SUFFIXES, TIFF_SUFFIXES, one_error, open_picture, open_stacks
+from sempre.images.read import (
+    PICTURE_SUFFIXES,
+    STACK_SUFFIXES,
+    TIFF_SUFFIXES,
+    one_error,
+    open_picture,
+    open_stacks,
+)
 from sempre.images.stacks import find_page
 from sempre.images.tiff import check_tiff_page
 
@@ -23,6 +30,7 @@ FLAT = 0.8  # share of neighbouring pixels of one colour in a picture whose colo
 MOST_CLASSES, LEAST_SAME, SURELY_SAME, MOST_PIECES = 20, 0.5, 0.95, 10
 SPECK = 0.05  # of an id's largest piece: smaller pieces are slips of the brush
 LOSSY = {".jpg", ".jpeg"}
+VOID, VOID_COLOUR = 255, (224, 224, 192)  # of Pascal VOC: what lies between particles and background belongs to neither
 # Folders of which it has been told that particles lie in several pieces, as what others hide does.
 _told: set[Path] = set()
 
@@ -32,8 +40,9 @@ def read_labels(path: str | Path, components: bool | None = None) -> np.ndarray:
 
     The ids are the numbers as they are stored: a palette's indices, not its colours, and nothing is inverted. Floats
     are read where they are whole numbers, as ImageJ saves more than 65,535 ids; NaN is background. In a picture of few
-    and flat colours each colour is an id, black the background (the commonest where there is no black). In a stack
-    each page is the mask of one particle, later ones on top. A `.npy` file holds the array of ids.
+    and flat colours each colour is an id, black the background (the commonest where there is no black); so are the
+    transparent pixels of a PNG. In a picture of Pascal VOC's colours the rims of its colour for "void" are background.
+    In a stack each page is the mask of one particle, later ones on top. A `.npy` file holds the array of ids.
 
     Args:
         components: True makes a particle of each piece of an id's pixels, False refuses masks as
@@ -52,11 +61,13 @@ def read_labels(path: str | Path, components: bool | None = None) -> np.ndarray:
             raise InputError(f"{path} is a JPEG, which changes the numbers that ids are: save labels as PNG or TIFF")
         elif suffix in PICTURE_SUFFIXES:
             with open_picture(path) as image:
-                labels = np.asarray(image)
+                labels = _stored_ids(image)
         elif suffix == ".npy":
             labels = _read_array(path)
-        else:
+        elif suffix in STACK_SUFFIXES:
             labels = _read_stack(path)
+        else:
+            raise InputError(f"{path} has the suffix '{suffix}', which no label image has: save labels as TIFF or PNG")
         if labels.ndim == 3:
             labels = _ids_of_colours(path, labels)
     if labels.dtype.kind == "f":
@@ -70,6 +81,25 @@ def read_labels(path: str | Path, components: bool | None = None) -> np.ndarray:
     labels = labels.astype(np.int32)
     _refuse_shades(path, labels)
     return labels if components is None else separate_instances(path, labels, components)
+
+
+def _stored_ids(image: Image.Image) -> np.ndarray:
+    """The numbers of a picture as they are stored, `[H, W]` or `[H, W, C]`, 0 where it is transparent or VOC's void."""
+    ids = np.asarray(image)
+    if image.mode in ("LA", "RGBA") and ids[..., -1].any():
+        ids = np.where(ids[..., -1:] > 0, ids, 0)
+    if image.mode == "P" and tuple((image.getpalette("RGB") or [])[3 * VOID :]) == VOID_COLOUR:
+        ids = np.where(ids == VOID, 0, ids)
+    return ids
+
+
+def voc_colours() -> np.ndarray:
+    """The palette of Pascal VOC's label images, uint8 `[256, 3]`: bit k of an index is bit 7 - k // 3 of a colour."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours
 
 
 def _read_array(path: Path) -> np.ndarray:
@@ -164,17 +194,20 @@ def find_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
 
 def _refuse_inverted(path: str | Path, labels: np.ndarray, counts: dict[int, int]) -> None:
     """Raise where one id is what lies around the particles: background must be 0."""
+    from scipy import ndimage
+
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     numbers, pixels = np.unique(border, return_counts=True)
     around = int(numbers[pixels.argmax()])
-    if not around or len(counts) > MOST_CLASSES or np.mean(border == around) <= 0.5:
+    if not around or np.mean(border == around) <= 0.5 or (labels == around).mean() <= 0.25:
         return
-    others = [number for number in counts if number != around]
-    holes = max((counts[number] for number in others), default=0)
-    if not others:
+    if len(counts) > 1:
+        outside = labels == around
+        inverted = not (labels == 0).any() and bool((ndimage.binary_fill_holes(outside) & ~outside).any())
+    else:
         _, inside = find_pieces((labels == 0).astype(np.int32))
-        holes = inside.get(1, 0)
-    if holes > 1 and (labels == around).mean() > 0.25 and (not others or not (labels == 0).any()):
+        inverted = inside.get(1, 0) > 1
+    if inverted:
         raise InputError(f"{path} has the id {around} around its particles: background must be 0, exchange the numbers")
 
 
@@ -256,6 +289,8 @@ def _ids_of_colours(path: Path, pixels: np.ndarray) -> np.ndarray:
     colours = pixels[..., : 1 if pixels.shape[-1] < 3 else 3]
     if (colours == colours[..., :1]).all():
         return colours[..., 0]
+    if (void := (colours == VOID_COLOUR).all(axis=-1)).any() and _are_voc_colours(colours):
+        colours = np.where(void[..., None], 0, colours)
     codes = (colours.astype(np.int64) * (1 << np.array([32, 16, 0]))).sum(-1)
     flat = np.mean([np.mean(codes[1:] == codes[:-1]), np.mean(codes[:, 1:] == codes[:, :-1])])
     if flat < FLAT:
@@ -269,6 +304,13 @@ def _ids_of_colours(path: Path, pixels: np.ndarray) -> np.ndarray:
     ids = ids.reshape(codes.shape) + 1
     ids[ids == counts.argmax() + 1] = 0
     return ids
+
+
+def _are_voc_colours(colours: np.ndarray) -> bool:
+    """Whether all pixels `[H, W, 3]` have colours of Pascal VOC's palette, from its first on as many as there are."""
+    present = np.unique(colours.reshape(-1, 3), axis=0)
+    first = {tuple(map(int, colour)) for colour in voc_colours()[: len(present)]} | {VOID_COLOUR}
+    return {tuple(map(int, colour)) for colour in present} <= first
 
 
 def write_labels(path: str | Path, labels: np.ndarray) -> None:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-IMAGE_FOLDERS = ("images", "samples")  # of a labelled set
-LABEL_FOLDERS = ("labels", "segmaps", "masks", "instances")
+# Of a labelled set; the last ones are those of Pascal VOC.
+IMAGE_FOLDERS = ("images", "samples", "jpegimages")
+LABEL_FOLDERS = ("labels", "segmaps", "masks", "instances", "segmentationobject")
 WORDS = r"(?:cp[-_]?)?(?:masks?|labels?|lbls?|seg(?:ms?|maps?|s|mentations?)?|instances?|inst|ground[-_]?truth|gt)"
 OUTLINES = r"(?:rois?|roiset)"  # ImageJ's, in .zip and .roi
 GAP = r"[-_. ]+"

@@ -4,6 +4,7 @@ RosettaSciIO takes signed bytes for unsigned ones and every file for little-endi
 Formats: https://www.ccpem.ac.uk/mrc-format/mrc2014/ and https://bio3d.colorado.edu/imod/doc/mrc_format.txt.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ MOST = 1 << 20  # px of a side, by which the byte order of a file without a stam
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """Sizes in px, the mode by MRC2014, the type of the stored numbers, where they begin, and the size of a pixel."""
+    """Sizes in px, the mode by MRC2014, the type of the stored numbers, where they begin, the size of a pixel, and the
+    distance of two sections, None where the header is silent."""
 
     columns: int
     rows: int
@@ -34,6 +36,7 @@ class MrcHeader:
     dtype: np.dtype
     begins: int
     pixel_size: PixelSize | None
+    section_distance_nm: float | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -64,9 +67,8 @@ def read_mrc_header(path: Path) -> MrcHeader:
         raise InputError(f"{path} is damaged: its header claims {columns}x{rows}x{sections} px, copy it again")
     (extended,) = struct.unpack_from(f"{order}i", header, 92)
     kind = _kind_of_bytes(path, order, header) if mode == 0 else MODES[mode]
-    found = MrcHeader(
-        columns, rows, sections, mode, np.dtype(order + kind), HEADER + max(extended, 0), _pixel_size(order, header)
-    )
+    begins, sizes = HEADER + max(extended, 0), (_pixel_size(order, header), _section_distance(order, header))
+    found = MrcHeader(columns, rows, sections, mode, np.dtype(order + kind), begins, *sizes)
     end = found.begins + found.row_bytes * rows * sections
     if end > path.stat().st_size:
         raise InputError(f"{path} is truncated: its pixels end at byte {end}, the file at {path.stat().st_size}")
@@ -125,3 +127,9 @@ def _pixel_size(order: str, header: bytes) -> PixelSize | None:
     if min(steps) <= 0:
         return None
     return possible((lengths[0] / steps[0] * NM["angstrom"], lengths[1] / steps[1] * NM["angstrom"]))
+
+
+def _section_distance(order: str, header: bytes) -> float | None:
+    """The cell's height in Å over its number of sections, in nm."""
+    (steps,), (length,) = struct.unpack_from(f"{order}i", header, 36), struct.unpack_from(f"{order}f", header, 48)
+    return length / steps * NM["angstrom"] if steps > 0 and 0 < length < math.inf else None

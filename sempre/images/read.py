@@ -32,7 +32,7 @@ from sempre.images.stacks import Stack, find_page
 from sempre.images.tiff import picture_levels, tiff_pictures
 
 # Raised whenever files are read as other pixels or sizes: earlier results are done again.
-READER_VERSION = 1
+READER_VERSION = 2
 TIFF_SUFFIXES = {".tif", ".tiff"}
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 HDF5_SUFFIXES = {".h5", ".hdf5"}

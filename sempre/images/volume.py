@@ -12,6 +12,7 @@ from sempre.images.claims import check_packing, check_size, plane_bytes
 from sempre.images.hdf5 import IMS_CHANNELS, IMS_INFORMATION, ims_channel, ims_shape
 from sempre.images.hdf5_guard import look_through
 from sempre.images.levels import to_grey
+from sempre.images.mrc import read_mrc_header
 from sempre.images.pixel_size import (
     PixelSize,
     ims_pixel_size_nm,
@@ -19,7 +20,7 @@ from sempre.images.pixel_size import (
     tiff_pixel_size_nm,
     tiff_slice_distance_nm,
 )
-from sempre.images.read import TIFF_SUFFIXES, one_error, open_stacks, read_micrograph
+from sempre.images.read import STACK_SUFFIXES, TIFF_SUFFIXES, one_error, open_stacks, read_micrograph
 from sempre.images.tiff import check_few_copies, check_tiff_page, is_marked, stored_levels
 from sempre.locks import open_hdf5_file
 
@@ -61,7 +62,7 @@ class Volume:
             if suffix in TIFF_SUFFIXES:
                 with tifffile.TiffFile(self.path) as file:
                     return _read_tiff_slice(self.path, _first_series(file), slice, channel)
-        return read_micrograph(self.path).pixels
+        return read_micrograph(self.path, page=slice + 1).pixels
 
     def check_channel(self, channel: int) -> int:
         """The channel counted from 0, of one that may count from the last, -1.
@@ -83,8 +84,9 @@ def open_volume(path: str | Path) -> Volume:
     """A volume: Imaris `.ims` (full resolution, first time point), OME-TIFF, ImageJ's and any multi-page TIFF.
 
     A TIFF's slices run along its Z axis, or along its first axis that is not C, Y or X where it has no Z; of further
-    axes the first position is taken. Colours are no channels: they become luminance. A file of any other format that
-    `read_micrograph` reads is a volume of one slice.
+    axes the first position is taken. Colours are no channels: they become luminance. The pages of an HDF5, MRC, DM,
+    SER or EMD file are slices, of one channel; of several stacks in a file, those of the first. A file of any other
+    format that `read_micrograph` reads is a volume of one slice.
 
     Raises:
         InputError: for a missing, damaged or unknown file, and for slices too large to read.
@@ -104,9 +106,14 @@ def open_volume(path: str | Path) -> Volume:
                 height, width = series.keyframe.shape[height], series.keyframe.shape[width]
                 size, distance = tiff_pixel_size_nm(file), tiff_slice_distance_nm(file)
         else:
-            micrograph = read_micrograph(path)
+            micrograph = read_micrograph(path, page=1)
             slices, channels, size, distance = 1, 1, micrograph.pixel_size, None
             height, width = micrograph.pixels.shape
+            if suffix in STACK_SUFFIXES:
+                with open_stacks(path) as stacks:
+                    slices = stacks[0].pages
+                if suffix == ".mrc":
+                    distance = read_mrc_header(path).section_distance_nm
         check_size(path, (height, width))
     return _volume(path, slices, channels, (height, width), size, distance)
 

@@ -751,6 +751,77 @@ add(
     hdf5(labelled(np.dstack([GREY, OTHER]), ("row", "column", "frame")), GREY),
     pages=2,
 )
+
+
+def scaled(pixels: np.ndarray, names: tuple[str, ...]) -> Callable[[h5py.File], None]:
+    """Dimension scales as netCDF has them: the axes are called as the datasets that hold their coordinates."""
+
+    def fill(file: h5py.File) -> None:
+        data = file.create_dataset("intensity", data=pixels)
+        for number, (name, size) in enumerate(zip(names, pixels.shape, strict=True)):
+            file[name] = np.arange(size) * 1.0
+            file[name].make_scale(name)
+            data.dims[number].attach_scale(file[name])
+
+    return fill
+
+
+def with_attributes(pixels: np.ndarray, **attributes: Any) -> Callable[[h5py.File], None]:
+    def fill(file: h5py.File) -> None:
+        file["data"] = pixels
+        file["data"].attrs.update(attributes)
+
+    return fill
+
+
+add("HDF5", "netCDF's dimensions x, y", ".h5", hdf5(scaled(GREY.T, ("x", "y")), GREY))
+add(
+    "HDF5",
+    "netCDF's dimensions y, x, band",
+    ".h5",
+    hdf5(scaled(np.dstack([GREY] * 9), ("y", "x", "band")), GREY),
+    pages=9,
+)
+add(
+    "HDF5",
+    "netCDF's dimensions time, y, x",
+    ".h5",
+    hdf5(scaled(np.stack([GREY, OTHER]), ("time", "y", "x")), GREY),
+    pages=2,
+)
+for mode, order in (("PIXEL", (0, 1, 2)), ("LINE", (0, 2, 1)), ("PLANE", (2, 0, 1))):
+    interlaced = with_attributes(COLOUR.transpose(order), CLASS=b"IMAGE", INTERLACE_MODE=f"INTERLACE_{mode}".encode())
+    want = luminance(Image.fromarray(COLOUR))
+    add("HDF5", f"HDF5's Image class, colours by {mode.lower()}", ".h5", hdf5(interlaced, want), within=1)
+add(
+    "HDF5",
+    "HDF5's Image class, 0 is white",
+    ".h5",
+    hdf5(with_attributes(GREY, CLASS=b"IMAGE", IMAGE_WHITE_IS_ZERO=1), 255 - GREY),
+)
+MATLAB = {"MATLAB_class": b"uint8"}
+add("HDF5", "MATLAB's matrix (7.3)", ".h5", hdf5(with_attributes(GREY.T, **MATLAB), GREY))
+add(
+    "HDF5",
+    "MATLAB's colours (7.3)",
+    ".h5",
+    hdf5(with_attributes(COLOUR.T, **MATLAB), luminance(Image.fromarray(COLOUR))),
+    within=1,
+)
+add(
+    "HDF5",
+    "MATLAB's stack (7.3)",
+    ".h5",
+    hdf5(with_attributes(np.stack([GREY.T, OTHER.T]), **MATLAB), OTHER),
+    page=2,
+    pages=2,
+)
+SIZED = {"size": (2.5, 5.0), "source": "element_size_um"}
+UM = np.array([0.01, 0.005, 0.0025], "f4")
+add(
+    "HDF5", "element_size_um of z, y and x", ".h5", hdf5(with_attributes(GREY[None], element_size_um=UM), GREY), **SIZED
+)
+add("HDF5", "element_size_um of y and x", ".h5", hdf5(with_attributes(GREY, element_size_um=UM[1:]), GREY), **SIZED)
 add("HDF5", "a calibration first", ".h5", hdf5(datasets(affine=np.eye(3), image=GREY), GREY))
 add("HDF5", "a large table of points first", ".h5", hdf5(datasets(a=np.zeros((5000, 3)), image=GREY), GREY))
 add("HDF5", "a preview first", ".h5", hdf5(datasets(a_preview=SMALL, image=GREY), GREY))

@@ -119,3 +119,98 @@ def test_a_mask_and_a_map_of_classes_are_read(tmp_path):
     for name, picture in (("mask", np.where(speckle > 1, 255, 0)), ("classes", speckle)):
         Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{name}.png")
         np.testing.assert_array_equal(read_labels(tmp_path / f"{name}.png"), picture)
+
+
+VOC = [
+    (0, 0, 0),
+    (128, 0, 0),
+    (0, 128, 0),
+    (128, 128, 0),
+    (0, 0, 128),
+    (128, 0, 128),
+    (0, 128, 128),
+]  # VOCcode's labelcolormap
+VOID = (224, 224, 192)
+
+
+def squares_with_rims() -> tuple[np.ndarray, np.ndarray]:
+    """Four particles, and the same with the rims of 255 that Pascal VOC draws around them."""
+    ids = np.zeros((60, 80), np.uint8)
+    for number, (y, x) in enumerate(((6, 6), (6, 40), (36, 6), (36, 40)), start=1):
+        ids[y : y + 14, x : x + 20] = number
+    rims = ndimage.binary_dilation(ids > 0, iterations=2) & (ids == 0)
+    return ids, np.where(rims, 255, ids).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["palette", "colours", "colours and alpha"])
+def test_rims_of_pascal_voc_are_background(tmp_path, kind):
+    ids, rimmed = squares_with_rims()
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(VOC)], table[255] = VOC, VOID
+    if kind == "palette":
+        image = Image.fromarray(rimmed, mode="P")
+        image.putpalette(table.tobytes())
+    else:
+        image = Image.fromarray(table[rimmed]).convert("RGBA" if "alpha" in kind else "RGB")
+    image.save(tmp_path / "a.png")
+    read = read_labels(tmp_path / "a.png", components=False)
+    np.testing.assert_array_equal(read > 0, ids > 0)
+    assert len(np.unique(read)) == 5
+    assert all(len(np.unique(read[ids == number])) == 1 for number in range(1, 5))
+
+
+def test_rims_around_a_class_of_pascal_voc_leave_a_mask(tmp_path):
+    ids, rimmed = squares_with_rims()
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(VOC)], table[255] = VOC, VOID
+    image = Image.fromarray(np.where((rimmed > 0) & (rimmed < 255), 1, rimmed), mode="P")
+    image.putpalette(table.tobytes())
+    image.save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a mask: its only id, 1, lies in 4 pieces.*components=true"):
+        read_labels(tmp_path / "a.png", components=False)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png", components=True) > 0, ids > 0)
+
+
+def test_255_of_another_palette_is_an_id(tmp_path):
+    ids, _ = squares_with_rims()
+    ids[ids == 4] = 255
+    table = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    image = Image.fromarray(ids, mode="P")
+    image.putpalette(table.tobytes())
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png", components=False), ids)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (10, 10, 10)])
+def test_transparent_pixels_are_background(tmp_path, colour):
+    ids, _ = squares_with_rims()
+    painted = np.dstack([np.full((*ids.shape, 3), colour, np.uint8), np.where(ids > 0, 255, 0).astype(np.uint8)])
+    Image.fromarray(painted).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png", components=True) > 0, ids > 0)
+    with pytest.raises(InputError, match="lies in 4 pieces"):
+        read_labels(tmp_path / "a.png", components=False)
+
+
+@pytest.mark.parametrize("particles", [2, 9, 40])
+def test_an_id_around_the_particles_is_refused(tmp_path, particles):
+    labels = np.ones((120, 120), np.uint16)
+    for number in range(particles):
+        y, x = divmod(number, 7)
+        labels[3 + 17 * y : 13 + 17 * y, 3 + 17 * x : 13 + 17 * x] = number + 2
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    for components in (False, True):
+        with pytest.raises(InputError, match=r"a\.tif has the id 1 around its particles: background must be 0"):
+            read_labels(tmp_path / "a.tif", components=components)
+
+
+def test_grains_that_fill_a_picture_are_read(tmp_path):
+    labels = np.ones((60, 90), np.uint16)
+    labels[:20], labels[:, 70:] = 2, 3  # the grain 1 holds half of the border
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif", components=False), labels)
+
+
+def test_a_suffix_that_no_label_image_has_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", IDS)
+    with pytest.raises(InputError, match=r"a\.npz has the suffix '\.npz'"):
+        read_labels(tmp_path / "a.npz")

@@ -1,6 +1,7 @@
 import tracemalloc
 
 import h5py
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -10,6 +11,7 @@ from PIL import Image
 
 from sempre.errors import InputError
 from sempre.images.volume import evenly_spaced, open_volume
+from tests.fuzzing import picture_seeds
 from tests.images.imaris import write_ims
 
 STACK = np.arange(5 * 2 * 8 * 9, dtype=np.uint16).reshape(5, 2, 8, 9)  # [Z, C, Y, X]
@@ -74,6 +76,39 @@ def test_colours_are_no_channels(tmp_path):
     volume = open_volume(tmp_path / "a.tif")
     assert (volume.slices, volume.channels) == (4, 1)
     assert (volume.read(3) == 59).all(), "luminance"
+
+
+@pytest.mark.parametrize("kind", ["mrc", "mrc of bytes", "h5", "h5 along the last axis", "netcdf", "dm3"])
+def test_stacks_of_other_formats_are_volumes_of_one_channel(tmp_path, kind):
+    stack = STACK[:, 0] if "bytes" not in kind else (STACK[:, 0] % 100).astype(np.int8)
+    path = tmp_path / f"a.{kind.split()[0] if kind != 'netcdf' else 'h5'}"
+    if kind.startswith("mrc"):
+        with mrcfile.new(path) as file:
+            file.set_data(stack)
+            file.voxel_size = (500.0, 500.0, 2000.0)  # Å
+    elif kind == "netcdf":
+        with h5py.File(path, "w") as file:
+            data = file.create_dataset("intensity", data=stack)
+            for number, name in enumerate(("depth", "y", "x")):
+                file[name] = np.arange(stack.shape[number]) * 1.0
+                file[name].make_scale(name)
+                data.dims[number].attach_scale(file[name])
+    elif kind == "dm3":
+        path.write_bytes(picture_seeds.dm3s()[0])
+        stack = np.stack([picture_seeds.GREY])
+    else:
+        with h5py.File(path, "w") as file:
+            data = file.create_dataset("data", data=np.moveaxis(stack, 0, -1) if "last" in kind else stack)
+            data.dims[2 if "last" in kind else 0].label = "z"
+            data.dims[1 if "last" in kind else 2].label, data.dims[0 if "last" in kind else 1].label = "x", "y"
+    volume = open_volume(path)
+    assert (volume.slices, volume.channels, volume.shape) == (len(stack), 1, stack.shape[1:])
+    read = np.stack([volume.read(position) for position in range(len(stack))])
+    np.testing.assert_array_equal(read, stack)
+    if kind.startswith("mrc"):
+        assert (volume.pixel_size_nm, volume.slice_distance_nm) == pytest.approx((50.0, 200.0))
+    with pytest.raises(InputError, match=rf"has no slice {len(stack)}: it has {len(stack)} slice"):
+        volume.read(len(stack))
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
