@@ -16,6 +16,7 @@ DEPLOYMENT = [
     "matplotlib>=3.8",
     "onnxruntime>=1.17",
     "roifile>=2023.5.12",
+    "lazy_loader>=0.3",  # scikit-image brings it too
     "tqdm>=4.66",
 ]
 TRAINING = [
@@ -83,6 +84,7 @@ setup(
     packages=find_packages(include=["sempre", "sempre.*"]),
     package_data={
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
+        "sempre": ["*/*.pyi"],
         "sempre.scan": ["*.schema.json"],
         "sempre.napari": ["napari.yaml"],
     },

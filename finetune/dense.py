@@ -69,11 +69,11 @@ from sempre.ranges import (
 )
 from sempre.segmentation.maps import DenseSettings
 from sempre.training.accelerator import make_accelerator
+from sempre.training.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.optimisation import AveragedTraining, cosine_with_warmup, estimate_statistics, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.segmenter_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.training.validation import fit_to_best
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle

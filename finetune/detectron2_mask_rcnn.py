@@ -51,11 +51,11 @@ from sempre.ranges import (
     Span,
 )
 from sempre.training.accelerator import make_accelerator
+from sempre.training.detector_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.optimisation import cosine_with_warmup, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.segmenter_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.training.validation import fit_to_best
 
 

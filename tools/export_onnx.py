@@ -27,7 +27,7 @@ from sempre.models.dense import load_dense, read_settings
 from sempre.models.mask_rcnn import detect, load_detector
 from sempre.models.weight_files import read_details
 from sempre.segmentation.detections import paste_masks
-from sempre.training.segmenter_scoring import MASK_THRESHOLD, OVERLAP, TILE, listed_at_once
+from sempre.training.detector_scoring import MASK_THRESHOLD, OVERLAP, TILE, listed_at_once
 
 CALIBRATING = 48  # micrographs that show the ranges of a quantised graph
 LEAST_IOU, SCORE_TOLERANCE = 0.99, 1e-3  # what counts as the same instance

@@ -1,48 +1,8 @@
-"""Micrographs and the instances in them."""
+"""Micrographs and the instances in them.
 
-from sempre.images.information_bar import crop_information_bar, field_rows, find_information_bar
-from sempre.images.instances import (
-    decode_rle,
-    draw_ellipses,
-    encode_rle,
-    encode_rle_of_crop,
-    instance_boxes,
-    paint_instances,
-)
-from sempre.images.label_images import read_labels, write_label_png, write_labels, write_mask_png
-from sempre.images.normalise import (
-    is_blank,
-    percentile_normalise,
-    percentile_normalise_to_uint8,
-    percentile_range,
-    to_uint8,
-)
-from sempre.images.pixel_size import PixelSize, as_pixel_size
-from sempre.images.read import MICROGRAPH_SUFFIXES, Micrograph, find_micrographs, read_micrograph
+Each name of `__init__.pyi` is imported when it is first used, so that a program loads what it takes (SPEC 1).
+"""
 
-__all__ = [
-    "MICROGRAPH_SUFFIXES",
-    "Micrograph",
-    "PixelSize",
-    "as_pixel_size",
-    "crop_information_bar",
-    "decode_rle",
-    "draw_ellipses",
-    "encode_rle",
-    "encode_rle_of_crop",
-    "field_rows",
-    "find_information_bar",
-    "find_micrographs",
-    "instance_boxes",
-    "is_blank",
-    "paint_instances",
-    "percentile_normalise",
-    "percentile_normalise_to_uint8",
-    "percentile_range",
-    "read_labels",
-    "read_micrograph",
-    "to_uint8",
-    "write_label_png",
-    "write_labels",
-    "write_mask_png",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -27,8 +27,8 @@ from sempre.models.backbones import BackboneDetails, save_backbone
 from sempre.models.encoders import create_network
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn
 from sempre.synthetic import render_field
+from sempre.training.detector_scoring import segment
 from sempre.training.scoring import predict_and_score, true_masks
-from sempre.training.segmenter_scoring import segment
 
 ROOT = Path(__file__).parents[2]
 SMALL = Options(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from sempre.training import segmenter_scoring as segmentation
+from sempre.training import detector_scoring as segmentation
 
 
 def test_what_scores_too_little_for_the_label_image_is_listed_all_the_same(monkeypatch):

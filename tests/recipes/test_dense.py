@@ -15,8 +15,8 @@ from sempre.images import read_labels
 from sempre.metrics import label_overlap, score_sample
 from sempre.models.dense import as_network, load_dense
 from sempre.segmentation.maps import DenseSettings
+from sempre.training.dense_scoring import mean_aji_plus
 from sempre.training.run_folder import read_log
-from sempre.training.segmenter_scoring import mean_aji_plus
 from tests.recipes.conftest import ROOT, stop_and_resume
 from tests.warm import WarmProcess
 

@@ -12,9 +12,9 @@ from finetune.mask_rcnn import Options, build_detector, main, train
 from sempre.data.labelled import LabelledSet
 from sempre.images import read_labels
 from sempre.metrics import aji_plus, label_overlap, score_sample
+from sempre.training.detector_scoring import best_score_threshold, segment
 from sempre.training.run_folder import read_log
 from sempre.training.scoring import true_overlap
-from sempre.training.segmenter_scoring import best_score_threshold, segment
 
 pytestmark = pytest.mark.slow
 
