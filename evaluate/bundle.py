@@ -4,9 +4,10 @@
     python evaluate/bundle.py data=my_set model=my_bundle name=my_bundle
 
 Takes the same split as finetune/dense.py and writes the same `predictions/` and `summary.json`. `validation_fraction=1`
-scores every micrograph.
+scores every micrograph. Several processes (`accelerate launch`) share the micrographs.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.deploy.released import DEFAULT, find_bundle
 from sempre.deploy.segmenter import Segmenter
-from sempre.processes import run_in_one_process
+from sempre.errors import run_command
 from sempre.ranges import CountOrZero, RunName, Seed, Share
+from sempre.training.accelerator import make_accelerator
 from sempre.training.scoring import Prediction, score_untrained
 
 
@@ -35,14 +37,17 @@ class Options:
     components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
     sample: str = ""  # regular expression: names with the same match are kept on one side of the seeded split
     groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    threads: CountOrZero = 0  # of ONNX Runtime; 0 takes every core
+    threads: CountOrZero = 0  # of ONNX Runtime, of each process; 0 takes every core
 
 
 def main() -> None:
     options = read_options(Options)
-    segmenter = Segmenter(find_bundle(options.model), options.threads or None)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = max((os.cpu_count() or 1) // ranks, 1) if ranks > 1 else None  # those of this process
+    segmenter = Segmenter(find_bundle(options.model), options.threads or cores)
     # Read by the bundle's own percentiles: cut at others first, what lies beyond them would be lost to it.
     labelled = LabelledSet(options.data, percentiles=segmenter.bundle.percentiles, components=options.components)
+    accelerator = make_accelerator("float32")
     groups = read_groups(options.groups, labelled.paths)
     held_out = divide(labelled, options, options.sample).held_out
     summary = score_untrained(
@@ -51,8 +56,10 @@ def main() -> None:
         lambda pixels, index: predict(segmenter, pixels, labelled.pixel_size_nm(index)),
         Path("runs") / options.name,
         groups,
+        accelerator,
     )
-    print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
+    if accelerator.is_main_process:
+        print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
 
 
 def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | None) -> Prediction:
@@ -64,4 +71,4 @@ def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | Non
 
 
 if __name__ == "__main__":
-    run_in_one_process(main)
+    run_command(main)

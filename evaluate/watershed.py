@@ -2,7 +2,8 @@
 
     python evaluate/watershed.py data=my_set name=watershed
 
-Takes the same split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`.
+Takes the same split as finetune/mask_rcnn.py and writes the same `predictions/` and `summary.json`. Several processes
+(`accelerate launch`) share the micrographs.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from sempre.config import read_options
 from sempre.data.folds import divide
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
+from sempre.errors import run_command
 from sempre.images import percentile_range
-from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, Percentiles, PositiveOrZero, RunName, Seed, Share
 from sempre.segmentation.watershed import otsu_watershed
+from sempre.training.accelerator import make_accelerator
 from sempre.training.scoring import Prediction, score_untrained
 
 
@@ -40,6 +42,7 @@ def main() -> None:
     labelled = LabelledSet(
         options.data, percentiles=percentile_range(options.percentiles), components=options.components
     )
+    accelerator = make_accelerator("float32")
     groups = read_groups(options.groups, labelled.paths)
     held_out = divide(labelled, options).held_out
     summary = score_untrained(
@@ -48,9 +51,11 @@ def main() -> None:
         lambda pixels, _: Prediction(otsu_watershed(pixels, options.smoothing, options.distance, options.smallest)),
         Path("runs") / options.name,
         groups,
+        accelerator,
     )
-    print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
+    if accelerator.is_main_process:
+        print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
 
 
 if __name__ == "__main__":
-    run_in_one_process(main)
+    run_command(main)

@@ -8,15 +8,18 @@
 and unlike background to a frozen backbone, judged by prototypes from points in the micrographs that the network is
 fitted to. Held out is one side of the split, or with `protocol=leave_one_sample_out` each sample in turn. When to stop
 and the threshold are decided on a part of the training side. `runs/<name>/fold-<n>/` holds the model and the masks that
-it predicts, `runs/<name>/summary.json` the scores. The same command again goes on where the last stopped.
+it predicts, `runs/<name>/summary.json` the scores. The same command again goes on where the last stopped. Several
+processes (`accelerate launch`) share each batch, and the micrographs that are scored.
 """
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from sempre.config import read_options
@@ -27,17 +30,17 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler, epoch_sampler
 from sempre.data.splits import Sides
 from sempre.data.volume_slices import SliceOptions, open_labelled
-from sempre.errors import InputError
+from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.frozen.embedding_file import Embeddings
 from sempre.frozen.encoder import open_encoder
 from sempre.frozen.extract import ExtractionOptions, extract, file_percentiles
 from sempre.frozen.extract import check as check_extraction
-from sempre.frozen.prototypes import best_cut
 from sempre.frozen.refinement import (
     INPUTS,
     RefinerInputs,
     as_batch,
+    choose_cut,
     fit_heat_maps,
     input_channels,
     score_fold,
@@ -46,7 +49,6 @@ from sempre.frozen.refinement import (
 from sempre.frozen.tasks import labelled_source
 from sempre.models.unet import LOSSES, UNet, UNetLoss
 from sempre.models.weight_files import DETAILS, WEIGHTS, load_weights, save_weights
-from sempre.processes import run_in_one_process
 from sempre.ranges import Count, CountOrZero, NotEmpty, OneOf, Percent, PositiveOrZero, Range, RunName, Seed
 from sempre.report.refinement_page import refinement_examples, write_refinement_report
 from sempre.report.transfer_page import spread_text
@@ -56,6 +58,7 @@ from sempre.training.optimisation import cosine_with_warmup as falling
 from sempre.training.optimisation import estimate_statistics
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.run_folder import lock_run, open_run
+from sempre.training.scoring import KEPT, SharedWork, done_by_main, results_of_training, said_by_main
 
 SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")
@@ -96,15 +99,18 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
 def main() -> int | None:
     options = read_options(Options)
     check(options)
-    stop = StopSignal()
+    stop, accelerator = StopSignal(), make_accelerator(options.precision)
     encoder = None
     if "heatmap" in options.input:
         encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     folder = Path("runs") / options.name
-    if (folder / "config.yaml").exists():
-        # Before its slices are written anew.
-        lock_run(open_run(folder, options, MAY_CHANGE))
-    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
+    if said_by_main(accelerator, (folder / "config.yaml").exists):
+        begin(folder, options, accelerator)  # before its slices are written anew
+    percentiles = file_percentiles(options, encoder)
+    opened = done_by_main(
+        accelerator, lambda: open_labelled(options.data, folder / "slices", options, percentiles).folder
+    )
+    labelled = LabelledSet(opened, percentiles=percentiles, components=None)
     folds = make_folds(labelled, options)
     groups = read_groups(options.groups, labelled.paths)
     digests = {}
@@ -112,14 +118,14 @@ def main() -> int | None:
         sides = Sides(*map(np.array, (fold.fitted, fold.stopping, fold.held_out)))
         labelled.check_particles(sides)
         digests |= {f"{fold.name}/{name}": digest for name, digest in labelled.digests(sides).items()}
-    open_run(folder, options, MAY_CHANGE, micrographs=digests)
-    lock_run(folder)
+    begin(folder, options, accelerator, digests)
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.
     embeddings = None
     if encoder is not None:
         used = sorted({index for fold in folds for index in (*fold.fitted, *fold.stopping, *fold.held_out)})
-        embeddings = extract(labelled_source(labelled, np.array(used), "colour" in options.input), encoder, options)
+        source = labelled_source(labelled, np.array(used), "colour" in options.input)
+        embeddings = Embeddings(done_by_main(accelerator, lambda: extract(source, encoder, options).path))
 
     # Every repeat has its own seed for the weights, the crops and the points, on the same folds.
     repeats = []
@@ -127,18 +133,25 @@ def main() -> int | None:
         seeded, scores = replace(options, seed=options.seed + repeat), {}
         for number, fold in enumerate(folds):
             part = fold_folder(folder, number, repeat)
-            if not (part / "summary.json").exists():
+            if not said_by_main(accelerator, (part / "summary.json").exists):
                 inputs = make_inputs(labelled, embeddings, fold, seeded)
-                network = train(inputs, fold, part, seeded, stop)
+                network = train(inputs, fold, part, seeded, stop, accelerator)
                 if network is None:
                     return EXIT_PREEMPTED
-                cut = best_cut(inputs.predictions(network, fold.stopping), options.cuts)
-                details = inputs.describe(cut, options.width, options.levels)
-                details |= inputs.describe_heat_maps(options.backbone, options.weights, options.seed)
-                write_json(part / DETAILS, details)
-                write_json(part / "summary.json", score_fold(network, cut, inputs, fold, part))
-            scores[fold.name] = read_json(part / "summary.json")
+                share = SharedWork(accelerator, stop, results_of_training(part, accelerator))
+                cut = choose_cut(network, inputs, fold, options.cuts, share)
+                found = score_fold(network, cut, inputs, fold, part, share)
+                if accelerator.is_main_process:
+                    details = inputs.describe(cut, options.width, options.levels)
+                    details |= inputs.describe_heat_maps(options.backbone, options.weights, options.seed)
+                    write_json(part / DETAILS, details)
+                    write_json(part / "summary.json", found)
+                    shutil.rmtree(part / KEPT, ignore_errors=True)
+                accelerator.free_memory()
+            scores[fold.name] = said_by_main(accelerator, lambda part=part: read_json(part / "summary.json"))
         repeats.append(scores)
+    if not accelerator.is_main_process:
+        return None
 
     summary = {
         "data": options.data,
@@ -156,6 +169,14 @@ def main() -> int | None:
         shown += f"; before, Dice {spread_text(before['dice'], 3)}, HD95 {spread_text(before['hd95_px'], 1)} px"
     print(f"{shown} (± over micrographs / over repeats): {folder / 'report.html'}")
     return None
+
+
+def begin(folder: Path, options: Options, accelerator: Accelerator, digests: dict[str, str] | None = None) -> None:
+    """Begin the run, or go on with it; the main process keeps others out."""
+    with accelerator.main_process_first():
+        open_run(folder, options, MAY_CHANGE, micrographs=digests)
+        if accelerator.is_main_process:
+            lock_run(folder)
 
 
 def fold_folder(folder: Path, number: int, repeat: int) -> Path:
@@ -190,15 +211,29 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
     return RefinerInputs(labelled, source, embeddings, heat_maps, options, options.input, *rule)
 
 
-def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, stop: StopSignal) -> UNet | None:
-    """The network of the epoch with the lowest loss on the stopping micrographs; None when a signal stopped it."""
-    accelerator = make_accelerator(options.precision)
+def train(
+    inputs: RefinerInputs,
+    fold: Fold,
+    folder: Path,
+    options: Options,
+    stop: StopSignal,
+    of_run: Accelerator | None = None,
+) -> UNet | None:
+    """The network of the epoch with the lowest loss on the stopping micrographs; None when a signal stopped it.
+
+    Args:
+        of_run: the run's Accelerator, of which there is one a run.
+    """
+    accelerator = of_run or make_accelerator(options.precision)
     images = [inputs.image(index) for index in fold.fitted]
     masks = [inputs.mask(index, image.shape[1:]) for index, image in zip(fold.fitted, images, strict=True)]
     names = [inputs.labelled.names[index] for index in fold.fitted]
     crops = MaskCrops(images, masks, names, options.crop, options.crops_an_epoch, options.seed)
     # Without workers: a crop of what is in memory is cut sooner than it is passed to another process.
-    loader = DataLoader(crops, batch_sampler=EpochSampler(len(crops), options.crops_a_step, options.seed))
+    ranks, rank = accelerator.num_processes, accelerator.process_index
+    sampler = EpochSampler(len(crops), options.crops_a_step, options.seed, rank, ranks)
+    loader = DataLoader(crops, batch_sampler=sampler)
+    share = SharedWork(accelerator, stop, shown=False)
 
     # Crops of an epoch that is never trained on, for the statistics of the batch normalisation.
     fixed = torch.stack([crops[options.epochs, sample]["image"] for sample in range(len(crops))])
@@ -211,12 +246,15 @@ def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, sto
     def validate(model: UNetLoss, *_) -> dict[str, float]:
         # Or the loss would jump from epoch to epoch, and the best one would be found by luck.
         estimate_statistics(model.network, (part.to(accelerator.device) for part in fixed.split(options.crops_a_step)))
-        losses = []
-        for index in stop.watch(fold.stopping):
+
+        def losses_of(index: int) -> dict[str, float]:
             image = inputs.image(index)
             mask = torch.from_numpy(inputs.mask(index, image.shape[1:])).float().to(accelerator.device)
-            losses.append(model(as_batch(image, accelerator.device), mask[None, None]))
-        return {name: float(torch.stack([part[name] for part in losses]).mean()) for name in losses[0]}
+            losses = model(as_batch(image, accelerator.device), mask[None, None])
+            return {name: float(loss) for name, loss in losses.items()}
+
+        losses = share(fold.stopping, losses_of, "validating")
+        return {name: float(np.mean([part[name] for part in losses])) for name in losses[0]}
 
     steps = options.epochs * epoch_sampler(loader).batches()
     finished = fit(
@@ -240,4 +278,4 @@ def train(inputs: RefinerInputs, fold: Fold, folder: Path, options: Options, sto
 
 
 if __name__ == "__main__":
-    run_in_one_process(main)
+    run_command(main)

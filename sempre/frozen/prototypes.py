@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -350,11 +350,16 @@ def click_threshold(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(middles[best][np.argmax(np.diff(values)[best])])
 
 
-def best_cut(predictions: Iterable[tuple[np.ndarray, np.ndarray]], cuts: Sequence[float]) -> float:
+def dice_of_cuts(image: np.ndarray, true: np.ndarray, cuts: Sequence[float]) -> list[float]:
+    """The Dice of each cut through probabilities `[H, W]` with the true mask, bool `[H, W]`."""
+    return [float(dice(true, image > cut)) for cut in cuts]
+
+
+def best_cut(scores: Sequence[Sequence[float]], cuts: Sequence[float]) -> float:
     """The one of `cuts` whose masks have the highest mean Dice, of equal ones the middle one.
 
-    `predictions` are probabilities and true masks, both `[H, W]`.
+    `scores` are of each micrograph those of each cut (`dice_of_cuts`).
     """
-    scores = np.mean([[dice(true, image > cut) for cut in cuts] for image, true in predictions], axis=0)
-    best = np.flatnonzero(np.isclose(scores, scores.max()))
+    means = np.mean(scores, axis=0)
+    best = np.flatnonzero(np.isclose(means, means.max()))
     return float(cuts[best[len(best) // 2]])

@@ -1,6 +1,6 @@
 """The U-Net that refines heat maps: its inputs, its masks, and its scores over folds."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sempre.data.folds import Fold
-from sempre.data.labelled import LabelledSet
+from sempre.data.labelled import LabelledSet, Share, one_by_one
 from sempre.data.sources import FolderSource
 from sempre.errors import InputError
 from sempre.frozen.embedding_file import Embedding, Embeddings
 from sempre.frozen.encoder import Encoder, open_encoder
 from sempre.frozen.extract import ExtractionOptions, as_channels, input_shape
 from sempre.frozen.prototype_study import spread
-from sempre.frozen.prototypes import prototypes, sample_points, score, support_of, threshold
+from sempre.frozen.prototypes import (
+    best_cut,
+    dice_of_cuts,
+    prototypes,
+    sample_points,
+    score,
+    support_of,
+    threshold,
+)
 from sempre.images import write_mask_png
 from sempre.images.resize import resize_to
 from sempre.metrics import by_group, dice, hd95, iou
@@ -165,11 +172,10 @@ class RefinerInputs:
         """The true mask at the size of the network's input, bool `[h, w]`."""
         return resize_to(self.labelled.read(index).foreground.astype(np.float32), shape) >= 0.5
 
-    def predictions(self, network: UNet, indices: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The network's probabilities and the true masks, float32 and bool `[H, W]` in px of the micrograph."""
-        for index in indices:
-            true = self.labelled.read(index).foreground
-            yield resize_to(probabilities(network, self.image(index)), true.shape), true
+    def prediction(self, network: UNet, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The network's probabilities and the true mask, float32 and bool `[H, W]` in px of the micrograph."""
+        true = self.labelled.read(index).foreground
+        return resize_to(probabilities(network, self.image(index)), true.shape), true
 
     def describe(self, cut: float, width: int, levels: int) -> dict:
         """What `model.json` says of the network beside its heat maps' origin: all that its use needs.
@@ -279,29 +285,52 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
 FOLDERS = {"samples": "predictions", "heat_map": "heat_map"}  # where the masks of either side of the scores lie
 
 
-def score_fold(network: UNet, cut: float, inputs: RefinerInputs, fold: Fold, folder: Path) -> dict:
+def choose_cut(
+    network: UNet, inputs: RefinerInputs, fold: Fold, cuts: Sequence[float], share: Share = one_by_one
+) -> float:
+    """The one of `cuts` of the probability that is best on the stopping micrographs, which the processes share."""
+
+    def score_cuts(index: int) -> list[float]:
+        return dice_of_cuts(*inputs.prediction(network, index), cuts)
+
+    return best_cut(share(fold.stopping, score_cuts, "choosing a threshold"), cuts)
+
+
+def score_fold(
+    network: UNet, cut: float, inputs: RefinerInputs, fold: Fold, folder: Path, share: Share = one_by_one
+) -> dict:
     """Score the held-out micrographs' masks, the network's and those of the heat maps alone, and write both.
 
     Args:
         cut: px of a higher probability are foreground.
         folder: takes `predictions/<name>.png` and, where there are heat maps, `heat_map/<name>.png`.
+        share: by which processes the micrographs are scored.
 
     Returns:
         `threshold`, which is the cut; the names of the micrographs in `fitted` and `stopping`; and by name the scores
         `dice`, `iou` and `hd95_px` of the network's masks, as `samples`, and of the heat maps' own, as `heat_map`.
     """
-    scores: dict[str, dict[str, dict[str, float]]] = {side: {} for side in FOLDERS}
-    predictions = inputs.predictions(network, fold.held_out)
-    for index, (image, true) in zip(tqdm(fold.held_out, desc="scoring"), predictions, strict=True):
-        name = inputs.labelled.names[index]
+
+    def score_masks(index: int) -> dict[str, dict[str, float]]:
+        image, true = inputs.prediction(network, index)
         masks = {"samples": image > cut, "heat_map": inputs.heat_mask(index, true.shape)}
+        scores = {}
         for side, mask in masks.items():
             if mask is not None:
-                scores[side][name] = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
-                write_mask_png(folder / FOLDERS[side] / f"{name}.png", mask)
+                write_mask_png(folder / FOLDERS[side] / f"{inputs.labelled.names[index]}.png", mask)
+                of_mask = {"dice": dice(true, mask), "iou": iou(true, mask), "hd95_px": hd95(true, mask)}
+                scores[side] = {name: float(value) for name, value in of_mask.items()}
+        return scores
+
+    results = share(fold.held_out, score_masks, "scoring")
+    held_out = [inputs.labelled.names[index] for index in fold.held_out]
+    sides = {
+        side: {name: scores[side] for name, scores in zip(held_out, results, strict=True) if side in scores}
+        for side in FOLDERS
+    }
     training = {"fitted": fold.fitted, "stopping": fold.stopping}
     names = {side: [inputs.labelled.names[index] for index in indices] for side, indices in training.items()}
-    return {"threshold": cut, **names, **scores}
+    return {"threshold": cut, **names, **sides}
 
 
 def summarise_folds(repeats: Sequence[Mapping[str, Mapping]], groups: Mapping[str, str] | None = None) -> dict:

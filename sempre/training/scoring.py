@@ -1,7 +1,9 @@
 """Predictions on a labelled set, scored, and the processes of a run that share this work."""
 
+import itertools
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,10 +107,12 @@ def score_untrained(
     predict: Callable[[np.ndarray, int], Prediction],
     folder: Path,
     groups: Mapping[str, str] | None = None,
+    accelerator: Accelerator | None = None,
 ) -> dict:
     """Score a method that learns nothing here, as `predict_and_score` does; `folder` becomes a run's of one repeat.
 
-    With `groups`, of each micrograph by its name, they are scored apart too.
+    With `groups`, of each micrograph by its name, they are scored apart too. The processes of `accelerator` share the
+    micrographs; the main one writes the summaries.
 
     Returns:
         The summary over the micrographs.
@@ -123,9 +127,11 @@ def score_untrained(
                 f"no micrograph of {dataset.folder} shows a particle: label some, there is nothing to score"
             )
         warn(f"none of the {len(indices)} micrographs of {dataset.folder} that are scored shows a particle")
-    scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions")
-    write_json(folder / "repeat-0/summary.json", scores)
-    write_json(folder / "summary.json", summarise_run([scores], groups))
+    share = one_by_one if accelerator is None else SharedWork(accelerator)
+    scores = predict_and_score(dataset, indices, predict, folder / "repeat-0/predictions", share)
+    if accelerator is None or accelerator.is_main_process:
+        write_json(folder / "repeat-0/summary.json", scores)
+        write_json(folder / "summary.json", summarise_run([scores], groups))
     return scores["summary"]
 
 
@@ -179,7 +185,12 @@ def summarise_run(repeats: Sequence[Mapping], groups: Mapping[str, str] | None =
 MEETING_SECONDS = 10.0  # of work between two exchanges of results
 KEPT = "scored"  # folder of a repeat, with the results that are kept until its summary is written
 
+LOOKING_SECONDS = 0.5  # between two looks for the end of the main process's work
+SEEN_SECONDS = 10.0  # that the main process waits for the others to see that its work has failed
+USER_ERROR = 2  # exit code after an InputError
+
 Said = TypeVar("Said")
+_pieces = itertools.count()  # of work of the main process, counted alike in all processes
 
 
 @dataclass(frozen=True)
@@ -277,6 +288,39 @@ def said_by_main(accelerator: Accelerator, say: Callable[[], Said]) -> Said:
     said: list[Any] = [say() if accelerator.is_main_process else None]
     broadcast_object_list(said)
     return said[0]
+
+
+def done_by_main(accelerator: Accelerator, work: Callable[[], Said]) -> Said:
+    """What `work` gives in the main process, in every process: of work that only one can do and that takes long.
+
+    The others look into the store by which the processes met, for what they wait for in each other breaks after
+    `timeout_minutes`. Where the work fails in the main process, they end with its exit code.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    store, key = torch.distributed.distributed_c10d._get_default_store(), f"sempre/done/{next(_pieces)}"
+    if not accelerator.is_main_process:
+        while not store.check([key]):
+            time.sleep(LOOKING_SECONDS)
+        code = int(store.get(key))
+        store.add(f"{key}/seen", 1)
+        if code:
+            sys.exit(code)
+        return said_by_main(accelerator, work)
+    code = 1
+    try:
+        result = work()
+        code = 0
+    except InputError:
+        code = USER_ERROR
+        raise
+    finally:
+        store.set(key, str(code))
+        deadline = time.monotonic() + SEEN_SECONDS
+        # The store ends with this process.
+        while code and store.add(f"{key}/seen", 0) < accelerator.num_processes - 1 and time.monotonic() < deadline:
+            time.sleep(LOOKING_SECONDS)
+    return said_by_main(accelerator, lambda: result)
 
 
 @torch.no_grad()

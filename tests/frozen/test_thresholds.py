@@ -7,7 +7,7 @@ from scipy import stats
 from skimage.filters import threshold_otsu
 
 from sempre.errors import InputError
-from sempre.frozen.prototypes import RULES, best_cut, click_threshold, mixture_threshold, threshold
+from sempre.frozen.prototypes import RULES, best_cut, click_threshold, dice_of_cuts, mixture_threshold, threshold
 
 SCORES = st.floats(-1, 1, width=32)
 
@@ -80,9 +80,9 @@ def test_what_is_wrong_is_named():
 
 
 def test_the_threshold_is_the_middle_of_the_best():
-    cuts = np.linspace(0.2, 0.8, 13)
+    cuts = np.linspace(0.2, 0.8, 13).tolist()
     true = np.zeros((10, 10), bool)
     true[2:6] = True
     sharp = np.where(true, 0.62, 0.38)
-    assert best_cut([(sharp, true)], cuts) == pytest.approx(0.5)
-    assert best_cut([(np.where(true, 0.9, 0.72), true)], cuts) == pytest.approx(0.8)
+    assert best_cut([dice_of_cuts(sharp, true, cuts)], cuts) == pytest.approx(0.5)
+    assert best_cut([dice_of_cuts(np.where(true, 0.9, 0.72), true, cuts)], cuts) == pytest.approx(0.8)

@@ -1,6 +1,7 @@
 """Work that processes share: each micrograph once, equal calls, results that outlive a kill, signals on all ranks."""
 
 import json
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -11,7 +12,7 @@ from accelerate.state import AcceleratorState
 from sempre.training.accelerator import make_accelerator
 from sempre.training.preemption import Stopped
 from sempre.training.scoring import KEPT, SharedWork, results_of_training, said_by_main
-from tests.warm import start_two_ranks
+from tests.warm import WarmProcess, start_two_ranks
 
 SHARES = textwrap.dedent("""
     import json, sys, time
@@ -116,3 +117,125 @@ def test_results_of_a_training_are_not_those_of_the_next(alone, tmp_path):
     ]
     assert len(list((tmp_path / KEPT).iterdir())) == 1
     assert said_by_main(alone, lambda: Path("a")) == Path("a")
+
+
+RECIPE = textwrap.dedent("""
+    import importlib, json, sys, time
+    recipe = importlib.import_module(sys.argv[1])
+    worker, done, real = sys.argv[2], [], None
+
+    def slowly(*arguments):
+        time.sleep(0.3)  # what a micrograph takes, on a busy machine too
+        done.append(1)
+        return real(*arguments)
+
+    real = getattr(recipe, worker)
+    setattr(recipe, worker, slowly)
+    sys.argv[1:3] = []
+    start = time.monotonic()
+    recipe.main()
+    print(json.dumps({"scored": len(done), "seconds": time.monotonic() - start}))
+""")
+RECIPES = {
+    "evaluate.watershed": ("otsu_watershed", "validation_fraction=0.9"),
+    "evaluate.bundle": ("predict", "validation_fraction=0.9", "threads=1"),
+}
+
+
+@pytest.fixture(scope="module")
+def labelled_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    command = [sys.executable, "data/synthesize.py", f"out={folder}", "labelled=14", "unlabelled=0", "size=64"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "labelled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_evaluators_in_two_processes_score_half_of_the_micrographs_each(tmp_path, labelled_set, recipe):
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    command = [sys.executable, str(tmp_path / "recipe.py"), recipe, *RECIPES[recipe][:1], f"data={labelled_set}"]
+    command += RECIPES[recipe][1:]
+    alone = WarmProcess([*command, "name=alone"], tmp_path).finish()
+    finished = [rank.finish() for rank in start_two_ranks([*command, "name=shared"], tmp_path)]
+    for one in (alone, *finished):
+        assert one.returncode == 0, one.stderr
+    before, *after = (json.loads(one.stdout.splitlines()[-1]) for one in (alone, *finished))
+    scored = sorted(of_rank["scored"] for of_rank in after)
+    assert sum(scored) == before["scored"] == 13, "each micrograph once"
+    assert scored == [6, 7], "each process half"
+    print([of_one["seconds"] for of_one in (before, *after)])
+    summaries = [json.loads((tmp_path / f"runs/{name}/summary.json").read_text()) for name in ("alone", "shared")]
+    for summary in summaries:
+        summary["repeats"][0].pop("seconds_a_micrograph")
+    assert summaries[0] == summaries[1]
+
+
+WAITING = textwrap.dedent("""
+    import sys, time
+    from sempre.errors import InputError, run_command
+    from sempre.training.accelerator import make_accelerator
+    from sempre.training.scoring import done_by_main
+
+    def work():
+        time.sleep(8)  # longer than the processes wait for each other
+        if "fail" in sys.argv:
+            raise InputError("it cannot be")
+        return "done"
+
+    def main():
+        accelerator = make_accelerator("float32", timeout_minutes=0.05)
+        print(accelerator.process_index, done_by_main(accelerator, work))
+
+    run_command(main)
+""")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outcome", ["done", "fail"])
+def test_the_others_wait_for_the_main_process_however_long_it_takes(tmp_path, outcome):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    finished = [
+        rank.finish() for rank in start_two_ranks([sys.executable, str(tmp_path / "waiting.py"), outcome], tmp_path)
+    ]
+    if outcome == "done":
+        assert [(one.returncode, one.stdout.split()) for one in finished] == [(0, ["0", "done"]), (0, ["1", "done"])]
+    else:
+        assert [one.returncode for one in finished] == [2, 2], [one.stderr for one in finished]
+        assert "it cannot be" in finished[0].stderr
+        assert "Traceback" not in finished[1].stderr
+
+
+UNET = (
+    "input=raw",
+    "width=2",
+    "crop=32",
+    "crops_an_epoch=8",
+    "size=0",
+    "epochs=2",
+    "validation_fraction=0.4",
+    "name=unet",
+)
+
+
+@pytest.mark.slow
+def test_the_unet_in_two_processes_trains_one_network_and_shares_its_scoring(tmp_path, labelled_set):
+    (tmp_path / "recipe.py").write_text(RECIPE.replace("0.3", "0.1"))
+    command = [
+        sys.executable,
+        str(tmp_path / "recipe.py"),
+        "finetune.unet",
+        "score_fold",
+        f"data={labelled_set}",
+        *UNET,
+    ]
+    finished = [rank.finish() for rank in start_two_ranks(command, tmp_path)]
+    assert [one.returncode for one in finished] == [0, 0], [one.stderr for one in finished]
+    assert "Dice" in finished[0].stdout and "Dice" not in finished[1].stdout
+    summary = json.loads((tmp_path / "runs/unet/summary.json").read_text())
+    (fold,) = summary["folds"].values()
+    masks = {file.stem for file in (tmp_path / "runs/unet/fold-0/predictions").iterdir()}
+    assert set(fold["samples"]) == masks and len(masks) == summary["micrographs"] > 2
+    steps = [json.loads(line) for line in (tmp_path / "runs/unet/fold-0/log.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in steps) == 2, "a step an epoch, of all processes together"
+    assert not (tmp_path / "runs/unet/fold-0" / KEPT).exists()
