@@ -74,10 +74,12 @@ def read_sweep(path: str | Path, given: Sequence[str] = ()) -> list[SweepRun]:
     sweep = _read_yaml(path)
     axes = {str(axis): _choices(path, str(axis), values, "vary.") for axis, values in sweep["vary"].items()}
     common = {"recipe": sweep["recipe"], "config": sweep.get("config"), **(sweep.get("options") or {})}
+    named = dict(common)  # what further runs may name
     for pair in given:
         key, equals, value = pair.partition("=")
         if not key or not equals or key in ("recipe", "config", *axes):
             raise InputError(f"options=[{pair}] cannot be given: give key=value of what the sweep does not vary")
+        named[key] = value
         common[key] = value.replace("$", "$$")  # as it is: only the file's values name labels
     runs = []
     for combination in itertools.product(*(choices.items() for choices in axes.values())):
@@ -89,7 +91,7 @@ def read_sweep(path: str | Path, given: Sequence[str] = ()) -> list[SweepRun]:
     if "against" in sweep:
         runs = [_compared(path, run, str(sweep["against"]), axes) for run in runs]
     for label, options in _choices(path, "once", sweep["once"]).items() if "once" in sweep else ():
-        runs.append(_run(path, {next(iter(axes)): label}, {"recipe": sweep["recipe"], **options}, common))
+        runs.append(_run(path, {next(iter(axes)): label}, {"recipe": sweep["recipe"], **options}, named))
     names = [run.name for run in runs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(

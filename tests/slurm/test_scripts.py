@@ -1,6 +1,8 @@
 """What the batch scripts ask Slurm for and say, with stubs of Slurm's commands in its place."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sempre.config import read_options
+from sempre.training.sweeps import read_sweep
 from tests.slurm.cluster import ROOT
 
 STUBS = {
@@ -141,3 +145,48 @@ def test_a_job_that_gets_no_gpu_where_one_was_asked_for_stops(asked):
     if asked:
         assert ended.stderr.startswith(f"error: the job asked for GPUs ({next(iter(asked.values()))})")
         assert ended.stderr.count("\n") == 1
+
+
+PAGE_STUBS = {
+    "git": '[[ $1 == clone && -n $2 ]] && cp -r "$CHECKOUT" "$3"',
+    "python3": 'mkdir -p "$3/bin"; for name in pip python tensorboard; do cp "$STUBS/tail" "$3/bin/$name"; done',
+    "tail": 'printf "%s\\n" "$0" "$@" >>"$STUBS/ran"',
+    "sbatch": '{ printf "%s\\n" "$@"; echo; } >>"$STUBS/asked"; touch pretrain-17.log; echo 17',
+}
+
+
+def test_the_blocks_of_the_clusters_page_work_as_pasted_in_order(checkout, tmp_path):
+    """In one shell, from an empty folder; every recipe takes the options that the page gives it."""
+    stubs, place = tmp_path / "stubs", tmp_path / "account"
+    for folder in (stubs, place):
+        folder.mkdir()
+    for name, body in PAGE_STUBS.items():
+        (stubs / name).write_text(f"#!/bin/bash\n{body}\n")
+        (stubs / name).chmod(0o755)
+    shutil.copytree(ROOT / "configs", checkout / "configs", dirs_exist_ok=True)
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL | re.MULTILINE)
+    surroundings = {"PATH": f"{stubs}:/usr/bin:/bin", "STUBS": str(stubs), "CHECKOUT": str(checkout), "REPOSITORY": "x"}
+    script = "set -euo pipefail\n" + "\n".join(blocks)
+    ended = subprocess.run(["bash", "-c", script], cwd=place, env=surroundings, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    ran = (stubs / "ran").read_text()
+    assert "pip\ninstall\n-e\n.[train]" in ran and "tensorboard\n--logdir\nruns/pico" in ran
+    submitted = [block.splitlines() for block in (stubs / "asked").read_text().split("\n\n") if block]
+    scripts = ["cpu", "cpu", "pretrain", "finetune", "sweep", "sweep"]
+    assert [next(word for word in job if word.endswith(".sbatch")) for job in submitted] == [
+        f"slurm/{name}.sbatch" for name in scripts
+    ]
+    for job in submitted:
+        first = next(number for number, word in enumerate(job) if word.endswith(".sbatch"))
+        _, recipe, *arguments = job[first:]
+        if recipe.endswith(".py"):
+            commands = [[recipe, *arguments]]
+        else:
+            runs = read_sweep(ROOT / recipe, arguments)
+            commands = [run.command for run in runs]
+            (last,) = (re.search(r"--array=0-(\d+)", word)[1] for word in job if word.startswith("--array"))
+            assert int(last) == len(runs) - 1, "the page's array has all runs of the sweep"
+        for recipe, *arguments in commands[:: max(1, len(commands) // 8)]:
+            module = importlib.import_module(recipe.removesuffix(".py").replace("/", "."))
+            arguments = [str(ROOT / word) if word.endswith(".yaml") else word.replace("%a", "1") for word in arguments]
+            read_options(module.Options, arguments)

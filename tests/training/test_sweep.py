@@ -228,3 +228,19 @@ def test_what_has_not_finished_runs_here_one_after_another(tmp_path, monkeypatch
     (tmp_path / "codes").unlink()
     assert run_here(runs, checkout) == 0
     assert (tmp_path / "order").read_text().split() == ["seeds/0", "seeds/1", "seeds/1", "seeds/2", "seeds/1"]
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs/sweeps").glob("*.yaml")), ids=lambda file: file.stem)
+def test_data_given_from_outside_takes_the_place_of_the_files_own_in_every_run(file):
+    option = "store" if file.stem == "pretraining" else "data"
+    for value in ("/labels/of mine", "a$b", "runs/$size", "x=1,2"):
+        before, after = read_sweep(file), read_sweep(file, [f"{option}={value}"])
+        assert [run.name for run in after] == [run.name for run in before]
+        for run in after:
+            assert [word for word in run.command if word.startswith(f"{option}=")] == [f"{option}={value}"], run.name
+
+
+@pytest.mark.parametrize("given", ["data", "=x", "recipe=finetune/dense.py", "seed=3", "arm=random"])
+def test_what_a_sweep_varies_is_not_given_from_outside(sizes, given):
+    with pytest.raises(InputError, match="cannot be given"):
+        read_sweep(sizes, [given])
