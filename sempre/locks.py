@@ -80,10 +80,15 @@ def open_hdf5_file(path: str | Path) -> h5py.File:
     except OSError as error:
         open_unlocked = "flag values don't match" in str(error)  # by this process, which has to do the same again
         if not open_unlocked:
-            if "lock file" not in str(error) or _number(error) in IN_USE:
+            if not lacks_locks(error):
                 raise
             warn_once(OSError(_number(error), ""), Path(path))
     return h5py.File(path, "r", locking=False)
+
+
+def lacks_locks(error: OSError) -> bool:
+    """Whether HDF5 could not open a file because its file system has no locks."""
+    return "lock file" in str(error) and _number(error) not in IN_USE
 
 
 def _number(error: OSError) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sempre.locks import try_lock
+from tests.fuzzing import picture_seeds
 
 ROOT = Path(__file__).parents[1]
 # What such a file system answers to flock, lockf and HDF5's own locks (`NOLOCK` is the errno).
@@ -94,6 +95,23 @@ def test_everything_goes_on_without_locks_and_says_so_once(without_locks, number
     assert finished.stdout == "True\n"
     assert finished.stderr.count("warning:") == 1
     assert "file system without locks" in finished.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_an_emd_that_rosettasciio_opens_is_read_with_what_the_message_says(without_locks, number, tmp_path):
+    pytest.importorskip("rsciio")
+    (tmp_path / "a.emd").write_bytes(picture_seeds.emds()[0])
+    code = "import sys\nfrom sempre.images import read_micrograph\nprint(read_micrograph('a.emd').pixels.shape)"
+    for more in ({}, {"HDF5_USE_FILE_LOCKING": "FALSE"}):
+        surroundings = environment(without_locks, number) | more
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=120)
+        if ended.returncode == 0:
+            assert sorted(map(int, ended.stdout.strip("()\n").split(","))) == sorted(picture_seeds.GREY.shape)
+        else:
+            assert not more, ended.stderr
+            assert "a.emd lies on a file system without locks" in ended.stderr.splitlines()[-1]
+            assert "HDF5_USE_FILE_LOCKING=FALSE" in ended.stderr
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from sempre.app.kept import Upload, default, folder, uploader, value
 from sempre.app.messages import show_command, show_error, shown_errors
 from sempre.app.pictures import across, down, layered, picture_layer, reduced
-from sempre.app.segmenting import Found, Settings, above, open_model, read, segment
+from sempre.app.segmenting import Found, Settings, above, open_model, pages_left_out, read, segment
 from sempre.deploy.batch import write_results
 from sempre.deploy.command import parse_pixel_size
 from sempre.deploy.formats import SUFFIXES, result_paths
@@ -120,6 +120,8 @@ def show_one(file: Upload, settings: Settings, model) -> None:
         picture = draw_scale_bar(picture, size.x * factor) if size else picture
         chart = layered(picture_layer(picture, micrograph.pixels.shape, file.path.name))
         st.altair_chart(chart, alt=f"micrograph {file.path.name}")
+        if left_out := pages_left_out(micrograph):
+            st.warning(left_out)
         height, width = micrograph.pixels.shape
         st.caption(f"{file.path.name}, {width}×{height} px, {size_of(size, micrograph.pixel_size_source or 'typed')}")
         return

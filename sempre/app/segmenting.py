@@ -71,6 +71,15 @@ def read(file: Upload) -> Micrograph:
     return read_micrograph(file.path)
 
 
+def pages_left_out(micrograph: Micrograph) -> str:
+    """What is said of a file that holds several pictures; "" where there is one."""
+    if micrograph.pages < 2:
+        return ""
+    others = f"the other {micrograph.pages - 1} are" if micrograph.pages > 2 else "the other is"
+    shown = f"Page {micrograph.page} of {micrograph.pages} is shown"
+    return f"{shown}, {others} left out: sempre segment --page all takes each."
+
+
 def segment(
     file: Upload, settings: Settings, progress: Callable[[int, int], None], threshold: float | None = None
 ) -> Found:
@@ -93,6 +102,7 @@ def segment(
         square_warning(micrograph, size, settings.pixel_size_nm) or "",
         scale_warning(segmenter.bundle, size.mean if size else None, settings.scale) or "",
     ]
+    warnings.append(pages_left_out(micrograph))
     if is_blank(pixels):
         warnings.append("The micrograph shows a single grey value, in which there is nothing to find.")
     if segmentation.overflowing:

@@ -13,7 +13,7 @@ from sempre.errors import InputError, how_to_install
 from sempre.images.claims import check_no_way_out, check_ser
 from sempre.images.pixel_size import axes_pixel_size_nm, nm_per_unit
 from sempre.images.stacks import LEAST_SIDE, OTHER, PATTERN, Stack, kind_of_unit, without_patterns
-from sempre.locks import open_hdf5_file
+from sempre.locks import lacks_locks, open_hdf5_file
 
 PLUGINS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia"}
 RGB = ("R", "G", "B")  # the fields of RosettaSciIO's colours
@@ -54,6 +54,13 @@ def _signals(reader: Any, path: Path) -> list[dict]:
         if "RGBA" not in str(error):  # colours are not read lazily
             raise
         return reader.file_reader(str(path))
+    except OSError as error:
+        if not lacks_locks(error):
+            raise
+        raise InputError(
+            f"{path} lies on a file system without locks, where RosettaSciIO cannot open an EMD file: start again with "
+            "HDF5_USE_FILE_LOCKING=FALSE in the environment, or copy it to another disk"
+        ) from error
 
 
 def _is_big_endian_dm(path: Path) -> bool:

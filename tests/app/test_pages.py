@@ -7,14 +7,17 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("streamlit", reason="the extra app is not installed")
 
 from sempre.app.__main__ import arguments
 from sempre.app.kept import unpack
 from sempre.app.pictures import cells_layer, reduced
+from sempre.app.segmenting import pages_left_out
 from sempre.deploy.segmenter import Segmentation
 from sempre.errors import InputError
+from sempre.images import read_micrograph
 from sempre.segmentation.particles import measure_particles
 
 WITHOUT_TORCH = """
@@ -70,3 +73,12 @@ def test_what_is_no_session_gets_a_sentence():
     for content in (b"no zip", packed.getvalue()):
         with pytest.raises(InputError, match="this is no session of sempre"):
             unpack(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(("pages", "said"), [(1, ""), (2, "the other is left out"), (5, "the other 4 are left out")])
+def test_pages_that_are_left_out_are_said(tmp_path, pages, said):
+    stack = np.random.default_rng(0).integers(0, 255, (pages, 32, 40), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    text = pages_left_out(read_micrograph(tmp_path / "a.tif"))
+    assert said in text and bool(said) == bool(text)
+    assert not said or text.startswith(f"Page 1 of {pages} is shown")

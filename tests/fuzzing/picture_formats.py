@@ -2,18 +2,28 @@
 
 import shutil
 import zlib
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
 from PIL import Image
 
+from sempre.data.boxes import read_boxes, refuse_boxes
+from sempre.data.exports import holds_annotations, read_label_file
 from sempre.data.labelled import LabelledSet
 from sempre.deploy.batch import BatchOptions, segment_micrograph
 from sempre.deploy.formats import SUFFIXES
 from sempre.deploy.inputs import Source, is_result
 from sempre.deploy.released import find_bundle
 from sempre.deploy.segmenter import Segmenter
-from sempre.images import crop_information_bar, percentile_normalise_to_uint8, read_labels, read_micrograph
+from sempre.errors import InputError
+from sempre.images import (
+    crop_information_bar,
+    draw_ellipses,
+    percentile_normalise_to_uint8,
+    read_labels,
+    read_micrograph,
+)
 from sempre.images.label_images import read_instances
 from sempre.images.volume import open_volume
 from sempre.metrics import label_overlap, mask_overlap, score_sample
@@ -62,6 +72,35 @@ def enter_run_lengths(path: Path) -> None:
     score_sample(mask_overlap(list(masks), list(masks)))
 
 
+def enter_outlines(path: Path) -> None:
+    """As a labelled set reads the file of one micrograph, LabelMe's or ImageJ's, and tools/score.py both."""
+    labels = read_label_file(path, picture_seeds.GREY.shape)
+    with suppress(InputError):  # ROIs alone do not say how large their micrograph is
+        labels = read_label_file(path, None)
+    score_sample(label_overlap(labels[0], labels[0]))
+    folder = _labelled_folder(path.parent)
+    target = folder / f"labels/1{path.suffix}"
+    shutil.copyfile(path, target)
+    try:
+        LabelledSet(folder).read(0)
+    finally:
+        target.unlink()
+
+
+def enter_export(path: Path) -> None:
+    """As a labelled set finds it in its folder, and reads all its micrographs."""
+    holds_annotations(path)
+    labelled = LabelledSet(_labelled_folder(path.parent), coco=path)
+    for index in range(len(labelled)):
+        labelled.read(index)
+
+
+def enter_boxes(path: Path) -> None:
+    """As data/boxes.py reads it, and as a labelled set refuses it."""
+    draw_ellipses(read_boxes(path, picture_seeds.GREY.shape), picture_seeds.GREY.shape)
+    refuse_boxes([path])
+
+
 def enter_sidecar(path: Path) -> None:
     """As it is looked for beside a micrograph."""
     picture = path.with_suffix(".png")
@@ -102,6 +141,13 @@ def _formats() -> list[Format]:
         Format("label_tiff", ".tif", seeds.label_tiffs, mutate_tiff, enter_labels),
         Format("label_png", ".png", seeds.label_pngs, mutate_png, enter_labels),
         Format("coco", ".json", seeds.cocos, mutate_json, enter_coco),
+        Format("labelme", ".json", seeds.labelme, mutate_json, enter_outlines),
+        Format("via", ".json", seeds.vias, mutate_json, enter_export),
+        Format("via_table", ".csv", seeds.via_tables, mutate_bytes, enter_export),
+        Format("cvat", ".xml", seeds.cvats, mutate_bytes, enter_export),
+        Format("roi_zip", ".zip", seeds.roi_zips, mutate_bytes, enter_outlines),
+        Format("roi", ".roi", seeds.rois, mutate_bytes, enter_outlines),
+        Format("voc", ".xml", seeds.vocs, mutate_bytes, enter_boxes),
         Format("run_lengths", ".json", seeds.run_lengths, mutate_json, enter_run_lengths),
     ]
 

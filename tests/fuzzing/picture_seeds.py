@@ -1,8 +1,11 @@
 """Small whole files of the formats that micrographs come in, a few of each: one for every way that is read apart."""
 
+import base64
+import csv
 import io
 import json
 import struct
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +13,7 @@ import h5py
 import numpy as np
 import tifffile
 from PIL import Image
+from roifile import ROI_TYPE, ImagejRoi
 
 HEIGHT, WIDTH = 24, 36
 GREY = (np.add.outer(np.arange(HEIGHT), 3 * np.arange(WIDTH)) + 40 * np.eye(HEIGHT, WIDTH)).astype(np.uint8)
@@ -86,7 +90,11 @@ def label_pngs() -> list[bytes]:
     """Label images as PNG: ids of 8 and 16 bits, a palette's indices, flat colours."""
     indices = Image.fromarray(LABELS.astype(np.uint8), mode="P")
     indices.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    rimmed = Image.fromarray(np.where(LABELS > 0, LABELS, 255 * (GREY > 100)).astype(np.uint8), mode="P")
+    rimmed.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *bytes(3 * 252), 224, 224, 192])  # Pascal VOC's
     return [
+        _picture(rimmed),
+        _picture(Image.fromarray(np.dstack([255 + 0 * COLOUR, 255 * (LABELS > 0)]).astype(np.uint8))),
         _picture(Image.fromarray(LABELS)),
         _picture(Image.fromarray(LABELS.astype(np.uint8))),
         _picture(indices),
@@ -144,6 +152,20 @@ def hdf5s() -> list[bytes]:
         data.attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "yxc"]})
         data.dims[0].label, data.dims[1].label = "y", "x"
 
+    def scales(file: h5py.File) -> None:
+        data = file.create_dataset("intensity", data=GREY.T)
+        for number, (name, size) in enumerate((("x", WIDTH), ("y", HEIGHT))):
+            file[name] = np.arange(size) * 1.0
+            file[name].make_scale(name)
+            data.dims[number].attach_scale(file[name])
+        data.attrs["element_size_um"] = np.array([0.01, 0.005, 0.0025], "f4")
+
+    def image_class(file: h5py.File) -> None:
+        file["image"] = COLOUR.transpose(2, 0, 1)
+        file["image"].attrs.update({"CLASS": b"IMAGE", "INTERLACE_MODE": b"INTERLACE_PLANE"})
+        file["matrix"] = GREY.T
+        file["matrix"].attrs["MATLAB_class"] = b"uint8"
+
     def nexus(file: h5py.File) -> None:
         file.attrs["default"] = "entry"
         entry = file.create_group("entry")
@@ -152,7 +174,7 @@ def hdf5s() -> list[bytes]:
         entry["counts"] = h5py.SoftLink("/detector")
         entry["mask"] = GREY > 50
 
-    return [_hdf5(fill) for fill in (plain, packed, links, virtual, external, odd, axes, nexus)]
+    return [_hdf5(fill) for fill in (plain, packed, links, virtual, external, odd, axes, nexus, scales, image_class)]
 
 
 def imaris() -> list[bytes]:
@@ -252,6 +274,107 @@ def run_lengths() -> list[bytes]:
     """Overlapping instances with scores, as tools/score.py reads them."""
     instances = [{"counts": [10, 20, HEIGHT * WIDTH - 30], "score": 0.5}, {"counts": [0, 5, HEIGHT * WIDTH - 5]}]
     return [json.dumps({"size": [HEIGHT, WIDTH], "instances": instances}).encode()]
+
+
+def labelme() -> list[bytes]:
+    """Shapes of every kind, a group of two polygons, and a mask as a PNG in base64."""
+    points = {"polygon": [[2, 2], [20, 2.5], [20, 15]], "rectangle": [[3, 3], [9, 9]], "circle": [[20, 12], [23, 12]]}
+    points |= {"linestrip": [[1, 1], [5, 5]], "point": [[7, 7]], "rotation": [[1, 1], [4, 2], [3, 5], [0, 4]]}
+    shapes: list[dict] = [{"label": "p", "points": at, "shape_type": kind} for kind, at in points.items()]
+    shapes += [{"label": "p", "points": [[x, 16], [x + 4, 16], [x, 20]], "group_id": 1} for x in (2, 9)]
+    png = base64.b64encode(_picture(Image.fromarray(np.eye(6) > 0))).decode()
+    shapes.append({"label": "p", "shape_type": "mask", "points": [[25, 3], [31, 9]], "mask": png})
+    content = {"version": "5.4.1", "imagePath": "1.png", "imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": shapes}
+    return [json.dumps(content).encode()]
+
+
+def vias() -> list[bytes]:
+    """VGG Image Annotator: a project of version 2, regions by their numbers as in version 1, and version 3."""
+    shapes = [
+        {"name": "polygon", "all_points_x": [2, 20, 20], "all_points_y": [2, 2, 15]},
+        {"name": "rect", "x": 3, "y": 3, "width": 6, "height": 7},
+        {"name": "circle", "cx": 20, "cy": 12, "r": 3.5},
+        {"name": "ellipse", "cx": 9, "cy": 16, "rx": 4, "ry": 2, "theta": 0.5},
+        {"name": "point", "cx": 1, "cy": 1},
+    ]
+    regions = [{"shape_attributes": shape, "region_attributes": {}} for shape in shapes]
+    second = {
+        "_via_settings": {},
+        "_via_img_metadata": {"1.png9": {"filename": "1.png", "size": 9, "regions": regions}},
+    }
+    first = {"1.png9": {"filename": "1.png", "regions": dict(enumerate(regions))}}
+    kinds = ([7, 2, 2, 20, 2, 20, 15], [2, 3, 3, 6, 7], [3, 20, 12, 3.5], [4, 9, 16, 4, 2], [1, 1, 1])
+    third = {
+        "file": {"1": {"fid": "1", "fname": "1.png"}},
+        "view": {"1": {"fid_list": ["1"]}},
+        "metadata": {f"1_{number}": {"vid": "1", "xy": xy} for number, xy in enumerate(kinds)},
+    }
+    return [json.dumps(content).encode() for content in (second, first, third)]
+
+
+def via_tables() -> list[bytes]:
+    """VGG Image Annotator's CSV, with the names of versions 1 and 2."""
+    rows = []
+    for name in ("filename", "#filename"):
+        file = io.StringIO()
+        table = csv.writer(file)
+        table.writerow([name, "file_size", "region_count", "region_id", "region_shape_attributes"])
+        for number, shape in enumerate(
+            ({"name": "rect", "x": 3, "y": 3, "width": 6, "height": 7}, {"name": "circle", "cx": 20, "cy": 12, "r": 3})
+        ):
+            table.writerow(["1.png", 9, 2, number, json.dumps(shape)])
+        rows.append(file.getvalue().encode())
+    return rows
+
+
+def cvats() -> list[bytes]:
+    """CVAT for images: every shape, turned ones, run lengths."""
+    shapes = (
+        '<polygon label="p" points="2.0,2.0;20.0,2.0;20.0,15.0"/><box label="p" xtl="3" ytl="3" xbr="9" ybr="10"/>'
+        '<box label="p" xtl="3" ytl="13" xbr="9" ybr="20" rotation="30.0"/><points label="p" points="1,1;5,5"/>'
+        '<ellipse label="p" cx="20" cy="12" rx="4" ry="2" rotation="12"/><tag label="p"/>'
+        '<mask label="p" rle="3, 4, 5, 8" left="25" top="3" width="5" height="4"/>'
+    )
+    image = f'<image id="0" name="1.png" width="{WIDTH}" height="{HEIGHT}">{shapes}</image>'
+    head = '<?xml version="1.0" encoding="utf-8"?>\n'
+    return [f"{head}<annotations><version>1.1</version>{image}</annotations>".encode()]
+
+
+def roi_zips() -> list[bytes]:
+    """ImageJ's ROIs as its manager zips them: polygon, rectangle, oval, freehand, sub-pixels, and a line."""
+    outline = np.array([(2, 2), (20, 2), (20, 15), (9, 9)])
+    rois = [ImagejRoi.frompoints(outline), ImagejRoi.frompoints(outline + 0.25)]
+    for kind in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        roi = ImagejRoi.frompoints([(0, 0)])
+        roi.roitype, roi.left, roi.top, roi.right, roi.bottom, roi.n_coordinates = kind, 3, 4, 12, 14, 0
+        rois.append(roi)
+    line = ImagejRoi.frompoints(outline)
+    line.roitype = ROI_TYPE.POLYLINE
+    contents = [roi.tobytes() for roi in (*rois, line)]
+    archives = []
+    for packing in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", packing) as archive:
+            for number, content in enumerate(contents):
+                archive.writestr(zipfile.ZipInfo(f"{number}.roi"), content)
+        archives.append(file.getvalue())
+    return archives
+
+
+def rois() -> list[bytes]:
+    """One ROI a file."""
+    with zipfile.ZipFile(io.BytesIO(roi_zips()[0])) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+def vocs() -> list[bytes]:
+    """Pascal VOC's boxes."""
+    sides = "<xmin>3</xmin><ymin>4</ymin><xmax>12</xmax><ymax>14.5</ymax>"
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>1</depth></size>"
+    named = f"<filename>1.png</filename>{size}"
+    return [
+        f"<annotation>{named}{f'<object><name>p</name><bndbox>{sides}</bndbox></object>' * 2}</annotation>".encode()
+    ]
 
 
 def sidecars() -> list[bytes]:
