@@ -32,12 +32,15 @@ from sempre.images.sidecar import find_sidecars
 from sempre.segmentation.particles import write_csv
 
 
-def write_results(base: Path, formats: tuple[str, ...], pixels: np.ndarray, segmentation: Segmentation) -> None:
+def write_results(
+    base: Path, formats: tuple[str, ...], pixels: np.ndarray, segmentation: Segmentation, full_size: bool = False
+) -> None:
     """Write a micrograph's results, each whole or absent, into the folder of `base`, which is made.
 
     Args:
         base: the path that their names begin with.
         pixels: the micrograph, `[H, W]` as the segmentation's labels.
+        full_size: the overlay of a very large micrograph has its size.
 
     Raises:
         InputError: for a label image that a format cannot hold.
@@ -54,9 +57,12 @@ def write_results(base: Path, formats: tuple[str, ...], pixels: np.ndarray, segm
             case "csv":
                 write_csv(path, segmentation.particles, segmentation.pixel_size)
             case "overlay":
-                write_overlay(path, pixels, labels, pixel_size_nm)
+                write_overlay(path, pixels, labels, pixel_size_nm, full_size)
             case "rois":
                 write_rois(path, labels)
+
+
+NAMED = 5  # micrographs of a list on the console
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class BatchOptions:
     crop_information_bar: bool = False
     overwrite: bool = False
     pages: int | Literal["all"] | None = None  # of files that hold several: one, counted from 1, or each
+    full_size: bool = False  # of overlays of very large micrographs
 
 
 def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, scale_bars: Reader | None = None) -> int:
@@ -122,6 +129,9 @@ def segment_batch(inputs: Inputs, segmenter: Segmenter, options: BatchOptions, s
             f"{cut} of {particles} particles are cut by a border or an information bar: medians and the plot of sizes"
             " leave them out"
         )
+    doubted = [row["micrograph"] for row in done if row["doubt"]]
+    if doubted:
+        print(f"{len(doubted)} of {len(done)} micrographs may hold no particles, see doubt in summary.csv")
     pages = sum(int(row["pages_left_out"]) for row in done)
     if pages:
         print(f"{pages} pages of stacks are left out, see pages_left_out in summary.csv: --page all segments each")
@@ -167,8 +177,11 @@ def segment_micrograph(
             f" to {x1}, y {y0} to {y1} px: some may be missing, record at a higher magnification"
         )
     segmentation = replace(segmentation, labels=in_frame(segmentation.labels, micrograph.pixels.shape))
-    write_results(base, options.formats, micrograph.pixels, segmentation)
-    return summarise(segmentation, field=pixels.size) | {
+    write_results(base, options.formats, micrograph.pixels, segmentation, options.full_size)
+    row = summarise(segmentation, field=pixels.size)
+    if row.get("doubt"):
+        _tell(f"warning: {source.name} {row['doubt']}: look at its overlay")
+    return row | {
         "page": str(micrograph.page) if micrograph.pages > 1 else "",
         "pages_left_out": str(left_out),
         "pixel_size_source": size_source,
@@ -192,10 +205,15 @@ def tile_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
-    """Plot the sizes that the tables of a summary's rows list: in nm if every pixel size is known, else in px.
+def plot_sizes(out: Path, rows: list[dict[str, str]]) -> list[str]:
+    """Plot the sizes that the tables of a summary's rows list, in nm if any pixel size is known, else in px.
 
-    Particles that a border cuts are left out. No other particles give no plot.
+    Pixels of different micrographs may be of different sizes. So where some pixel sizes are known, the particles of the
+    other micrographs are left out, and these are named. Particles that a border cuts are left out, too. Where none
+    remain there is no plot.
+
+    Returns:
+        The micrographs with whole particles that are left out, because their pixel size is not known.
 
     Raises:
         InputError: for a table that is damaged.
@@ -203,14 +221,19 @@ def plot_sizes(out: Path, rows: list[dict[str, str]]) -> None:
     """
     tables = {row["results"]: result_paths(out / row["results"], ("csv",))[0] for row in rows if not row["error"]}
     listed = [row for row in rows if row["results"] in tables and tables[row["results"]].is_file()]
-    with_particles = [row for row in listed if int(row["particles"]) > int(row["particles_cut"])]
-    unit = "nm" if all(row["pixel_size_nm"] for row in with_particles) else "px"
-    diameters = [read_diameters(tables[row["results"]], unit) for row in with_particles]
+    scaled = [row for row in listed if row["pixel_size_nm"]]
+    unit, shown = ("nm", scaled) if any(map(_whole_particles, scaled)) else ("px", listed)
+    diameters = [read_diameters(tables[row["results"]], unit) for row in shown if _whole_particles(row)]
     if not sum(map(len, diameters)):
         (out / SIZE_PLOT).unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
-        return
-    cut = sum(int(row["particles_cut"]) for row in listed)
-    write_size_plot(out / SIZE_PLOT, np.concatenate(diameters), unit, len(listed), cut)
+        return []
+    cut = sum(int(row["particles_cut"]) for row in shown)
+    write_size_plot(out / SIZE_PLOT, np.concatenate(diameters), unit, len(shown), cut)
+    return [row["micrograph"] for row in listed if row not in shown and _whole_particles(row)]
+
+
+def _whole_particles(row: dict[str, str]) -> int:
+    return int(row["particles"]) - int(row["particles_cut"])
 
 
 def read_diameters(table: Path, unit: str) -> np.ndarray:
@@ -235,7 +258,13 @@ def _finish(summary: Summary, out: Path) -> dict[str, str]:
     if unwritten:
         failures[summary.path.name] = unwritten
     try:
-        plot_sizes(out, list(summary.rows.values()))
+        left_out = plot_sizes(out, list(summary.rows.values()))
+        if left_out:
+            more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+            _tell(
+                f"warning: the plot of sizes is in nm: it leaves out {len(left_out)} micrographs of unknown pixel size,"
+                f" {', '.join(left_out[:NAMED])}{more}: segment them again with --pixel-size"
+            )
     except (InputError, OSError) as error:
         failures[SIZE_PLOT] = one_line(error)
     for name, message in failures.items():
@@ -254,7 +283,7 @@ def _is_done(row: dict[str, str], summary: Summary, options: BatchOptions) -> bo
 def _settings(segmenter: Segmenter, options: BatchOptions) -> list:
     """Everything but the micrograph that makes a difference to its results."""
     hashes = [file_sha256(segmenter.bundle.model.with_name(name)) for name in NAMES]
-    chosen = [options.score_threshold, options.pixel_size_nm, options.crop_information_bar]
+    chosen = [options.score_threshold, options.pixel_size_nm, options.crop_information_bar, options.full_size]
     return [READER_VERSION, DECODING_VERSION, *hashes, segmenter.tile, segmenter.flips, segmenter.scale, *chosen]
 
 

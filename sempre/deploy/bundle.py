@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sempre.errors import InputError
 from sempre.files import file_sha256, read_json
+from sempre.segmentation.calibration import Calibration, read_calibration
 from sempre.segmentation.decode import Decoding
 
 FORMAT = 1
@@ -53,10 +54,12 @@ class MaskRCNNBundle(Bundle):
 
 @dataclass(frozen=True)
 class DenseBundle(Bundle):
-    """A dense segmenter: it sees the micrograph at each of `scales`; its maps are read as `decoding` says."""
+    """A dense segmenter: it sees the micrograph at each of `scales`; its maps are read as `decoding` says. How far its
+    particles can be trusted is known if it has a `calibration`."""
 
     scales: tuple[float, ...]
     decoding: Decoding
+    calibration: Calibration | None = None
 
 
 def read_bundle(folder: str | Path) -> MaskRCNNBundle | DenseBundle:
@@ -168,7 +171,8 @@ def _read_dense(shared: dict, fields: dict) -> DenseBundle:
             "decoding.least_depth": 0 <= decoding.least_depth <= 1,
         }
     )
-    return DenseBundle(**shared, scales=scales, decoding=decoding)
+    calibration = read_calibration(fields["calibration"]) if fields.get("calibration") is not None else None
+    return DenseBundle(**shared, scales=scales, decoding=decoding, calibration=calibration)
 
 
 def _check(possible: dict[str, bool]) -> None:

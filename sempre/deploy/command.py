@@ -85,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--format",
-        default=",".join(USUAL),
         metavar="LIST",
         help=f"what is written of each micrograph, some of {','.join(SUFFIXES)} (default: {','.join(USUAL)}): label"
-        " image as TIFF or PNG, table, picture with outlines, outlines for ImageJ's ROI manager",
+        " image as TIFF or PNG, table, picture with outlines and numbers, outlines for ImageJ's ROI manager; a picture"
+        " that is asked for has the micrograph's full size, however large",
     )
     command.add_argument("--imagej-rois", action="store_true", help="write NAME_rois.zip too, as rois in --format does")
     command.add_argument("--overwrite", action="store_true", help="segment again what is done already")
@@ -164,7 +164,7 @@ def segment(options: argparse.Namespace) -> int:
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
     pages = parse_pages(options.page)
-    formats = parse_formats(options.format)
+    formats = USUAL if options.format is None else parse_formats(options.format)
     if options.imagej_rois and "rois" not in formats:
         formats = (*formats, "rois")
     inputs = find_inputs(options.images, options.out)
@@ -187,6 +187,7 @@ def segment(options: argparse.Namespace) -> int:
         options.crop_information_bar,
         options.overwrite,
         pages,
+        full_size=options.format is not None and "overlay" in formats,
     )
     # A size by hand leaves nothing to read.
     reader = scale_bar_reader(options.scale_bar, options.threads) if pixel_size_nm is None else None

@@ -15,9 +15,10 @@ from sempre.deploy.session import open_session
 from sempre.errors import InputError
 from sempre.images import PixelSize, as_pixel_size, field_rows, is_blank, percentile_normalise
 from sempre.images.resize import boxes_between, resize
+from sempre.segmentation.calibration import Calibration, Evidence, diameter_intervals, look_closer, probabilities
 from sempre.segmentation.decode import renumber
 from sempre.segmentation.detections import Box, Instance, View, merge_views
-from sempre.segmentation.maps import DenseSettings, count_looks, segment_dense
+from sempre.segmentation.maps import DenseSettings, count_looks, instances, supported_maps
 from sempre.segmentation.particles import Particle, measure_particles
 from sempre.segmentation.tiling import Detections, count_tiles, look_in_tiles, overflowing, paint_particles
 
@@ -188,19 +189,33 @@ class MapSegmenter:
         Raises:
             InputError: when the network fails.
         """
+        labels, scores, _ = self.segment_with_evidence(image, score_threshold, scales, looked, wanted=False)
+        return labels, scores, []
+
+    def segment_with_evidence(
+        self,
+        image: np.ndarray,
+        score_threshold: float | None,
+        scales: tuple[float, ...],
+        looked: Callable[[], None] = lambda: None,
+        wanted: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray, Evidence | None]:
+        """As `segment`, with the labels and the scores what the maps say of each particle, if that is `wanted`."""
 
         def network(view: np.ndarray) -> np.ndarray:
             maps = self._maps(view)
             looked()
             return maps
 
-        labels, scores = segment_dense(image, network, replace(self.settings, scales=scales))
+        maps = supported_maps(image, network, replace(self.settings, scales=scales))
+        labels, scores = instances(maps, image.shape, self.settings.decoding)
         order = np.argsort(-scores, kind="stable")
         order = order[scores[order] > (score_threshold or 0.0)]
         numbers = np.zeros(len(scores) + 1, np.int32)
         numbers[order + 1] = np.arange(1, len(order) + 1)
         renumber(labels, numbers)
-        return labels, scores[order], []
+        evidence = look_closer(labels, maps, len(order), self.settings.decoding) if wanted else None
+        return labels, scores[order], evidence
 
     def _maps(self, view: np.ndarray) -> np.ndarray:
         try:
@@ -305,8 +320,11 @@ class Segmenter:
                 [0, 1], and when the network fails.
         """
         size = as_pixel_size(pixel_size_nm)
-        labels, scores, overflowing = self.find(pixels, score_threshold, size.mean if size else None, progress)
+        found = self._find(pixels, score_threshold, size.mean if size else None, progress, trusted=True)
+        labels, scores, overflowing, evidence = found
         particles = measure_particles(labels, scores, size, field_rows(pixels), pixels) if len(scores) else []
+        if evidence is not None:
+            particles = self._trust(particles, evidence)
         x, y = size or (None, None)
         return Segmentation(labels, particles, x, overflowing, y)
 
@@ -318,11 +336,39 @@ class Segmenter:
         progress: Callable[[int, int], None] = lambda looks, of: None,
     ) -> tuple[np.ndarray, np.ndarray, list[Box]]:
         """As `segment`, but nothing is measured: labels int32 `[H, W]`, scores `[N]`, boxes with particles missing."""
+        labels, scores, overflowing, _ = self._find(pixels, score_threshold, pixel_size_nm, progress, trusted=False)
+        return labels, scores, overflowing
+
+    def find_with_evidence(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, Evidence]:
+        """The labels int32 `[H, W]` of a micrograph, the scores `[N]` and what a dense segmenter's maps say of each
+        particle, to calibrate it by.
+
+        Raises:
+            InputError: for a model without maps, and as `segment`.
+        """
+        image = self._normalise(pixels)
+        if not isinstance(self.model, MapSegmenter):
+            raise InputError(f"a {self.bundle.kind} has no maps to calibrate: give the bundle of a dense segmenter")
+        if image is None:
+            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), Evidence(np.zeros(0), np.zeros(0))
+        labels, scores, evidence = self.model.segment_with_evidence(image, None, seen_scales(self.bundle, None, None))
+        assert evidence is not None
+        return labels, scores, evidence
+
+    def _find(
+        self,
+        pixels: np.ndarray,
+        score_threshold: float | None,
+        pixel_size_nm: float | None,
+        progress: Callable[[int, int], None],
+        trusted: bool,
+    ) -> tuple[np.ndarray, np.ndarray, list[Box], Evidence | None]:
+        """What `find` gives, and the evidence if it is `trusted`, that is wanted, and the bundle is calibrated."""
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise InputError(f"the score threshold {score_threshold} lies outside [0, 1]")
         image = self._normalise(pixels)
         if image is None:
-            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), []
+            return np.zeros(pixels.shape, np.int32), np.zeros(0, np.float32), [], None
         scales = seen_scales(self.bundle, pixel_size_nm, self.scale)
         expected, looks = self.model.count_tiles(image.shape, scales), 0
 
@@ -331,7 +377,31 @@ class Segmenter:
             looks += 1
             progress(looks, max(expected, looks))
 
-        return self.model.segment(image, score_threshold, scales, looked)
+        if isinstance(self.model, MapSegmenter) and trusted and self.calibration is not None:
+            labels, scores, evidence = self.model.segment_with_evidence(image, score_threshold, scales, looked)
+            return labels, scores, [], evidence
+        return *self.model.segment(image, score_threshold, scales, looked), None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The bundle's, if it has one."""
+        return self.bundle.calibration if isinstance(self.bundle, DenseBundle) else None
+
+    def _trust(self, particles: list[Particle], evidence: Evidence) -> list[Particle]:
+        """Particles with their probabilities and the intervals of their diameters."""
+        assert self.calibration is not None
+        areas, scores = np.array([(particle.area, particle.score) for particle in particles]).reshape(-1, 2).T
+        real = probabilities(self.calibration, scores, areas, evidence)
+        low, high = diameter_intervals(self.calibration, areas, evidence)
+        return [
+            replace(
+                particle,
+                probability=float(real[index]),
+                equivalent_diameter_low=float(low[index]),
+                equivalent_diameter_high=float(high[index]),
+            )
+            for index, particle in enumerate(particles)
+        ]
 
     def find_and_list(
         self, pixels: np.ndarray, pixel_size_nm: float | None = None

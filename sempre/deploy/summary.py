@@ -11,6 +11,7 @@ from sempre.deploy.inputs import name_of_file
 from sempre.deploy.segmenter import Segmentation
 from sempre.errors import one_line
 from sempre.files import whole_or_absent
+from sempre.segmentation.calibration import SUREST, is_doubtful
 
 COLUMNS: tuple[str, ...] = (
     "micrograph",
@@ -23,6 +24,8 @@ COLUMNS: tuple[str, ...] = (
     "pixel_size_source",
     "particles",
     "particles_cut",  # by a border or an information bar: the medians leave them out
+    "expected_particles",  # of those, how many are real by their probabilities; empty without a calibration
+    "doubt",  # why the micrograph may hold no particles at all
     "covered_share",
     "median_equivalent_diameter_px",
     "median_equivalent_diameter_nm",
@@ -126,6 +129,12 @@ def summarise(segmentation: Segmentation, field: int) -> dict[str, str]:
         "covered_share": f"{np.count_nonzero(segmentation.labels) / field:.4f}",
         "overflowing_tiles": str(len(segmentation.overflowing)),
     }
+    known = [particle.probability for particle in segmentation.particles if particle.probability is not None]
+    if known:
+        row["expected_particles"] = f"{sum(known):.1f}"
+        if is_doubtful(np.array(known)):
+            surest = np.quantile(known, SUREST)
+            row["doubt"] = f"may hold no particles: nine of ten that were found are {surest:.0%} probable at most"
     size = segmentation.pixel_size
     if size is not None:
         row |= {"pixel_size_nm": f"{size.x:.6g}", "pixel_size_y_nm": f"{size.y:.6g}"}

@@ -83,6 +83,31 @@ def write_bundle(folder, model, **changes):
     return folder
 
 
+def write_brightness_bundle(folder):
+    """A dense bundle, whose network takes what is bright for particles."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Concat", ["half", "half"], ["maps"], axis=1),
+    ]
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "h", "w"])
+        for name, channels in (("image", 1), ("maps", 2))
+    ]
+    graph = helper.make_graph(nodes, "brightness", tensors[:1], tensors[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return write_bundle(
+        folder,
+        model.SerializeToString(),
+        kind="dense",
+        scales=[0.5, 1.0],
+        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
+    )
+
+
 @pytest.fixture(scope="session")
 def bright_box_bundle(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("bundles") / "bright_box", bright_box_model())

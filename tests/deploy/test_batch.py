@@ -295,3 +295,33 @@ def test_where_all_are_cut_there_is_no_plot(segment, micrographs, tmp_path):
     tifffile.imwrite(micrographs / "a.tif", pixels)
     assert segment() == 0
     assert not (tmp_path / "out/size_distribution.png").exists()
+
+
+@pytest.mark.parametrize("scaled", [{"a": 2.0}, {"a": 2.0, "c": 50.0}, {"a": 3.0, "b": 3.0, "c": 3.0}, {}])
+def test_sizes_in_px_are_pooled_only_where_no_scale_is_known(
+    segment, micrographs, tmp_path, capsys, monkeypatch, scaled
+):
+    for name, size in scaled.items():
+        (micrographs / f"{name}.txt").write_text(f"[SemImageFile]\nPixelSize={size}\n")
+    plotted = []
+    monkeypatch.setattr("sempre.deploy.batch.write_size_plot", lambda path, *of: plotted.append(of))
+    assert segment() == 0
+    ((diameters, unit, micrographs_shown, _),) = plotted
+    told = capsys.readouterr().err
+    assert unit == ("nm" if scaled else "px")
+    assert len(diameters) == micrographs_shown == (len(scaled) or 3)
+    expected = sorted(size * np.sqrt(4 * 2500 / np.pi) for size in scaled.values())
+    assert sorted(diameters) == pytest.approx(expected or [np.sqrt(4 * 2500 / np.pi)] * 3, rel=1e-4)
+    unscaled = [f"{name}.tif" for name in "abc" if name not in scaled]
+    if scaled and unscaled:
+        assert f"leaves out {len(unscaled)} micrographs of unknown pixel size, {', '.join(unscaled)}:" in told
+    else:
+        assert "unknown pixel size" not in told
+
+
+def test_a_micrograph_of_unknown_scale_without_whole_particles_is_not_missed(segment, micrographs, tmp_path, capsys):
+    for name in "abc":
+        (micrographs / f"{name}.txt").write_text("[SemImageFile]\nPixelSize=2\n")
+    tifffile.imwrite(micrographs / "d.tif", np.arange(120 * 150, dtype=np.uint16).reshape(120, 150) // 150)
+    segment()
+    assert "unknown pixel size" not in capsys.readouterr().err

@@ -94,3 +94,25 @@ def test_absent_fields(any_bundle):
         (folder / "model.json").write_text(json.dumps({key: value for key, value in fields.items() if key != name}))
         with pytest.raises(InputError, match=name):
             read_bundle(folder)
+
+
+def test_a_calibration_is_read_and_checked(any_bundle):
+    dense = {
+        "kind": "dense",
+        "scales": [1.0],
+        "decoding": {"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
+    }
+    calibration = {"weights": [-5, 2, 0.5, 0.5, 3], "interval": [-0.5, 0.75]}
+    read = read_bundle(any_bundle(**dense, calibration=calibration)).calibration
+    assert (read.weights, read.low, read.high) == ((-5, 2, 0.5, 0.5, 3), -0.5, 0.75)
+
+
+@pytest.mark.parametrize("calibration", [{}, [], {"weights": [1, 2], "interval": [0, 1]}, {"weights": 3}, "yes"])
+def test_a_calibration_that_cannot_be_is_refused(any_bundle, calibration):
+    dense = {
+        "kind": "dense",
+        "scales": [1.0],
+        "decoding": {"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
+    }
+    with pytest.raises(InputError, match="lacks or garbles"):
+        read_bundle(any_bundle(**dense, calibration=calibration))

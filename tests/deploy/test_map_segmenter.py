@@ -7,32 +7,12 @@ from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
 from sempre.metrics import aji_plus
-from tests.deploy.conftest import write_bundle
+from tests.deploy.conftest import write_brightness_bundle, write_bundle
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("AveragePool", ["image"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Concat", ["half", "half"], ["maps"], axis=1),
-    ]
-    tensors = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "h", "w"])
-        for name, channels in (("image", 1), ("maps", 2))
-    ]
-    graph = helper.make_graph(nodes, "brightness", tensors[:1], tensors[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return write_bundle(
-        tmp_path_factory.mktemp("bundles") / "brightness",
-        model.SerializeToString(),
-        kind="dense",
-        scales=[0.5, 1.0],
-        decoding={"foreground": 0.5, "marker": 0.5, "smallest": 12, "least_score": 0.5, "least_depth": 0.5},
-    )
+    return write_brightness_bundle(tmp_path_factory.mktemp("bundles") / "brightness")
 
 
 @pytest.fixture(scope="module")

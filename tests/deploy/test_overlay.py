@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from sempre.deploy.overlay import (
     SCALE_BAR_SHARE,
@@ -78,3 +79,57 @@ def test_a_picture_too_narrow_for_a_scale_bar_gets_none():
     """Two px wide, the bar would be half a px long."""
     pixels, labels = np.arange(16, dtype=np.uint8).reshape(8, 2), np.zeros((8, 2), np.int32)
     assert np.array_equal(draw_overlay(pixels, labels, 5.0), draw_overlay(pixels, labels, None))
+
+
+def written(numbered, plain):
+    """The boxes y0, y1, x0, x1 of what is written on a picture, from the left."""
+    changed = (numbered != plain).any(axis=2)
+    pieces, _ = ndimage.label(ndimage.binary_dilation(changed, iterations=4))
+    boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(pieces)]
+    return sorted(boxes, key=lambda box: box[2]), changed
+
+
+def test_numbers_stand_inside_or_beside_their_particles():
+    labels = np.zeros((1200, 1300), np.int32)
+    labels[100:200, 100:200] = 7  # there is room inside
+    labels[100:106, 600:606] = 12  # beside
+    pixels = np.full(labels.shape, 100, np.uint8)
+    (inside, beside), _ = written(draw_overlay(pixels, labels, numbered=True), draw_overlay(pixels, labels))
+    assert inside[0] > 100 and inside[1] < 200 and inside[2] > 100 and inside[3] < 200
+    assert (inside[0] + inside[1]) / 2 == pytest.approx(150, abs=4)
+    assert (inside[2] + inside[3]) / 2 == pytest.approx(150, abs=4)
+    assert 598 < beside[2] < 612 and beside[3] < 640 and 90 < beside[0] < 110
+
+
+def test_numbers_hide_no_particle_and_no_other_number():
+    random = np.random.default_rng(0)
+    labels = np.zeros((1100, 1100), np.int32)
+    for number in range(1, 300):
+        y, x = random.integers(0, 1080, 2)
+        side = random.integers(4, 60)
+        part = labels[y : y + side, x : x + side]
+        part[part == 0] = number
+    pixels = np.full(labels.shape, 100, np.uint8)
+    _, changed = written(draw_overlay(pixels, labels, numbered=True), draw_overlay(pixels, labels))
+    pieces, count = ndimage.label(changed, np.ones((3, 3)))
+    assert count > 50
+    for piece in range(1, count + 1):
+        assert len(np.unique(labels[pieces == piece])) == 1, "a number stands in one particle or on ground alone"
+
+
+def test_the_number_is_the_one_of_the_table():
+    one, other = np.zeros((1200, 1300), np.int32), np.zeros((1200, 1300), np.int32)
+    one[100:300, 100:300], other[100:300, 100:300] = 1, 2
+    pixels = np.full(one.shape, 100, np.uint8)
+    first, second = (draw_overlay(pixels, labels, numbered=True)[140:260, 140:260] for labels in (one, other))
+    assert not np.array_equal(first, second)
+    ((_, _, left, right),), _ = written(draw_overlay(pixels, 7 * one, numbered=True), draw_overlay(pixels, 7 * one))
+    ((_, _, start, end),), _ = written(draw_overlay(pixels, 11 * one, numbered=True), draw_overlay(pixels, 11 * one))
+    assert end - start > right - left
+
+
+def test_a_picture_of_full_size():
+    labels = np.zeros((500, 9000), np.int32)
+    labels[100:400, 100:400] = 1
+    assert draw_overlay(labels, labels, full_size=True).shape == (500, 9000, 3)
+    assert draw_overlay(labels[:, :800], labels[:, :800], full_size=True).shape == (1000, 1600, 3)

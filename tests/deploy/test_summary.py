@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,3 +92,32 @@ def test_no_whole_particle_has_no_median():
     row = summarise(Segmentation(labels, measure_particles(labels, np.ones(2), 2.0), 2.0), labels.size)
     assert (row["particles"], row["particles_cut"]) == ("2", "2")
     assert not [name for name in row if name.startswith("median")]
+
+
+def calibrated(probabilities):
+    labels = squares(*[(2 + 12 * (number // 6), 2 + 13 * (number % 6)) for number in range(len(probabilities))])
+    particles = measure_particles(labels, np.ones(len(probabilities)))
+    particles = [replace(one, probability=value) for one, value in zip(particles, probabilities, strict=True)]
+    return summarise(Segmentation(labels, particles), labels.size)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "doubted"),
+    [
+        ([0.3] * 20, True),
+        ([0.9] + [0.2] * 19, True),  # one of many says nothing
+        ([0.99] * 5 + [0.2] * 15, False),  # sure ones amid doubtful ones
+        ([0.95], False),
+        ([0.5], True),
+    ],
+)
+def test_a_micrograph_without_sure_particles_is_doubted(probabilities, doubted):
+    row = calibrated(probabilities)
+    assert bool(row.get("doubt")) == doubted
+    assert float(row["expected_particles"]) == pytest.approx(sum(probabilities), abs=0.06)
+
+
+def test_without_a_calibration_nothing_is_doubted():
+    labels = squares((20, 20))
+    row = summarise(Segmentation(labels, measure_particles(labels, np.ones(1))), labels.size)
+    assert not {"doubt", "expected_particles"} & set(row)
