@@ -71,10 +71,11 @@ from sempre.segmentation.maps import DenseSettings
 from sempre.training.accelerator import make_accelerator
 from sempre.training.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
+from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.optimisation import AveragedTraining, cosine_with_warmup, estimate_statistics, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.validation import fit_to_best
+from sempre.training.validation import train_to_best
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 IMAGENET_ARCHITECTURE = "tf_efficientnet_lite0"  # whose weights are a package (extra `imagenet`)
@@ -192,23 +193,28 @@ def train(
         estimate_statistics(averaged, (part.to(accelerator.device) for part in images.split(options.batch)))
 
     share = SharedWork(accelerator, stop, shown=False)
-    finished = fit_to_best(
+    trainer = Trainer(
         model,
         optimizer,
         loader,
-        kept=averaged,
-        settle=renew_statistics,
-        aji_plus=lambda shown: mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown, share),
-        validating=validating,
-        validate_every=options.validate_every,
+        lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
+        LoopOptions(
+            epochs=options.epochs,
+            seed=seed,
+            accumulation=options.accumulation,
+            clip_gradient=options.clip_gradient,
+            validate_every=options.validate_every,
+        ),
         accelerator=accelerator,
         folder=folder,
-        epochs=options.epochs,
-        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
-        seed=seed,
-        accumulation=options.accumulation,
-        clip_gradient=options.clip_gradient,
         stop=stop,
+    )
+    finished = train_to_best(
+        trainer,
+        settle=renew_statistics,
+        kept=averaged,
+        aji_plus=lambda shown: mean_aji_plus(as_network(averaged), DenseSettings(), labelled, shown, share),
+        validating=validating,
     )
     return averaged.eval() if finished else None
 

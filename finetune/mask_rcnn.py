@@ -50,10 +50,11 @@ from sempre.ranges import (
 from sempre.training.accelerator import make_accelerator
 from sempre.training.detector_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
+from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.optimisation import cosine_with_warmup, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.validation import fit_to_best
+from sempre.training.validation import train_to_best
 
 
 @dataclass
@@ -174,23 +175,23 @@ def train(
         thresholds = [options.score_threshold] if options.score_threshold else THRESHOLDS
         return float(threshold_scores(detector, options.scale, labelled, shown, thresholds, share).max())
 
-    finished = fit_to_best(
+    trainer = Trainer(
         DetectionLoss(detector),
         torch.optim.AdamW(groups, lr=options.rate),
         loader,
-        kept=detector,
-        aji_plus=validated,
-        validating=validating,
-        validate_every=options.validate_every,
+        lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
+        LoopOptions(
+            epochs=options.epochs,
+            seed=seed,
+            accumulation=options.accumulation,
+            clip_gradient=options.clip_gradient,
+            validate_every=options.validate_every,
+        ),
         accelerator=accelerator,
         folder=folder,
-        epochs=options.epochs,
-        rate=lambda step: cosine_with_warmup(step, steps, int(options.warmup * steps), options.rate),
-        seed=seed,
-        accumulation=options.accumulation,
-        clip_gradient=options.clip_gradient,
         stop=stop,
     )
+    finished = train_to_best(trainer, kept=detector, aji_plus=validated, validating=validating)
     return detector if finished else None
 
 

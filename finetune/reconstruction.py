@@ -33,6 +33,7 @@ from sempre.models.weight_files import to_one_channel
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.reconstruction import Reconstruction, Upsampling
 from sempre.ranges import Count, CountOrZero, PositiveOrZero, RunName, Share
+from sempre.training.loop import Hooks
 from sempre.training.optimisation import cosine_with_warmup
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, start_pretraining
@@ -104,15 +105,17 @@ def main() -> int | None:
             values |= feature_statistics(model.network, run.stop.watch(images.split(16)))
         return values
 
-    progress = run.fit(
+    progress = run.train(
         model,
         optimizer,
         loader,
         rate=lambda step: cosine_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), options.rate
         ),
-        validate=validate,
-        export=lambda model, loss: run.export(model.network, "reconstruction", loss, arguments),
+        hooks=Hooks(
+            validate=validate,
+            export=lambda model, loss: run.export(model.network, "reconstruction", loss, arguments),
+        ),
     )
     if progress is None:
         return EXIT_PREEMPTED

@@ -53,7 +53,7 @@ from sempre.ranges import Count, CountOrZero, NotEmpty, OneOf, Percent, Positive
 from sempre.report.refinement_page import refinement_examples, write_refinement_report
 from sempre.report.transfer_page import spread_text
 from sempre.training.accelerator import make_accelerator
-from sempre.training.loop import fit
+from sempre.training.loop import Hooks, LoopOptions, Trainer
 from sempre.training.optimisation import cosine_with_warmup as falling
 from sempre.training.optimisation import estimate_statistics
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
@@ -257,21 +257,18 @@ def train(
         return {name: float(np.mean([part[name] for part in losses])) for name in losses[0]}
 
     steps = options.epochs * epoch_sampler(loader).batches()
-    finished = fit(
+    trainer = Trainer(
         model,
         torch.optim.Adam(model.parameters(), lr=options.rate),
         loader,
+        lambda step: options.rate if options.schedule == "constant" else falling(step, steps, 0, options.rate),
+        LoopOptions(epochs=options.epochs, seed=options.seed, patience=options.patience),
+        Hooks(validate=validate, export=lambda model, loss: save_weights(model.network, folder / WEIGHTS)),
         accelerator=accelerator,
         folder=folder,
-        epochs=options.epochs,
-        rate=lambda step: options.rate if options.schedule == "constant" else falling(step, steps, 0, options.rate),
-        seed=options.seed,
-        validate=validate,
-        patience=options.patience,
         stop=stop,
-        export=lambda model, loss: save_weights(model.network, folder / WEIGHTS),
     )
-    if finished is None:
+    if trainer.train() is None:
         return None
     load_weights(model.network, folder / WEIGHTS)
     return model.network.eval()

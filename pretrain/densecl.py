@@ -25,6 +25,7 @@ from sempre.models.encoders import arguments_for, check_view_size
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.densecl import DenseCL
 from sempre.ranges import Count, Positive, PositiveOrZero, PositiveShare, RunName, Share
+from sempre.training.loop import Hooks
 from sempre.training.optimisation import pretraining_groups, steps_with_warmup
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
@@ -100,17 +101,19 @@ def main() -> int | None:
             values |= feature_statistics(model.query.network, run.stop.watch(watched.split(16)))
         return values
 
-    progress = run.fit(
+    progress = run.train(
         model,
         optimizer,
         loader,
         rate=lambda step: steps_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        validate=validate,
-        # The loss depends on the negatives at hand, so the lowest need not be the best: by default the newest is kept.
-        export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),
-        export_best=options.keep == "lowest",
+        hooks=Hooks(
+            validate=validate,
+            # The loss depends on the negatives at hand. The lowest need not be the best: by default the newest is kept.
+            export=lambda model, loss: run.export(model.query.network, "densecl", loss, arguments),
+            export_best=options.keep == "lowest",
+        ),
     )
     if progress is None:
         return EXIT_PREEMPTED

@@ -30,6 +30,7 @@ from sempre.models.official_vit import load_official_vit
 from sempre.pretraining.collapse import feature_statistics
 from sempre.pretraining.dino import DINO, momentum_for, parameter_groups
 from sempre.ranges import Count, CountOrZero, InnerShare, Positive, PositiveOrZero, Range, RunName, ShareBelowOne
+from sempre.training.loop import Hooks
 from sempre.training.optimisation import cosine_with_warmup
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import PretrainingOptions, refuse_sharding, scaled_rate, start_pretraining
@@ -129,19 +130,21 @@ def main() -> int | None:
             values |= feature_statistics(model.teacher.network, run.stop.watch(images))
         return values
 
-    progress = run.fit(
+    progress = run.train(
         model,
         optimizer,
         loader,
         rate=lambda step: cosine_with_warmup(
             step, steps, round(options.warmup_epochs * batches), peak, min(FINAL_RATE, peak)
         ),
-        before_step=follow_schedules,
-        watch=DINO.watch,
-        after_backward=rest_last_layer,
-        validate=validate,
-        export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),
-        export_best=False,
+        hooks=Hooks(
+            before_step=follow_schedules,
+            watch=DINO.watch,
+            after_backward=rest_last_layer,
+            validate=validate,
+            export=lambda model, loss: run.export(model.teacher.network, "dino", loss, arguments),
+            export_best=False,
+        ),
         clip_gradient=options.clip_gradient or None,
     )
     if progress is None:

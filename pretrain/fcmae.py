@@ -28,6 +28,7 @@ from sempre.models.original_fcmae import load_original_weights
 from sempre.models.packed import PATCH, PackedEncoder
 from sempre.pretraining.masked_autoencoders import FCMAE, mask_and_collate
 from sempre.ranges import Count, CountOrZero, InnerShare, PositiveOrZero, PositiveShare, Range, RunName, Share
+from sempre.training.loop import Hooks
 from sempre.training.optimisation import cosine_with_warmup, pretraining_groups
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import (
@@ -100,15 +101,17 @@ def main() -> int | None:
         collate=partial(mask, seed=options.split_seed),
         panels=options.panels,
     )
-    progress = run.fit(
+    progress = run.train(
         model,
         optimizer,
         loader,
         rate=lambda step: cosine_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        validate=validate,
-        export=lambda model, loss: run.export(model.encoder.network, "fcmae", loss),
+        hooks=Hooks(
+            validate=validate,
+            export=lambda model, loss: run.export(model.encoder.network, "fcmae", loss),
+        ),
     )
     if progress is None:
         return EXIT_PREEMPTED

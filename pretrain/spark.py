@@ -31,6 +31,7 @@ from sempre.models.packed import PATCH
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.pretraining.masked_autoencoders import SparK, mask_and_collate
 from sempre.ranges import CountOrZero, InnerShare, PositiveOrZero, Range, RunName, Share
+from sempre.training.loop import Hooks
 from sempre.training.optimisation import cosine_with_warmup
 from sempre.training.preemption import EXIT_PREEMPTED
 from sempre.training.pretraining_run import (
@@ -93,15 +94,17 @@ def main() -> int | None:
         collate=partial(mask, seed=options.split_seed),
         panels=options.panels,
     )
-    progress = run.fit(
+    progress = run.train(
         model,
         optimizer,
         loader,
         rate=lambda step: cosine_with_warmup(
             step, options.epochs * batches, round(options.warmup_epochs * batches), peak
         ),
-        validate=validate,
-        export=lambda model, loss: run.export(body_of(model.encoder.network), "spark", loss),
+        hooks=Hooks(
+            validate=validate,
+            export=lambda model, loss: run.export(body_of(model.encoder.network), "spark", loss),
+        ),
     )
     if progress is None:
         return EXIT_PREEMPTED

@@ -28,7 +28,7 @@ from sempre.pretraining.masked_autoencoders import MaskedAutoencoder, hide
 from sempre.ranges import Count, CountOrZero, InnerShare, Minutes, PositiveOrZero, Precision, RunName, Seed
 from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.checkpointing import Progress
-from sempre.training.loop import fit
+from sempre.training.loop import Hooks, LoopOptions, Trainer
 from sempre.training.preemption import StopSignal
 from sempre.training.run_folder import RunLog, lock_run, open_run
 from sempre.training.validation import mean_losses
@@ -130,24 +130,44 @@ class PretrainingRun:
         """`sempre.training.validation.mean_losses` under the run's options."""
         return mean_losses(model, loader, self.accelerator, self.options.accumulation, self.stop)
 
-    def fit(self, model: nn.Module, optimizer: Optimizer, loader: DataLoader, **specifics) -> Progress | None:
-        """`sempre.training.loop.fit` under the run's options; `specifics` are its arguments that a method chooses."""
+    def train(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loader: DataLoader,
+        rate: Callable[[int], float],
+        hooks: Hooks,
+        clip_gradient: float | None = None,
+    ) -> Progress | None:
+        """Train the model as `sempre.training.loop.Trainer` does, under the run's options.
+
+        Args:
+            rate: the learning rate at a step.
+            hooks: what the method adds to the loop.
+            clip_gradient: largest norm of the gradient.
+        """
         options = self.options
-        return fit(
-            model,
-            optimizer,
-            loader,
-            accelerator=self.accelerator,
-            folder=self.folder,
+        loop = LoopOptions(
             epochs=options.epochs,
             seed=options.seed,
             accumulation=options.accumulation,
+            clip_gradient=clip_gradient,
             validate_every=options.validate_every,
             log_every=options.log_every,
             checkpoint_minutes=options.checkpoint_minutes,
-            stop=self.stop,
-            **specifics,
         )
+        trainer = Trainer(
+            model,
+            optimizer,
+            loader,
+            rate,
+            loop,
+            hooks,
+            accelerator=self.accelerator,
+            folder=self.folder,
+            stop=self.stop,
+        )
+        return trainer.train()
 
     def export(self, network: nn.Module, method: str, loss: float, arguments: dict | None = None) -> None:
         """Write the network, of one channel, as the run's backbone; `arguments` are those timm made it with."""

@@ -15,7 +15,7 @@ from sempre.data.views import View, ViewDataset, collate_views
 from sempre.models.encoders import feature_map
 from sempre.pretraining.densecl import Bank, DenseCL
 from sempre.training.accelerator import make_accelerator
-from sempre.training.loop import fit
+from sempre.training.loop import Hooks, LoopOptions, Trainer
 from sempre.training.optimisation import set_rate, steps_with_warmup
 from tests.pretraining.textures import knn_accuracy, small_transformer, spacing_store, spacings, view_batches
 
@@ -217,18 +217,16 @@ def train(folder, store, stop_at: int = -1) -> DenseCL:
 
     optimizer = torch.optim.SGD(trained(model), lr=0.1, momentum=0.9)
     optimizer.register_step_post_hook(lambda *_: model.follow())
-    fit(
+    Trainer(
         model,
         optimizer,
         texture_loader(store, batch=2),
+        lambda step: steps_with_warmup(step, 12, 3, 0.1),
+        LoopOptions(epochs=2, seed=0, log_every=1),
+        Hooks(before_step=before_step),
         accelerator=make_accelerator("float32"),
         folder=folder,
-        epochs=2,
-        rate=lambda step: steps_with_warmup(step, 12, 3, 0.1),
-        seed=0,
-        before_step=before_step,
-        log_every=1,
-    )
+    ).train()
     return model
 
 

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from sempre.data.samplers import EpochSampler
 from sempre.training.accelerator import make_accelerator
+from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.run_folder import read_log
-from sempre.training.validation import fit_to_best
+from sempre.training.validation import train_to_best
 
 
 class Line(nn.Module):
@@ -50,22 +51,17 @@ def train(folder: Path, scores: list[float], validating: tuple[int, ...] = (4, 7
         seen["weights"].append(model.kept.weight.item())
         return scores[len(seen["shown"]) - 1]
 
-    finished = fit_to_best(
+    trainer = Trainer(
         model,
         torch.optim.AdamW(model.parameters(), lr=0.1),
         DataLoader(Ones(), batch_sampler=EpochSampler(8, 4, seed=0)),
-        kept=model.kept,
-        aji_plus=aji_plus,
-        validating=np.array(validating, int),
-        validate_every=validate_every,
-        settle=settle,
+        lambda step: 0.1,
+        LoopOptions(epochs=3, seed=0, validate_every=validate_every),
         accelerator=make_accelerator("float32"),
         folder=folder,
-        epochs=3,
-        rate=lambda step: 0.1,
-        seed=0,
-        stop=None,
     )
+    positions = np.array(validating, int)
+    finished = train_to_best(trainer, kept=model.kept, aji_plus=aji_plus, validating=positions, settle=settle)
     assert finished
     return seen | {"kept": model.kept.weight.item()}
 

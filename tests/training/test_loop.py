@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from sempre.data.samplers import EpochSampler
 from sempre.errors import InputError
 from sempre.training.accelerator import make_accelerator
-from sempre.training.loop import fit, step_seed
+from sempre.training.loop import Trainer, step_seed
 from sempre.training.optimisation import cosine_with_warmup
 from sempre.training.run_folder import read_log
+from tests.training.tiny_methods import options_and_hooks
 
 
 class Numbers(Dataset):
@@ -48,24 +49,17 @@ class Noisy(nn.Module):
         return {"loss": loss}
 
 
-def train(folder, model, epochs=4, log_every=2, **options):
+def train(folder, model, epochs=4, log_every=2, **changed):
     AcceleratorState._reset_state(reset_partial_state=True)
     loader = DataLoader(
         Numbers(), batch_sampler=EpochSampler(32, 4, seed=3), collate_fn=lambda items: {"x": torch.stack(items)}
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    return fit(
-        model,
-        optimizer,
-        loader,
-        accelerator=make_accelerator("float32"),
-        folder=folder,
-        epochs=epochs,
-        rate=lambda step: cosine_with_warmup(step, 32, 4, 1e-2),
-        seed=5,
-        log_every=log_every,
-        **options,
-    )
+    options, hooks = options_and_hooks({"epochs": epochs, "seed": 5, "log_every": log_every} | changed)
+    place = {"accelerator": make_accelerator("float32"), "folder": folder}
+    return Trainer(
+        model, optimizer, loader, lambda step: cosine_with_warmup(step, 32, 4, 1e-2), options, hooks, **place
+    ).train()
 
 
 def weights(model: nn.Module) -> list[torch.Tensor]:

@@ -1,7 +1,7 @@
 """The four methods of pretraining, whole but tiny, with a dataset of noise: what the loop's tests train."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import timm
@@ -18,7 +18,7 @@ from sempre.pretraining.dino import DINO
 from sempre.pretraining.masked_autoencoders import FCMAE, SparK, random_visible
 from sempre.training.accelerator import Speed, make_accelerator
 from sempre.training.checkpointing import Progress
-from sempre.training.loop import fit
+from sempre.training.loop import Hooks, LoopOptions, Trainer
 from tests.warm import start_two_ranks
 
 SAMPLES, BATCH, RATE = 32, 8, 1e-3
@@ -58,10 +58,12 @@ class Method:
 
     accelerator: Accelerator
 
-    def fit(self, folder: Path, epochs: int = 2, **options) -> Progress | None:
-        """Four steps an epoch."""
-        arguments = {"epochs": epochs, "seed": 5, "log_every": 2, "rate": lambda step: RATE} | options
-        return fit(self.model, self.optimizer, self.loader(), accelerator=self.accelerator, folder=folder, **arguments)
+    def fit(self, folder: Path, epochs: int = 2, **changed) -> Progress | None:
+        """Four steps an epoch; `changed` are options and hooks of the loop, and `rate`."""
+        rate = changed.pop("rate", lambda step: RATE)
+        options, hooks = options_and_hooks({"epochs": epochs, "seed": 5, "log_every": 2} | changed)
+        place = {"accelerator": self.accelerator, "folder": folder}
+        return Trainer(self.model, self.optimizer, self.loader(), rate, options, hooks, **place).train()
 
     def loader(self, shuffle: bool = True) -> DataLoader:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
@@ -76,6 +78,13 @@ class Method:
             for name, value in values.items()
         }
         return {name: value.clone() for name, value in self.model.state_dict().items()} | moments
+
+
+def options_and_hooks(changed: dict) -> tuple[LoopOptions, Hooks]:
+    """Those of the loop that tests change, by name."""
+    names = {field.name for field in fields(Hooks)}
+    hooks = {name: value for name, value in changed.items() if name in names}
+    return LoopOptions(**{name: value for name, value in changed.items() if name not in names}), Hooks(**hooks)
 
 
 def convnext() -> nn.Module:
