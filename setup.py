@@ -70,6 +70,9 @@ TESTING = [
     *DOCS,
 ]
 
+# They stand at the root, where people read and copy them; in a wheel they are `sempre.recipes.pretrain` and so on.
+RECIPES = ["pretrain", "finetune", "evaluate", "data", "tools", "configs", "slurm"]
+
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "sempre/__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
 
@@ -81,8 +84,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["sempre", "sempre.*"]),
+    packages=[*find_packages(include=["sempre", "sempre.*"]), *(f"sempre.recipes.{folder}" for folder in RECIPES)],
+    package_dir={f"sempre.recipes.{folder}": folder for folder in RECIPES},
     package_data={
+        "sempre": ["py.typed"],
+        "sempre.recipes.configs": ["*/*.yaml"],
+        "sempre.recipes.slurm": ["*.sh", "*.sbatch"],
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
         "sempre": ["*/*.pyi"],
         "sempre.scan": ["*.schema.json"],

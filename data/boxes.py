@@ -29,8 +29,8 @@ class Options:
     out: str = "???"  # labelled set to make or to add to
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     data, out = Path(options.data), Path(options.out)
     folder, micrographs = first_folder(data, BOX_FOLDERS), first_folder(data, IMAGE_FOLDERS)
     if folder is None or micrographs is None:
@@ -47,6 +47,7 @@ def main() -> None:
             shutil.copyfile(image, partial)
         particles += len(boxes)
     print(f"{options.out}: {particles} particles")
+    return 0
 
 
 if __name__ == "__main__":

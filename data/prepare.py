@@ -47,8 +47,8 @@ class Options:
     shard: str = ""  # k/n: only the k-th of n parts of the files, chosen by a hash of their paths
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder, store = Path(options.images), Path(options.store)
     percentiles = percentile_range(options.percentiles)
     label_of = label_rule(options.labels_from, options.labels_csv)
@@ -90,6 +90,7 @@ def main() -> None:
             f"{store}: {len(writer.stored)} images ({len(writer.stored) - before} new), {len(skipped)} files left out"
             + (f", reasons in {report_path(store)}" if skipped else "")
         )
+    return 0
 
 
 def part_of(paths: list[str], shard: str) -> list[str]:

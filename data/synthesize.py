@@ -78,8 +78,8 @@ class Task:
     information_bars: bool
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     out = Path(options.out)
     check(options, out)
     tasks = [*labelled_tasks(options, out), *unlabelled_tasks(options, out)]
@@ -95,6 +95,7 @@ def main() -> None:
             progress.update()
     write_preview(out / "preview.png", tasks[: min(options.labelled, PREVIEWED)])
     print(f"{out}: {options.labelled} labelled and {options.unlabelled} unlabelled micrographs ({len(new)} new)")
+    return 0
 
 
 def check(options: Options, out: Path) -> None:

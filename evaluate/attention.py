@@ -49,8 +49,8 @@ class Options(ExtractionOptions):
     seed: Seed = 0  # of random weights
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check_extraction(options)
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     check_class_token(encoder)
@@ -79,6 +79,7 @@ def main() -> None:
             examples.append(example)
     write_page(folder / "report.html", f"Attention: {Path(options.images).name}", attention_parts(examples))
     print(f"{len(stems)} images, {len(heads)} heads each: {folder / 'report.html'}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class Options:
     threads: CountOrZero = 0  # of ONNX Runtime, of each process; 0 takes every core
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = max((os.cpu_count() or 1) // ranks, 1) if ranks > 1 else None  # those of this process
     segmenter = Segmenter(find_bundle(options.model), options.threads or cores)
@@ -60,6 +60,7 @@ def main() -> None:
     )
     if accelerator.is_main_process:
         print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
+    return 0
 
 
 def predict(segmenter: Segmenter, pixels: np.ndarray, pixel_size_nm: float | None) -> Prediction:

@@ -80,8 +80,8 @@ class Options(ExtractionOptions):
     seed: Seed = 0  # of several prototypes and of random weights
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     out = Path(options.out)
     check(options, out)
     need_negative = options.weight > 0 or options.threshold == "clicks"
@@ -126,6 +126,7 @@ def main() -> None:
             least_iou = options.least_iou if options.instances else None
             print(label_volume(volume, positions, files, out / "volumes", distance_nm, options.skip, least_iou))
     print(f"{instances} instances on {len(source)} micrographs: look at {out / 'overlays'}, correct {out / 'labels'}")
+    return 0
 
 
 def check(options: Options, out: Path) -> None:

@@ -87,8 +87,8 @@ class Options(ExtractionOptions):
     seed: Seed = 0  # of clusters, random weights and the micrographs that are drawn
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
 
     # Each backbone sees levels normalised as in its pretraining.
@@ -151,6 +151,7 @@ def main() -> None:
     write_cluster_report(folder / "report.html", summary, list(examples.values()), attention)
     print_table(header, rows)
     print(folder / "report.html")
+    return 0
 
 
 def check(options: Options) -> None:

@@ -54,8 +54,8 @@ class Options(ExtractionOptions):
     seed: Seed = 0  # of clusters and map
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
     folder = Path("runs") / options.name
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
@@ -101,6 +101,7 @@ def main() -> None:
     write_images(folder / f"{options.unit}.csv", images)
     write_cells(folder / "cells.csv", images)
     print(f"{len(source)} {options.unit}: {folder / 'report.html'}")
+    return 0
 
 
 def check(options: Options) -> None:

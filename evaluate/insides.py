@@ -62,8 +62,8 @@ class Options:
     seed: Seed = 0  # of the drawn micrographs and channels
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     if not options.runs and not options.backbones:
         raise InputError("nothing to look into: give runs=[runs/my_particles] or backbones=[runs/fcmae/backbone]")
     if options.runs:
@@ -113,6 +113,7 @@ def main() -> None:
     about = f"{options.data}: {', '.join(summary['micrographs'])}."
     write_insides_report(folder, about, summary)
     print(f"{folder / 'report.html'}")
+    return 0
 
 
 def chosen(options: Options, labelled: LabelledSet) -> list[int]:

@@ -36,14 +36,15 @@ class Options(TaskOptions):
     k: Count = 10  # neighbours
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check_extraction(options)
     folder = Path("runs") / options.name
     rows, read_out = score_backbones(options, lambda task: score(task, options))
     write_backbone_table(folder, "sempre: nearest neighbours", ABOUT, rows, read_out)
     save_options(options, folder / "config.yaml")
     print(f"{folder / 'report.html'}")
+    return 0
 
 
 def score(task: Task, options: Options) -> dict[str, float]:

@@ -30,14 +30,15 @@ class Options(TaskOptions):
     name: RunName = "linear"  # the result goes to runs/<name>
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check_extraction(options)
     folder = Path("runs") / options.name
     rows, read_out = score_backbones(options, lambda task: score(task, options.seed))
     write_backbone_table(folder, "sempre: linear probes", ABOUT, rows, read_out)
     save_options(options, folder / "config.yaml")
     print(f"{folder / 'report.html'}")
+    return 0
 
 
 def score(task: Task, seed: int) -> dict[str, float]:

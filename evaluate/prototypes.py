@@ -72,8 +72,8 @@ class Options(PrototypeOptions, SliceOptions):
     split_seed: Seed = 0  # another seed, another split
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
     folder = Path("runs") / options.name
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
@@ -127,6 +127,7 @@ def main() -> None:
         f"{summary['masks'][best]['dice']:.3f}), AJI+ {scores['summary']['aji_plus']:.3f} on {len(validation)} "
         f"micrographs: {folder / 'report.html'}"
     )
+    return 0
 
 
 def check(options: Options) -> None:

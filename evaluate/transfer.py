@@ -61,8 +61,8 @@ class Options(PrototypeOptions, SliceOptions):
     sweep: bool = True  # measure how the scores depend on the number of points and on the share that is taken
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
     folder = Path("runs") / options.name
     labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, None))
@@ -105,6 +105,7 @@ def main() -> None:
         shown = (f"{kind} {spread_text(of['dice'], 3)}" for kind, of in result["protocols"].items() if of)
         print(f"{backbone}: Dice, {'; '.join(shown)}")
     print(f"mean ± deviation over micrographs / over draws; the report is {folder / 'report.html'}")
+    return 0
 
 
 def check(options: Options) -> None:

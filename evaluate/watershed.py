@@ -37,8 +37,8 @@ class Options:
     smallest: CountOrZero = 30  # instances of fewer px are dropped
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     labelled = LabelledSet(
         options.data, percentiles=percentile_range(options.percentiles), components=options.components
     )
@@ -55,6 +55,7 @@ def main() -> None:
     )
     if accelerator.is_main_process:
         print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
+    return 0
 
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ class Options:
     timeout_minutes: Minutes = 30  # a process that the others have waited for so long is taken for hung
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     if options.start and options.backbone != "none":
         raise InputError(f"start={options.start} is a whole model: leave out backbone={options.backbone}")
     options.architecture = options.architecture or architecture_of(options)
@@ -154,7 +154,7 @@ def main() -> int | None:
         if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
-    return None
+    return 0
 
 
 def train(

@@ -106,9 +106,9 @@ class Options:
     detections: Count = 500  # most particles an image
 
 
-def main() -> int | None:
+def main(argv: list[str] | None = None) -> int:
     import_detectron2()
-    options = read_options(Options)
+    options = read_options(Options, argv)
     check_start(options.architecture, options.backbone, options.imagenet_weights)
     run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles), options.components)
     labelled, sides = run.labelled, run.sides
@@ -133,7 +133,7 @@ def main() -> int | None:
         if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
-    return None
+    return 0
 
 
 def train(

@@ -103,8 +103,8 @@ class Options:
     detections: Count = 500  # most particles an image
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check_start(options.architecture, options.backbone, options.imagenet_weights)
     run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles), options.components)
     labelled, sides = run.labelled, run.sides
@@ -129,7 +129,7 @@ def main() -> int | None:
         if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
-    return None
+    return 0
 
 
 def train(

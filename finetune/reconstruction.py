@@ -61,8 +61,8 @@ class Options(PretrainingOptions):
     panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/, above their reconstructions
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     encoder = open_encoder(options.backbone, options.weights, seed=options.seed)
     options.architecture = options.architecture or encoder.architecture
     run = start_pretraining(options, partial(check, options, encoder))
@@ -120,7 +120,7 @@ def main() -> int | None:
     if progress is None:
         return EXIT_PREEMPTED
     run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
-    return None
+    return 0
 
 
 def check(options: Options, encoder: Encoder) -> None:

@@ -96,8 +96,8 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
     seed: Seed = 0  # of weights, crops, points, and which micrographs are the labelled share
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
     stop, accelerator = StopSignal(), make_accelerator(options.precision)
     encoder = None
@@ -151,7 +151,7 @@ def main() -> int | None:
             scores[fold.name] = said_by_main(accelerator, lambda part=part: read_json(part / "summary.json"))
         repeats.append(scores)
     if not accelerator.is_main_process:
-        return None
+        return 0
 
     summary = {
         "data": options.data,
@@ -168,7 +168,7 @@ def main() -> int | None:
     if before:
         shown += f"; before, Dice {spread_text(before['dice'], 3)}, HD95 {spread_text(before['hd95_px'], 1)} px"
     print(f"{shown} (± over micrographs / over repeats): {folder / 'report.html'}")
-    return None
+    return 0
 
 
 def begin(folder: Path, options: Options, accelerator: Accelerator, digests: dict[str, str] | None = None) -> None:

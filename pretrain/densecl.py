@@ -53,8 +53,8 @@ class Options(PretrainingOptions):
     keep: Literal["last", "lowest"] = "last"  # backbone that is kept: the last validated, or that of the lowest loss
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     run = start_pretraining(options, partial(check, options))
     device = run.accelerator.device
     if len(run.training) < options.batch:
@@ -118,7 +118,7 @@ def main() -> int | None:
     if progress is None:
         return EXIT_PREEMPTED
     run.say(f"lowest validation loss {progress.best:.4f}, {options.keep} backbone in {run.folder / 'backbone'}")
-    return None
+    return 0
 
 
 def check(options: Options) -> None:

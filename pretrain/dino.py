@@ -68,8 +68,8 @@ class Options(PretrainingOptions):
     clip_gradient: PositiveOrZero = 3.0  # the gradient's largest norm; 0 leaves it as it is
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     run = start_pretraining(options, partial(check, options))
     device = run.accelerator.device
 
@@ -150,7 +150,7 @@ def main() -> int | None:
     if progress is None:
         return EXIT_PREEMPTED
     run.say(f"the teacher of the last epoch: {run.folder / 'backbone'}")
-    return None
+    return 0
 
 
 def check(options: Options) -> None:

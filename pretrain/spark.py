@@ -59,8 +59,8 @@ class Options(PretrainingOptions):
     panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/
 
 
-def main() -> int | None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     run = start_pretraining(options, partial(check, options))
 
     # Data: random crops, most of each hidden. Validation keeps epoch 0, so its crops and masks are fixed.
@@ -109,7 +109,7 @@ def main() -> int | None:
     if progress is None:
         return EXIT_PREEMPTED
     run.say(f"lowest validation loss {progress.best:.4f}: {run.folder / 'backbone'}")
-    return None
+    return 0
 
 
 def check(options: Options) -> None:

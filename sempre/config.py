@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 
 from sempre.errors import InputError
 from sempre.ranges import check_ranges, rules_of, words_of
+from sempre.recipes import FOLDER
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
-CHECKOUT = Path(__file__).parents[1]
 REQUIRED = "???"  # the default of an option that must be given, as OmegaConf writes it
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -97,9 +97,9 @@ def parse_value(name: str, text: str, kind: Any) -> Any:
 
 
 def yaml_file(name: str | Path) -> Path:
-    """The file of a name as `configs/…`: where the command runs, else in the checkout that sempre is imported from."""
+    """The file of a name as `configs/…`: where the command runs, else beside the recipes that come with sempre."""
     path = Path(name)
-    return CHECKOUT / path if not path.is_file() and (CHECKOUT / path).is_file() else path
+    return FOLDER / path if not path.is_file() and (FOLDER / path).is_file() else path
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A room may import only rooms that stand before it.
 ROOMS = [
     "errors",
+    "recipes",
     "files",
     "locks",
     "processes",

@@ -27,8 +27,8 @@ class Options:
     folder: str = ""  # where to put the temporary files; empty = the system's place
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.folder or None) as folder:
         folder = Path(folder)
@@ -43,6 +43,7 @@ def main() -> None:
                 f"detector crop of {size} px, {settings or 'cut'}, {instances / len(detection):.0f} instances: "
                 f"{1e3 * item:.1f} ms"
             )
+    return 0
 
 
 def make_labelled_set(folder: Path) -> LabelledSet:

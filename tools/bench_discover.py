@@ -38,8 +38,8 @@ class Options:
     methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     with tempfile.TemporaryDirectory() as scratch:
         make_images(Path(scratch) / "images", options.count)
         command = [
@@ -58,6 +58,7 @@ def main() -> None:
         raise InputError(f"evaluate/discover.py ended with code {code}: see above")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"{options.count} images: {seconds:.0f} s, peak {peak:.2f} GB")
+    return 0
 
 
 def make_images(folder: Path, count: int) -> None:

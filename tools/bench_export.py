@@ -51,8 +51,8 @@ class PastingTransform(MicrographTransform):
     postprocess = GeneralizedRCNNTransform.postprocess
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     model = build_mask_rcnn(
@@ -81,6 +81,7 @@ def main() -> None:
     medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
     for name, median in medians.items():
         print(f"{name}: {median:.2f} s, {medians['plain'] / median:.1f}x")
+    return 0
 
 
 def discs(height: int, width: int) -> np.ndarray:

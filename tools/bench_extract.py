@@ -47,8 +47,8 @@ class Options(ExtractionOptions):
     repeats: Count = 3  # of each; the median counts
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     with tempfile.TemporaryDirectory() as scratch:
         if not options.images:
             options.images = f"{scratch}/images"
@@ -67,6 +67,7 @@ def main() -> None:
     for name, rate in rates.items():
         print(f"{name:8} {rate:8.1f} images a second")
     print(f"sempre / plain {rates['sempre'] / rates['plain']:.2f}x")
+    return 0
 
 
 def render(folder: Path, count: int) -> None:

@@ -79,8 +79,8 @@ class CropsOfAll(DenseCrops):
         return {**super().item(image, labels, depths), **{name: torch.from_numpy(map_) for name, map_ in maps.items()}}
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     labelled = LabelledSet(options.data, percentiles=percentiles_of(options.backbone))
     training, held_out = labelled.split(0.2, 0)
     held_out = held_out[: options.held_out or None]
@@ -101,6 +101,7 @@ def main() -> None:
         deviation = float(np.std(values, ddof=1)) if len(rows) > 1 else 0
         spread = with_spread({"mean": float(np.mean(values)), "std": deviation})
         print(f"{name:10} AJI+ {spread}")
+    return 0
 
 
 def train(options: Options, seed: int, labelled: LabelledSet, fitted: np.ndarray) -> DenseSegmenter:

@@ -52,8 +52,8 @@ class Options:
     rounds: Count = 5  # in which all sides are timed once
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.folder or None) as folder:
         folder = Path(folder)
@@ -62,6 +62,7 @@ def main() -> None:
             compare(folder, store, workers, options)
         for shards in (1, 16):
             show_start_of_epoch(make_million(folder / f"{shards}", shards), shards)
+    return 0
 
 
 def compare(folder: Path, store: Store, workers: int, options: Options) -> None:

@@ -25,8 +25,8 @@ class Options:
     seed: Seed = 0  # of the discs
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     true = discs(options, seed=options.seed)
     predicted = discs(options, seed=options.seed, shift=4.0)
     rows = {
@@ -39,6 +39,7 @@ def main() -> None:
     print(f"{len(np.unique(true)) - 1} against {len(np.unique(predicted)) - 1} instances, {true.shape} px")
     for name, run in rows.items():
         print(f"{median_seconds(run, options.repeats if 'one full' not in name else 1):8.4f} s  {name}")
+    return 0
 
 
 def discs(options: Options, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -91,8 +91,8 @@ class MaskedDense(PackedEncoder):
         return masked_dense_forward(self.network, images, visible)
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     begin = time.monotonic()
     gpu = torch.cuda.is_available()
     if options.gpu and not gpu:
@@ -145,6 +145,7 @@ def main() -> None:
                 print(f"  {variant.name:<34} {speed:8.1f} images/s, {shown}", flush=True)
     write_csv(options.out, rows)
     print(f"\n{options.out}: {len(rows)} rows in {(time.monotonic() - begin) / 60:.1f} minutes")
+    return 0
 
 
 def measure(

@@ -56,8 +56,8 @@ class Options(ThinkOptions):
     threads: Count = 2  # of the network
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     torch.set_num_threads(options.threads)
     encoder = open_encoder(options.backbone, layer=options.layer, seed=options.seed)
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,6 +70,7 @@ def main() -> None:
                 print(f"  {row:<58} {np.mean(values):.3f}   {' '.join(f'{value:.2f}' for value in values)}")
         if options.latency:
             measure_latency(encoder, options, scratch)
+    return 0
 
 
 def measure(

@@ -41,8 +41,8 @@ class Options:
     memory_of: str = ""  # internal: run this method once and print the peak memory in MB
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     torch.set_num_threads(options.threads)
     # MinkowskiEngine brings an OpenMP and a BLAS of its own, which read this when it is imported.
     os.environ.update(OMP_NUM_THREADS=str(options.threads), OPENBLAS_NUM_THREADS=str(options.threads))
@@ -50,7 +50,7 @@ def main() -> None:
     steps = make_steps(options, device)
     if options.memory_of:
         print(peak_memory(steps[options.memory_of], device))
-        return
+        return 0
     seconds = {method: {"forward": [], "forward and backward": []} for method in steps}
     for turn in range(options.repeats + 1):  # the first warms up
         for method, step in steps.items():
@@ -64,6 +64,7 @@ def main() -> None:
         print_row(part, {method: statistics.median(seconds[method][part]) for method in steps}, "s an image", 3)
     # Peaks of one process never fall again: each method is measured in its own.
     print_row("peak memory", {method: memory_in_own_process(options, method) for method in steps}, "MB", 0)
+    return 0
 
 
 def print_row(label: str, values: dict[str, float], unit: str, digits: int) -> None:

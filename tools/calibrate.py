@@ -67,8 +67,8 @@ class Found(NamedTuple):
     true_areas: np.ndarray
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder = find_bundle(options.bundle)
     segmenter = Segmenter(folder, options.threads or None)
     if not isinstance(segmenter.bundle, DenseBundle):
@@ -99,6 +99,7 @@ def main() -> None:
     }
     write_json(description, fields)
     print(f"{description} has the calibration")
+    return 0
 
 
 def find(segmenter: Segmenter, labelled: LabelledSet, index: int) -> Found:

@@ -48,8 +48,8 @@ class Options:
     seed: Seed = 0  # of the synthetic set, the weights and the crops
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder, stages = begin_stages(options, options.name, ROOT)
 
     # Data: a labelled set, and a store of what is to be pretrained on.
@@ -99,6 +99,7 @@ def main() -> None:
     write_chain_report(folder, labelled, names, stages.seconds)
     minutes = sum(stages.seconds.values()) / 60
     print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
+    return 0
 
 
 def plan(minutes: float, folder: Path, labelled: Path, spent: dict[str, float]) -> dict[str, int]:

@@ -47,8 +47,8 @@ class Options:
     seed: Seed = 0  # of the synthetic set, the subset and the weights
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder, stages = begin_stages(options, options.name, ROOT)
 
     # Data: a labelled set, a subset of it to be scored, and a store of all its micrographs to pretrain on.
@@ -101,6 +101,7 @@ def main() -> None:
     write_evaluation_report(folder, labelled, backbones, Path("runs") / classical, stages.seconds)
     minutes = sum(stages.seconds.values()) / 60
     print(f"\nThe report is {folder / 'report.html'} ({minutes:.1f} minutes of {options.minutes:g})")
+    return 0
 
 
 def with_layers(backbones: dict[str, str]) -> dict[str, str]:

@@ -43,8 +43,8 @@ class Options:
     micrograph: str = ""  # to compare ONNX Runtime with PyTorch on; one of the run's own when empty
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     out = Path(options.out or Path(options.run) / "bundle")
     details = read_details(options.run, "a finished run's folder, such as runs/dense/repeat-0")
     micrograph = options.micrograph or details.get("micrograph")
@@ -60,6 +60,7 @@ def main() -> None:
     print(f"{out}: ONNX Runtime and PyTorch agree on {micrograph}: {agreement}")
     if peak := most_memory():
         print(f"the export took up to {peak / 1e9:.1f} GB of memory")
+    return 0
 
 
 def most_memory() -> int:

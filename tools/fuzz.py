@@ -39,11 +39,11 @@ class Options:
     runs: str = "runs/fuzz"  # folder in which a campaign is kept
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     # Here, for the watched processes import this file too, and those of pictures need no PyTorch.
     from tests.fuzzing import model_formats, picture_formats
 
-    options = read_options(Options)
+    options = read_options(Options, argv)
     modules = {name: module for module in (picture_formats, model_formats) for name in module.FORMATS}
     names = options.formats or list(modules)
     if unknown := [name for name in names if name not in modules]:

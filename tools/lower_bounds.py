@@ -49,8 +49,8 @@ class Options:
     folder: str = str(ROOT / "build/lower-bounds")  # of the environment and of what the chain writes
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder = Path(options.folder).resolve()
     python = folder / "environment/bin/python"
     if not python.is_file():
@@ -59,6 +59,7 @@ def main() -> None:
     for script, *arguments in CHAIN:
         run([str(python), str(ROOT / script), *arguments], folder)
     print(f"all of {', '.join(lower_bounds())} works")
+    return 0
 
 
 def lower_bounds() -> list[str]:

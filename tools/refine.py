@@ -43,8 +43,8 @@ class Options:
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     out = Path(options.out)
     if any((out / "labels").glob("*")):
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
@@ -81,6 +81,7 @@ def main() -> None:
             distance_nm = options.slice_distance_nm or volume.slice_distance_nm
             print(label_volume(volume, positions, files, out / "volumes", distance_nm, options.skip))
     print(f"{len(source)} masks: look at {out / 'overlays'}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ class Options:
     boxes_source: str = "github.com/ArdaGen/STEM-Automated-Nanoparticle-Analysis-YOLOv8-SAM (MIT)"  # and of the boxes
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     folder, stages = begin_stages(options, options.name, ROOT)
     renders = folder / "renders"
     stages.run("render", "data/synthesize.py", f"out={renders}", f"labelled={options.renders}", *RENDERS)
@@ -126,6 +126,7 @@ def main() -> None:
     with whole_or_absent(out / "card.md") as partial:
         partial.write_text(card, encoding="utf-8")
     print(f"{out}: AJI+ {held_out['summary']['aji_plus']:.3f} on {held_out['summary']['samples']} held-out micrographs")
+    return 0
 
 
 def epochs_in(minutes: float, probe: Path) -> int:

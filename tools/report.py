@@ -23,8 +23,8 @@ class Options:
     out: str = "report.html"  # the page
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     if not options.runs:
         raise InputError("there is nothing to show: give the folders of finished runs, runs=[runs/a,runs/b]")
     names = options.names or [Path(run).name for run in options.runs]
@@ -35,6 +35,7 @@ def main() -> None:
     runs = {name: Path(run) for name, run in zip(names, options.runs, strict=True)}
     write_comparison_report(Path(options.out), Path(options.data), runs)
     print(f"The report is {options.out}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -53,14 +53,15 @@ class Options:
     measure: str = ""  # internal: what a process of the check measures
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     if options.measure:
         measure(options)
     elif options.check:
         check(options)
     else:
         predict(options)
+    return 0
 
 
 def predict(options: Options) -> None:

@@ -67,8 +67,8 @@ class Options(ExploreOptions, SimulatorOptions):
     go: bool = False  # whether the driver moves after the moves have been listed
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     check(options)
     out = Path(options.out)
     preview = read_preview(
@@ -111,6 +111,7 @@ def main() -> None:
     )
     if options.driver:
         drive(preview, patches, decision, plan, clicks, calibration, options, out)
+    return 0
 
 
 def check(options: Options) -> None:

@@ -43,7 +43,7 @@ from sempre.metrics import (
 ALL = "all"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pred", type=Path, required=True, metavar="DIR", help="predicted instances")
     parser.add_argument("--true", type=Path, required=True, metavar="DIR", help="true instances, or an export of them")
@@ -59,7 +59,7 @@ def main() -> None:
     )
     parser.add_argument("--components", action="store_true", help="each piece of an id's pixels is a particle")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report here")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     true_of, predicted_files = true_instances(options.true), scored_files(options.pred)
     lacking = sorted(set(true_of) - set(predicted_files))
     if len(lacking) == len(true_of):
@@ -101,6 +101,7 @@ def main() -> None:
     print_report(report)
     if options.json:
         write_json(options.json, report)
+    return 0
 
 
 def true_instances(true: Path) -> dict[str, Path | dict]:

@@ -45,8 +45,8 @@ class Options:
     seed: Seed = 0  # of renders, noise and the moments of the kills
 
 
-def main() -> int:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     out = Path(options.out)
     small, large = out / "micrographs/small", out / "micrographs/large"
     render_small(small, options)

@@ -53,11 +53,11 @@ class Options(StudyOptions):
     at_once: Count = 20  # tasks of a Slurm array that run at the same time
 
 
-def main() -> int | None:
-    arguments = sys.argv[1:]
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
     if not any(argument.endswith((".yaml", ".yml")) for argument in arguments):
-        sys.argv[1:1] = [str(DEMO)]
-    options = read_options(Options)
+        arguments = [str(DEMO), *arguments]
+    options = read_options(Options, arguments)
     check_options(options)
     if bool(options.data) != bool(options.unlabelled):
         raise InputError("data= and unlabelled= go together: give both, or neither for a rendered set")
@@ -86,20 +86,20 @@ def main() -> int | None:
     cells = plan_cells(options, data, store, images, len(sides.training))
     left_out = left_out_arms(options)
     plan = [*left_out, *plan_summary(cells, options, folder, options.parallel)]
-    again = [argument for argument in sys.argv[1:] if not argument.startswith(("run=", "dry_run="))]
+    again = [argument for argument in arguments if not argument.startswith(("run=", "dry_run="))]
     report = ["tools/study.py", *again, "run=report"]
     jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
     if options.dry_run:
         print("\n".join(shortened(cells)))
         print("\n".join(["as jobs:", *(submission(job, options.sbatch) for job in jobs), *plan]))
-        return None
+        return 0
     print("\n".join(plan))
     # Once, before the first cell: a label image that does not fit must not be told after a night of pretraining.
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))
     if options.run == "slurm":
         print(f"submit all: {write_jobs(jobs, cells, folder, ROOT, options.sbatch)}")
-        return None
+        return 0
     if options.run == "here":
         recipe(*prepare)
         code = run_cells(cells, folder, ROOT, options.parallel)
@@ -121,7 +121,7 @@ def main() -> int | None:
     write_json(folder / "summary.json", told)
     missing = f", {len(told['missing'])} cells are missing" if told["missing"] else ""
     print(f"The report is {folder / 'report.html'}{missing}")
-    return None
+    return 0
 
 
 def shortened(cells: Sequence[Cell]) -> list[str]:

@@ -30,8 +30,8 @@ class Options:
     here: bool = False  # first run those that have not finished on this machine, one after another
 
 
-def main() -> int:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     runs = read_sweep(options.sweep, options.options)
     if options.run >= 0:
         if options.run >= len(runs):

@@ -1,6 +1,7 @@
-"""`sempre segment`: particles of micrographs, on the microscope's PC; `sempre models`, `sempre app`: see --help.
+"""The command `sempre`: it segments on the microscope's PC, and runs the recipes.
 
 sempre segment IMAGES... [--model MODEL] --out FOLDER
+sempre pretrain fcmae store=store.h5
 
 What computes is imported where a command runs it, for `sempre --help` should not wait for SciPy or onnxruntime.
 """
@@ -11,6 +12,7 @@ import re
 import runpy
 import sys
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +21,7 @@ import sempre
 from sempre.deploy.formats import SUFFIXES, USUAL, parse_formats
 from sempre.deploy.session import PROVIDERS
 from sempre.errors import InputError, how_to_install, run_command
+from sempre.recipes import COMMANDS, JOBS, recipes_of, table
 from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ EXAMPLES = """examples:
                                                          with your own model, sizes in nm, outlines for ImageJ
   sempre models                                          the models that come with sempre, and how good they are
   sempre app                                             segment, find and plan in the browser
+  sempre finetune dense data=my_set                      train your own segmenter; options are key=value or YAML files
+  sempre finetune dense --help                           all options of a recipe
 """
 
 
@@ -51,15 +56,47 @@ class Command(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> None:
     """Exit with 0, with 1 if something failed, 2 for arguments or a bundle of no use."""
-    options = _parser().parse_args(argv)
-    run_command(lambda: options.run(options))
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        return run_recipe(arguments)
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: options.run(options))
+
+
+def run_recipe(arguments: list[str]) -> None:
+    """Run the recipe that the first words of `arguments` name, with the others as its own, and exit as it does."""
+    word, *options = arguments
+    recipes = recipes_of(word)
+    if word in recipes:
+        name = word
+    elif options and f"{word} {options[0]}" in recipes:
+        name = f"{word} {options.pop(0)}"
+    else:
+        asked = bool({"-h", "--help"} & set(options[:1]))
+        lines = [f"usage: sempre {word} RECIPE [config.yaml …] [key=value …]", "", *table({word: COMMANDS[word]})]
+        if not asked:
+            lines += ["", f"error: '{options[0]}' is none of these" if options else "error: name one of these"]
+        print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
+    try:
+        recipe = import_module(f"sempre.recipes.{recipes[name].replace('/', '.')}")
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "sempre":
+            raise
+        print(f"error: sempre {name} needs {error.name}: {how_to_install('train')}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"sempre {name}", *options]  # whose first part argparse shows as the command's name
+    # As the recipe's own last line does it: some run in one process, however many a launcher starts.
+    run = getattr(recipe, "run_in_one_process", run_command)
+    run(lambda: recipe.main(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sempre",
-        description="Segment the particles in electron micrographs.",
-        epilog=EXAMPLES,
+        usage="%(prog)s [-h] [--version] COMMAND …",
+        description="Segment the particles in electron micrographs, and train what segments them.",
+        epilog="\n".join([*_recipes(), "", EXAMPLES]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sempre {sempre.__version__}")
@@ -142,7 +179,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--port", type=int, default=8501, help="on localhost (default: 8501)")
     command.set_defaults(run=serve_app)
+    for word in COMMANDS:  # which `main` runs: here only for what is told of an unknown command
+        commands.add_parser(word)
     return parser
+
+
+def _recipes() -> list[str]:
+    """The commands that run a recipe, by job, for `--help`."""
+    lines = []
+    for job, words in JOBS.items():
+        lines += ["", f"{job}:", *table(words)]
+    return lines[1:]
 
 
 def segment(options: argparse.Namespace) -> int:
