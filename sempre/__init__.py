@@ -7,7 +7,7 @@ used, so that `import sempre` needs no PyTorch, and neither do those that the mi
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from sempre.data.labelled import LabelledSet

@@ -5,12 +5,16 @@ import hashlib
 import json
 import math
 import os
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from sempre import __version__
+from sempre.errors import HOME
 
 SOFTWARE = "sempre"  # how the origin begins that our pictures state, in TIFF's and PNG's field Software
 ORIGIN = f"{SOFTWARE} {__version__}"
@@ -59,6 +63,21 @@ def longest_name(folder: str | Path) -> int:
             except (OSError, ValueError):
                 continue
     return LONGEST_NAME
+
+
+@cache
+def code_commit() -> str | None:
+    """The commit that this sempre is of, with `-dirty` behind it where files have changed since; None if not known.
+
+    A checkout's is git's; of an installation by `pip install git+https://…` pip has noted it.
+    """
+    with suppress(OSError, subprocess.SubprocessError):
+        if (HOME / ".git").exists():
+            told = ["git", "-C", str(HOME), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+            return subprocess.run(told, check=True, capture_output=True, text=True, timeout=10).stdout.strip() or None
+    with suppress(PackageNotFoundError, ValueError, KeyError, TypeError):
+        return str(json.loads(distribution("sempre").read_text("direct_url.json") or "{}")["vcs_info"]["commit_id"])
+    return None
 
 
 def write_json(path: str | Path, value: object) -> None:

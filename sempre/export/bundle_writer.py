@@ -10,7 +10,7 @@ import onnx
 
 import sempre
 from sempre.deploy.bundle import DATA
-from sempre.files import file_sha256
+from sempre.files import code_commit, file_sha256
 
 
 def write_bundle(out: str | Path, export: Callable[[Path], None], description: dict) -> None:
@@ -21,7 +21,7 @@ def write_bundle(out: str | Path, export: Callable[[Path], None], description: d
 
     Args:
         export: writes the graph to the path given, and raises if it is not faithful.
-        description: the fields of `model.json` but for the format, the checksums and the version.
+        description: the fields of `model.json` but for the format, the checksums, version and commit.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write_bundle(out: str | Path, export: Callable[[Path], None], description: d
         fields = {"format": 1, "sha256": file_sha256(made / "model.onnx"), **description}
         if DATA in names:
             fields["data_sha256"] = file_sha256(made / DATA)
-        fields["sempre_version"] = sempre.__version__
+        fields |= {"sempre_version": sempre.__version__, "sempre_commit": code_commit()}
         (made / "model.json").write_text(json.dumps(fields, indent=1), encoding="utf-8")
         # Without its model.json a folder is no bundle.
         out.mkdir(exist_ok=True)

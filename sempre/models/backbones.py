@@ -16,7 +16,7 @@ from torch import nn
 
 import sempre
 from sempre.errors import InputError
-from sempre.files import read_json, write_json
+from sempre.files import code_commit, read_json, write_json
 from sempre.images.normalise import MEAN, STD
 from sempre.models.original_fcmae import open_original_weights
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
@@ -39,6 +39,7 @@ class BackboneDetails:
     arguments: dict = field(default_factory=dict)  # that timm.create_model takes besides
     normalisation: dict = field(default_factory=lambda: {"percentiles": [1, 99], "mean": MEAN, "std": STD})
     code_version: str = sempre.__version__
+    code_commit: str | None = None  # that the code was of, where that is known
 
     @property
     def percentiles(self) -> tuple[float, float]:
@@ -52,7 +53,7 @@ def save_backbone(folder: str | Path, network: nn.Module, details: BackboneDetai
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(network, folder / WEIGHTS)
-    write_json(folder / DETAILS, asdict(details))
+    write_json(folder / DETAILS, {**asdict(details), "code_commit": code_commit()})
 
 
 def read_backbone_details(folder: str | Path) -> BackboneDetails:

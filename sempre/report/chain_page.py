@@ -11,7 +11,7 @@ import torch
 
 import sempre
 from sempre.data.labelled import LabelledSet
-from sempre.files import write_json
+from sempre.files import code_commit, write_json
 from sempre.images import read_labels
 from sempre.report.cluster_page import draw_mask, rows_of_pictures
 from sempre.report.comparison_page import Arm, error_reductions, overlay_parts, read_arms, score_parts
@@ -43,6 +43,7 @@ def write_chain_report(
         "data": str(labelled_folder),
         "machine": machine(),
         "versions": {"sempre": sempre.__version__, "torch": torch.__version__},
+        "commit": code_commit(),
     }
     write_json(folder / "summary.json", summary)
     held_out = len(compared[0].aji_plus)

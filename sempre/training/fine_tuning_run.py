@@ -10,6 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from sempre import __version__
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
 from sempre.data.folds import NOBODY, SplitOptions, divide
@@ -18,7 +19,7 @@ from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler
 from sempre.data.splits import Sides
 from sempre.errors import InputError
-from sempre.files import read_json, write_json
+from sempre.files import code_commit, read_json, write_json
 from sempre.metrics import with_spread
 from sempre.training.accelerator import TIMEOUT_MINUTES, make_accelerator
 from sempre.training.preemption import StopSignal
@@ -85,7 +86,8 @@ class FineTuningRun:
             return
         repeats = [read_json(self.folder / f"repeat-{n}/summary.json") for n in range(self.options.repeats)]
         summary = summarise_run(repeats, self.groups)
-        write_json(self.folder / "summary.json", summary)
+        origin = {"sempre_version": __version__, "sempre_commit": code_commit()}
+        write_json(self.folder / "summary.json", {**summary, **origin})
         blank = "" if summary["scores"]["true_instances"]["mean"] else ", none of which shows a particle"
         score = with_spread(summary["scores"]["aji_plus"])
         print(f"AJI+ {score} on {len(self.sides.held_out)} micrographs{blank}")

@@ -13,9 +13,11 @@ import tifffile
 import torch
 from PIL import Image
 
+from sempre import __version__
 from sempre.deploy.released import DEFAULT, find_weights
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
+from sempre.files import code_commit
 from sempre.metrics import aji_plus
 from sempre.models.mask_rcnn import DetectorOptions, build_mask_rcnn, load_detector, save_detector
 from sempre.synthetic import FieldOptions, render_field
@@ -74,7 +76,8 @@ def test_writes_a_bundle(finished, tmp_path, monkeypatch, capsys):
     export(monkeypatch, f"run={finished}", f"out={bundle}")
     assert sorted(path.name for path in bundle.iterdir()) == ["model.json", "model.onnx"]
     description = json.loads((bundle / "model.json").read_text())
-    assert description.pop("sempre_version")
+    assert description.pop("sempre_version") == __version__
+    assert description.pop("sempre_commit") == code_commit()
     assert description == {
         "format": 1,
         "kind": "mask_rcnn",
