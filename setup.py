@@ -87,11 +87,10 @@ setup(
     packages=[*find_packages(include=["sempre", "sempre.*"]), *(f"sempre.recipes.{folder}" for folder in RECIPES)],
     package_dir={f"sempre.recipes.{folder}": folder for folder in RECIPES},
     package_data={
-        "sempre": ["py.typed"],
+        "sempre": ["py.typed", "*/*.pyi"],
         "sempre.recipes.configs": ["*/*.yaml"],
         "sempre.recipes.slurm": ["*.sh", "*.sbatch"],
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
-        "sempre": ["*/*.pyi"],
         "sempre.scan": ["*.schema.json"],
         "sempre.napari": ["napari.yaml"],
     },
