@@ -16,17 +16,8 @@ from sempre.images import write_labels
 from sempre.synthetic import render_field
 
 ROOT = Path(__file__).parents[1]
-SUFFIXES = {
-    ".py",
-    ".onnx",
-    ".safetensors",
-    ".json",
-    ".md",
-    ".jpg",
-    ".yaml",
-    ".sh",
-    ".sbatch",
-}  # of what is meant to be in a package
+# Of what is meant to be in a package.
+SUFFIXES = {".py", ".pyi", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml", ".sh", ".sbatch"}
 
 
 def source_of(file: Path) -> Path:
