@@ -22,7 +22,7 @@ from sempre.data.boxes import parse_xml, refuse_boxes
 from sempre.data.coco import BACKGROUND, coco_layers, merge_entries, portable_name, read_coco
 from sempre.errors import InputError, one_input_error, warn
 from sempre.files import parse_json, read_json
-from sempre.images.instances import encode_rle
+from sempre.images.instances import encode_rle_of_crop
 from sempre.images.label_images import read_labels
 from sempre.images.read import check_size
 
@@ -236,10 +236,8 @@ def _placed(mask: np.ndarray, x: int, y: int, height: int, width: int) -> dict:
     """Run lengths of a bool mask `[h, w]` whose upper left pixel lies at (x, y) of an image; what juts out is cut."""
     if x >= width or y >= height or x + mask.shape[1] <= 0 or y + mask.shape[0] <= 0:
         raise ValueError("a mask lies outside of its image")
-    whole = np.zeros((height, width), bool)
     inside = mask[max(-y, 0) : height - y, max(-x, 0) : width - x]
-    whole[max(y, 0) : max(y, 0) + inside.shape[0], max(x, 0) : max(x, 0) + inside.shape[1]] = inside
-    return encode_rle(whole)
+    return encode_rle_of_crop(inside, max(y, 0), max(x, 0), (height, width))
 
 
 # VIA (VGG Image Annotator)

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -239,3 +240,21 @@ def test_rectangles_are_read_and_told(annotated, capsys):
     labelled = LabelledSet(annotated.folder)
     assert labelled.read(0).areas[1:].tolist() == [72, 72, 72]
     assert "all 6 outlines are rectangles" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", ["imageWidth", "imageHeight"])
+def test_a_mask_of_an_image_that_claims_to_be_huge_takes_no_memory(tmp_path, side):
+    png = io.BytesIO()
+    Image.fromarray(np.eye(6) > 0).save(png, "PNG")
+    shape = {"label": "p", "shape_type": "mask", "points": [[3, 3], [9, 9]]}
+    shape["mask"] = base64.b64encode(png.getvalue()).decode()
+    content = {"imagePath": "a.png", "imageHeight": 24, "imageWidth": 36, "shapes": [shape]}
+    (tmp_path / "a.json").write_text(json.dumps(content | {side: 36_000_000}))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="px, more than the"):
+        read_label_file(tmp_path / "a.json", (24, 36))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (labels,) = read_label_file(tmp_path / "a.json", (24, 36))
+    assert np.argwhere(labels).tolist() == [[3 + at, 3 + at] for at in range(6)]
