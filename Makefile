@@ -7,6 +7,7 @@
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
 # make app              the cockpit in the browser: segment, find, plan
 # make test-app         the cockpit in a real browser (Debian's chromium)
+# make test-lower-bounds   a short chain with exactly the lower bounds of setup.py (some 7 GB in build/lower-bounds)
 # make docs             the pages of docs/ as a site: build/site/index.html
 # make minkowski        MinkowskiEngine as a second sparse encoder (5 to 15 minutes on two cores, once)
 # make detectron2       detectron2, for finetune/detectron2_mask_rcnn.py (about eight minutes on two cores, once); SOURCE=path: of a checkout
@@ -26,7 +27,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
-.PHONY: demo release evaluate study app test test-fast test-slurm test-app minkowski detectron2 docs lint format clean
+.PHONY: demo release evaluate study app test test-fast test-slurm test-app test-lower-bounds minkowski detectron2 docs lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -55,6 +56,9 @@ test-slurm: .venv/test.installed
 
 test-app: .venv/test.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/app -m browser
+
+test-lower-bounds: .venv/train.installed
+	$(BIN)/python tools/lower_bounds.py
 
 minkowski: .venv/train.installed
 	tools/install_minkowski.sh $(BIN)/python

@@ -1,7 +1,6 @@
 import tracemalloc
 
 import h5py
-import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -83,7 +82,7 @@ def test_stacks_of_other_formats_are_volumes_of_one_channel(tmp_path, kind):
     stack = STACK[:, 0] if "bytes" not in kind else (STACK[:, 0] % 100).astype(np.int8)
     path = tmp_path / f"a.{kind.split()[0] if kind != 'netcdf' else 'h5'}"
     if kind.startswith("mrc"):
-        with mrcfile.new(path) as file:
+        with pytest.importorskip("mrcfile").new(path) as file:
             file.set_data(stack)
             file.voxel_size = (500.0, 500.0, 2000.0)  # Å
     elif kind == "netcdf":
@@ -94,6 +93,7 @@ def test_stacks_of_other_formats_are_volumes_of_one_channel(tmp_path, kind):
                 file[name].make_scale(name)
                 data.dims[number].attach_scale(file[name])
     elif kind == "dm3":
+        pytest.importorskip("rsciio")
         path.write_bytes(picture_seeds.dm3s()[0])
         stack = np.stack([picture_seeds.GREY])
     else:
