@@ -7,15 +7,23 @@ from pathlib import Path
 # Of a labelled set; the last ones are those of Pascal VOC.
 IMAGE_FOLDERS = ("images", "samples", "jpegimages")
 LABEL_FOLDERS = ("labels", "segmaps", "masks", "instances", "segmentationobject")
-WORDS = r"(?:cp[-_]?)?(?:masks?|labels?|lbls?|seg(?:ms?|maps?|s|mentations?)?|instances?|inst|ground[-_]?truth|gt)"
+# Of cellpose, StarDist, ilastik ("Simple Segmentation"), QuPath, MorphoLibJ ("-lbl", "-watershed") and others.
+WORDS = (
+    r"(?:cp[-_]?|simple[-_ ]|multicut[-_ ])?(?:masks?|labels?|labell?ed|lbls?|seg(?:ms?|maps?|s|mentations?)?"
+    r"|instances?|inst|annotations?|object[-_ ]?(?:ids|identities)|watershed|ground[-_]?truth|gt)(?:[-_ ]images?)?"
+)
+OF = r"(?:(?:count )?masks?|labels?|segmentation) of"  # ImageJ's "Count Masks of a.tif"
 OUTLINES = r"(?:rois?|roiset)"  # ImageJ's, in .zip and .roi
 GAP = r"[-_. ]+"
 BEHIND = re.compile(rf"(.+?){GAP}{WORDS}$", re.IGNORECASE)
-BEFORE = re.compile(rf"{WORDS}{GAP}(.+)$", re.IGNORECASE)
+BEFORE = re.compile(rf"(?:{OF}|{WORDS}){GAP}(.+)$", re.IGNORECASE)
 OUTLINES_BEHIND = re.compile(rf"(.+?){GAP}{OUTLINES}$", re.IGNORECASE)
 OUTLINES_BEFORE = re.compile(rf"{OUTLINES}{GAP}(.+)$", re.IGNORECASE)
-# Pictures of cellpose, and of sempre.
-BY_PRODUCT = re.compile(r"(.+?)[-_](?:(?:outlines|flows|cp_output)_cp_masks|overlay)$", re.IGNORECASE)
+# Pictures of cellpose, ilastik, and sempre.
+BY_PRODUCT = re.compile(
+    r"(.+?)[-_](?:(?:outlines|flows|cp_output)(?:_cp_masks)?|cp_(?:outlines|flows)|probabilit(?:y|ies)|overlay)$",
+    re.IGNORECASE,
+)
 PAGE = re.compile(r"(.+)_p\d+$")  # of a stack
 IMAGE_WORDS = re.compile(rf"(.+?){GAP}(?:img|image|im|raw|micrograph)$", re.IGNORECASE)  # cellpose's sets: 000_img
 

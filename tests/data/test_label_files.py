@@ -13,6 +13,7 @@ from PIL import Image
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
 from sempre.images import find_micrographs, write_labels
+from sempre.images.label_names import labels_beside
 from tests.data.conftest import DISCS, label_image
 
 ROOT = Path(__file__).parents[2]
@@ -167,3 +168,28 @@ def test_masks_are_scored_by_their_pieces_where_that_is_meant(tmp_path):
     refused = score("--pred", tmp_path / "pred", "--true", tmp_path / "true")
     assert refused.returncode == 2 and "is a mask: its only id, 255, lies in 3 pieces" in refused.stderr
     assert "all  1.000" in score("--pred", tmp_path / "pred", "--true", tmp_path / "true", "--components").stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{}_Simple Segmentation.tif",
+        "{}_Object Identities.tiff",
+        "{}_Probabilities.tif",
+        "{}-labelled.png",
+        "{}_label_image.tif",
+        "{}-watershed.tif",
+        "{}_annotation.png",
+        "{}_cp_output.png",
+        "Mask of {}.tif",
+        "Count Masks of {}.tif.tif",
+    ],
+)
+def test_what_further_programs_save_beside_a_micrograph_is_no_micrograph(name):
+    files = [Path("run 1.tif"), Path("run 12.tif"), Path(name.format("run 1"))]
+    assert labels_beside(files) == {files[2]: files[0]}
+
+
+@pytest.mark.parametrize("name", ["a_masked", "a_label-free", "a_1", "segment_a1", "a_of_b", "unmasked a", "instances"])
+def test_a_name_that_only_resembles_one_of_labels_is_a_micrographs(name):
+    assert not labels_beside([Path("a.tif"), Path("b.tif"), Path(f"{name}.tif")])
