@@ -2,22 +2,31 @@
 
 import errno
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar, cast
 
 from sempre.errors import InputError, run_command
 
 Item = TypeVar("Item")
+LEAVE_SECONDS = 10.0  # that a worker process has to end by itself
+
+
+class _End:
+    """What is sent to a worker in the place of a task when there are no more."""
 
 
 def run_in_one_process(main: Callable[[], int | None]) -> None:
@@ -63,6 +72,170 @@ def in_order(work: Callable, tasks: Iterable[tuple], workers: int) -> Iterator:
             raise InputError("a worker process died, perhaps for lack of memory: start again with workers=1") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Died:
+    """Stands in the place of the result of a task whose worker process died."""
+
+    message: str
+
+
+@dataclass
+class _Worker:
+    number: int  # counted from 1
+    process: SpawnProcess
+    connection: Connection
+    ready: bool = False
+    task: Any = None
+    busy: bool = False
+
+
+class Workers:
+    """Processes that each prepare once and then do one task after another. One that dies takes no other with it.
+
+    Use it as a context: at the end of the block the processes end, at once if it ends by an error or by Ctrl-C.
+
+    Args:
+        prepare: called in each process with its `arguments`; gives the function that does a task, and something to
+            tell the main process, which is `told` here.
+        arguments: one tuple for each process.
+
+    Raises:
+        InputError: on entering, when `prepare` raises one, or a process dies before it is ready.
+    """
+
+    def __init__(self, prepare: Callable[..., tuple[Callable, Any]], arguments: Sequence[tuple]):
+        self.prepare, self.arguments = prepare, arguments
+        self.told: Any = None
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> "Workers":
+        try:
+            self.workers = [self._start(number) for number in range(1, len(self.arguments) + 1)]
+            while waiting := [worker for worker in self.workers if not worker.ready]:
+                for worker in _heard(waiting):
+                    answer = _receive(worker)
+                    if answer is None:
+                        raise InputError(f"{_how_it_died(worker)} before it could begin: take fewer workers")
+                    self._take_up(worker, *answer)
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._end(at_once=kind is not None)
+
+    def results(self, tasks: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+        """Each task with its result, in the order in which they are done, or with `Died`.
+
+        A task is taken from `tasks` when a process is free for it. In the place of a process that died another one is
+        started, unless it dies before it is ready.
+        """
+        waiting = iter(tasks)
+        returned: list[Item] = []  # by workers that died before they began with them
+        exhausted = False
+        while True:
+            for worker in [worker for worker in self.workers if worker.ready and not worker.busy]:
+                task = returned.pop() if returned else next(waiting, _End)
+                if task is _End:
+                    exhausted = True
+                    break
+                try:
+                    worker.connection.send(task)
+                except OSError:
+                    returned.append(cast(Item, task))
+                    self._replace(worker)
+                    continue
+                worker.task, worker.busy = task, True
+            if not self.workers:
+                yield from ((task, Died("no worker process is left")) for task in [*returned, *waiting])
+                return
+            if exhausted and not returned and not any(worker.busy for worker in self.workers):
+                return
+            for worker in _heard(self.workers):
+                answer = _receive(worker)
+                if answer is None:
+                    if worker.busy:
+                        yield cast(Item, worker.task), Died(_how_it_died(worker))
+                    self._replace(worker)
+                elif worker.ready:
+                    worker.busy = False
+                    yield cast(Item, worker.task), answer[1]
+                else:
+                    self._take_up(worker, *answer)
+
+    def _start(self, number: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        with without_interrupts():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, self.prepare, self.arguments[number - 1]))
+            process.start()
+        theirs.close()  # so that the end of the process is seen here
+        return _Worker(number, process, ours)
+
+    def _take_up(self, worker: _Worker, refused: bool, said: Any) -> None:
+        if refused:
+            raise InputError(said)
+        worker.ready = True
+        self.told = said if self.told is None else self.told
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.connection.close()
+        self.workers.remove(worker)
+        if worker.ready:
+            self.workers.append(self._start(worker.number))
+
+    def _end(self, at_once: bool) -> None:
+        for worker in self.workers:
+            with suppress(OSError):
+                if at_once:
+                    worker.process.terminate()
+                else:
+                    worker.connection.send(_End)
+        for worker in self.workers:
+            worker.process.join(LEAVE_SECONDS)
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+
+
+def _heard(workers: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have sent something or have ended; waits for the first."""
+    heard = multiprocessing.connection.wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in heard]
+
+
+def _receive(worker: _Worker) -> tuple[bool, Any] | None:
+    """What a worker has sent; None of one that has ended."""
+    try:
+        return worker.connection.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def _how_it_died(worker: _Worker) -> str:
+    worker.process.join(LEAVE_SECONDS)
+    code = worker.process.exitcode
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+    memory = ", perhaps for lack of memory" if code in (None, -signal.SIGTERM, -9) else ""
+    return f"worker {worker.number} (process {worker.process.pid}) {how}{memory}"
+
+
+def _serve(connection: Connection, prepare: Callable[..., tuple[Callable, Any]], arguments: tuple) -> None:
+    """What a process of `Workers` does. Each answer is a pair: whether it is a refusal, and what is told."""
+    _follow_main_process()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that half-written files are removed
+    try:
+        work, told = prepare(*arguments)
+    except InputError as error:
+        connection.send((True, str(error)))
+        return
+    connection.send((False, told))
+    while (task := connection.recv()) is not _End:
+        connection.send((False, work(task)))
 
 
 def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
