@@ -4,7 +4,7 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from xml.parsers import expat
@@ -320,18 +320,24 @@ def _ome_attributes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[st
 
 
 def ome_pixels(text: str) -> list[dict[str, str]]:
-    """The attributes of each `Pixels` of OME-XML, in order, up to where it is damaged.
+    """The attributes of each `Pixels` of OME-XML, see `ome_elements`."""
+    return [attributes for _, attributes in ome_elements(text, ("Pixels",))]
+
+
+def ome_elements(text: str, names: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Name and attributes of each element of OME-XML that has one of the names, in order, up to where it is damaged.
 
     No entity is expanded but those that XML itself defines: a document that declares any has none.
     """
     # Writers use these names of HTML although XML does not know them.
     text = re.sub(r"&(micro|mu|Aring|aring|angst);", lambda name: html.unescape(name[0]), text)
-    found: list[dict[str, str]] = []
+    found: list[tuple[str, dict[str, str]]] = []
     parser = expat.ParserCreate()
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        if name.rpartition(":")[2] == "Pixels":
-            found.append(attributes)
+        local = name.rpartition(":")[2]
+        if local in names:
+            found.append((local, attributes))
 
     def refuse(*_) -> None:
         raise ValueError("it declares entities")
