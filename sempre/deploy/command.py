@@ -26,12 +26,12 @@ from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
     from sempre.images import PixelSize
-    from sempre.images.scale_bar_text import Reader
 
 EXAMPLES = """examples:
   sempre segment my_micrographs --out results            outline and measure all particles of a folder
   sempre segment a.tif --model my_bundle --out results --pixel-size 2.5nm --format tif,csv,rois
                                                          with your own model, sizes in nm, outlines for ImageJ
+  sempre segment --watch Z:\\sem --out results             what arrives in a folder, until Ctrl-C
   sempre models                                          the models that come with sempre, and how good they are
   sempre app                                             segment, find and plan in the browser
   sempre finetune dense data=my_set                      train your own segmenter; options are key=value or YAML files
@@ -167,6 +167,32 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--device", metavar="NAME", help="of the provider: a GPU's number for cuda; CPU, GPU or NPU for openvino"
     )
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the micrographs, the threads and, with"
+        " --provider cuda, the GPUs: one each, or those that --device 0,1,3 names (default: 1)",
+    )
+    command.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="only the K-th of N shares of the micrographs, from 1/N to N/N, for jobs on several computers; the same"
+        " command without it joins their summaries",
+    )
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on with the micrographs that arrive in the folders, until Ctrl-C; the plot of sizes comes at the end",
+    )
+    command.add_argument(
+        "--settle",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="with --watch: a file must have stayed the same for so long, and can be read as a whole (default: 5)",
+    )
     command.set_defaults(run=segment)
     command = commands.add_parser(
         "models", help="list the models that come with sempre", description="List the models that come with sempre."
@@ -198,10 +224,11 @@ def segment(options: argparse.Namespace) -> int:
     Raises:
         InputError: for options or a bundle that cannot be used, before anything is segmented.
     """
-    from sempre.deploy.batch import BatchOptions, segment_batch
+    from sempre.deploy.batch import Batch, BatchOptions, run_batch
     from sempre.deploy.inputs import find_inputs
     from sempre.deploy.released import find_bundle
-    from sempre.deploy.segmenter import Segmenter
+    from sempre.deploy.watch import check_folders, ended_by_signals, watch
+    from sempre.deploy.workers import Means, begin
 
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
@@ -214,18 +241,16 @@ def segment(options: argparse.Namespace) -> int:
     formats = USUAL if options.format is None else parse_formats(options.format)
     if options.imagej_rois and "rois" not in formats:
         formats = (*formats, "rois")
-    inputs = find_inputs(options.images, options.out)
-    if not any(source.path.exists() for source in inputs.sources):
-        raise InputError(f"{', '.join(map(str, options.images))} does not exist: look at the name")
-    segmenter = Segmenter(
-        find_bundle(options.model),
-        options.threads,
-        tile=options.tile,
-        flips=options.flips,
-        scale=options.scale,
-        provider=options.provider,
-        device=options.device,
-    )
+    shard = parse_shard(options.shard)
+    if not 0 < options.settle < math.inf:
+        raise InputError(f"--settle {options.settle:g} is no time to wait: give seconds, above 0")
+    if options.watch:
+        check_folders(options.images, options.out)
+        inputs = None
+    else:
+        inputs = find_inputs(options.images, options.out)
+        if not any(source.path.exists() for source in inputs.sources):
+            raise InputError(f"{', '.join(map(str, options.images))} does not exist: look at the name")
     batch = BatchOptions(
         options.out,
         formats,
@@ -235,28 +260,24 @@ def segment(options: argparse.Namespace) -> int:
         options.overwrite,
         pages,
         full_size=options.format is not None and "overlay" in formats,
+        shard=shard,
     )
-    # A size by hand leaves nothing to read.
-    reader = scale_bar_reader(options.scale_bar, options.threads) if pixel_size_nm is None else None
-    return segment_batch(inputs, segmenter, batch, reader)
-
-
-def scale_bar_reader(wanted: bool | None, threads: int | None) -> "Reader | None":
-    """What reads scale bars; None where that is not wanted, or where nobody said and the extra is not installed.
-
-    Raises:
-        InputError: where it is wanted, and the extra is not installed.
-    """
-    if wanted is False:
-        return None
-    from sempre.images.scale_bar_text import Reader
-
-    try:
-        return Reader(threads)
-    except ImportError:
-        if wanted:
-            raise InputError(f"--scale-bar needs an OCR library: {how_to_install('ocr')}") from None
-        return None
+    means = Means(
+        find_bundle(options.model),
+        options.threads,
+        options.tile,
+        options.flips,
+        options.scale,
+        options.provider,
+        options.device,
+        options.scale_bar,
+    )
+    with begin(means, batch, options.workers) as (settings, run):
+        if inputs is not None:
+            return run_batch(inputs, Batch(batch, settings, run))
+        with ended_by_signals() as stopped:
+            print(f"watching {', '.join(map(str, options.images))}: Ctrl-C ends it", flush=True)
+            return watch(options.images, Batch(batch, settings, run, watching=True), stopped, options.settle)
 
 
 def parse_pixel_size(text: str) -> "PixelSize":
@@ -292,6 +313,22 @@ def parse_pages(text: str | None) -> int | Literal["all"] | None:
     if not re.fullmatch(r"\s*0*[1-9]\d{0,8}\s*", text, re.ASCII):
         raise InputError(f"--page {text} is none: give a number, counted from 1, or all")
     return int(text)
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """(k, n) of a share "k/n", counted from 1; None where nobody says.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(
+            f"--shard {text} is no share: give K/N with K from 1 to N, as in 3/8 (--array=1-8 of a Slurm job)"
+        )
+    return int(found[1]), int(found[2])
 
 
 def list_models(options: argparse.Namespace) -> None:

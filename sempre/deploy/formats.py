@@ -15,6 +15,7 @@ SUFFIXES = {
     "rois": "_rois.zip",
 }
 USUAL = ("tif", "csv", "overlay")
+PAGES = "_pages.csv"  # no longer than the longest of the suffixes
 SIZE_PLOT = "size_distribution.png"
 PICTURES = (SUFFIXES["tif"], SUFFIXES["png"], SUFFIXES["overlay"], SIZE_PLOT)  # what could be taken for a micrograph
 
@@ -45,3 +46,9 @@ def result_paths(base: Path, formats: tuple[str, ...]) -> list[Path]:
             name = name[:-1]
         name = f"{name}~{digits}"
     return [base.with_name(name + SUFFIXES[format]) for format in formats]
+
+
+def pages_path(base: Path) -> Path:
+    """The table over the pages of a file whose results' names begin with `base`; cut as in `result_paths`."""
+    (table,) = result_paths(base, ("csv",))
+    return table.with_name(table.name.removesuffix(SUFFIXES["csv"]) + PAGES)

@@ -1,6 +1,8 @@
 """Which micrographs a command's arguments mean, and what their results are called."""
 
 import glob
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +86,23 @@ def find_inputs(images: Iterable[Path], out: Path) -> Inputs:
         names = ", ".join(map(str, images))
         raise InputError(f"{names} holds no micrographs{'' if empty else but}: give their folder, or their names")
     return Inputs(list(sources.values()), list(results.values()), empty, list(labels))
+
+
+def share_of(sources: Sequence[Source], shard: tuple[int, int] | None) -> list[Source]:
+    """The k-th of n shares of the sources, `shard` = (k, n) with k from 1; all of them where it is None.
+
+    A hash of a micrograph's path below the folder that was named decides. So it is the same on every computer that has
+    the folder, and micrographs that are added later move no other.
+    """
+    if shard is None:
+        return list(sources)
+    number, count = shard
+    return [source for source in sources if _hash(source) % count == number - 1]
+
+
+def _hash(source: Source) -> int:
+    below = source.path.relative_to(source.folder).as_posix()
+    return int.from_bytes(hashlib.sha256(os.fsencode(below)).digest()[:8], "big")
 
 
 def choose_pages(sources: Sequence[Source], pages: int | Literal["all"] | None) -> list[Source]:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +46,29 @@ class Summary:
     still so at the end they go to `summary_new.csv`, which the next run takes in.
     """
 
-    def __init__(self, path: Path):
-        self.path, self.spare = path, path.with_name(f"{path.stem}_new{path.suffix}")
-        self.rows: dict[str, dict[str, str]] = {}
-        for row in [*read_rows(path), *read_rows(self.spare)]:
-            results = result_paths(path.parent / row["results"], tuple(SUFFIXES))
-            if not row["error"] and any(result.exists() for result in results):
-                self.rows[row["results"].casefold()] = row
+    def __init__(self, path: Path, shard: tuple[int, int] | None = None):
+        """With `shard`, the k-th of n, the rows go to a file of its own beside `path`, and what other shards and
+        earlier runs did is only looked up. Without, the rows of all shards are taken in and their files removed."""
+        self.path = path if shard is None else path.with_name(f"{path.stem}_shard_{shard[0]}_of_{shard[1]}.csv")
+        self.spare = self.path.with_name(f"{self.path.stem}_new{path.suffix}")
+        files = summary_files(path)
+        own = files if shard is None else [file for file in files if file in (self.path, self.spare)]
+        self.rows = rows_with_results(own)
+        self.others = {} if shard is None else rows_with_results([file for file in files if file not in own])
+        self.joined = [file for file in own if file not in (self.path, self.spare)]
         self.written = self._try_to_write() is None
 
     def recorded(self) -> dict[str, str]:
         """What the names of a file's results begin with, and the absolute path of the file, if it is still there."""
         return {
             name_of_file(row["results"], row["page"], row["micrograph"]): row["file"]
-            for row in self.rows.values()
+            for row in [*self.others.values(), *self.rows.values()]
             if Path(row["file"]).is_file()
         }
 
     def find(self, results: str) -> dict[str, str] | None:
         """The row of the results whose names begin so."""
-        return self.rows.get(results.casefold())
+        return self.rows.get(results.casefold()) or self.others.get(results.casefold())
 
     def add(self, row: dict[str, str]) -> None:
         """Add a row, in the place of an earlier one of the same results."""
@@ -95,7 +99,8 @@ class Summary:
     def _try_to_write(self) -> str | None:
         try:
             self._write(self.path)
-            self.spare.unlink(missing_ok=True)
+            for file in (self.spare, *self.joined):
+                file.unlink(missing_ok=True)
         except OSError as error:
             return one_line(error)
         return None
@@ -105,6 +110,27 @@ class Summary:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows[results] for results in sorted(self.rows))
+
+
+def summary_files(path: Path) -> list[Path]:
+    """The summary at `path`, the one that waits for it and those of shards, from the oldest to the newest."""
+    shards = [file for file in path.parent.glob(f"{path.stem}_shard_*_of_*.csv") if file.is_file()]
+    shards.sort(key=lambda file: (file.stat().st_mtime_ns, file.name))
+    return [path, path.with_name(f"{path.stem}_new{path.suffix}"), *shards]
+
+
+def rows_with_results(files: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """The rows without an error whose results are still there, by the names of these in lower case.
+
+    Of two rows of the same results the one in the later file counts.
+    """
+    rows = {}
+    for file in files:
+        for row in read_rows(file):
+            results = result_paths(file.parent / row["results"], tuple(SUFFIXES))
+            if not row["error"] and any(result.exists() for result in results):
+                rows[row["results"].casefold()] = row
+    return rows
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

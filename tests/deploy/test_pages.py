@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from sempre.deploy import batch
 from sempre.deploy.batch import BatchOptions, segment_batch
 from sempre.deploy.command import parse_pages
 from sempre.deploy.inputs import find_inputs
@@ -32,8 +33,7 @@ STACK = np.stack([page(side) for side in SIDES])
 def segment(bright_box_bundle, tmp_path):
     segmenter = Segmenter(bright_box_bundle, threads=1)
 
-    def run(**options):
-        out = tmp_path / "out"
+    def run(out=tmp_path / "out", **options):
         return segment_batch(find_inputs([tmp_path / "in"], out), segmenter, BatchOptions(out, **options))
 
     (tmp_path / "in").mkdir()
@@ -138,3 +138,58 @@ def test_what_a_page_may_be():
     for text in ("0", "-1", "1.5", "first", "", "1,2", "²"):
         with pytest.raises(InputError, match="give a number"):
             parse_pages(text)
+
+
+def pages_table(out, name="stack"):
+    with (out / f"{name}_pages.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_over_the_pages_agrees_with_their_label_images(segment, tmp_path):
+    tifffile.imwrite(
+        tmp_path / "in/stack.tif",
+        STACK,
+        imagej=True,
+        resolution=(0.5, 0.5),
+        metadata={"axes": "TYX", "unit": "nm", "finterval": 2.5},
+    )
+    assert segment(pages="all") == 0
+    table = pages_table(tmp_path / "out")
+    assert [(row["page"], row["time_s"], row["particles"]) for row in table] == [
+        ("1", "0", "1"),
+        ("2", "2.5", "1"),
+        ("3", "5", "1"),
+    ]
+    for number, row in enumerate(table, start=1):
+        area = (read_labels(tmp_path / f"out/stack_p{number:04d}_instances.tif") > 0).sum()
+        assert float(row["covered_share"]) == pytest.approx(area / (120 * 150), abs=1e-4)
+        for name in ("mean", "d10", "d50", "d90"):
+            assert float(row[f"{name}_px"]) == pytest.approx(2 * np.sqrt(area / np.pi), rel=1e-4)
+            assert float(row[f"{name}_nm"]) == pytest.approx(4 * np.sqrt(area / np.pi), rel=1e-4)
+        assert row["sd_px"] == row["error"] == "" and row["pixel_size_nm"] == "2"
+
+
+def test_the_table_is_whole_after_a_stop_without_tables_and_with_a_damaged_page(segment, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write(tmp_path / "in/stack.tif", "tif")
+    Image.fromarray(page(50)).save(tmp_path / "in/single.png")
+    assert segment(pages=2) == 1 and not list(out.glob("*_pages.csv")), "a single page has no second"
+    assert segment(pages="all") == 0
+    before = pages_table(out)
+    assert len(before) == 3 and [path.name for path in out.glob("*_pages.csv")] == ["stack_pages.csv"]
+    (out / "stack_pages.csv").unlink()
+    assert segment(pages="all") == 0 and pages_table(out) == before, "of results that were there"
+
+    (out / "stack_p0002_particles.csv").unlink()
+    reading = batch.read_micrograph
+    monkeypatch.setattr(batch, "read_micrograph", lambda path, page: reading(path, page=page if page != 2 else 9))
+    assert segment(pages="all") == 1
+    assert [(row["page"], row["particles"], "no page 9" in row["error"]) for row in pages_table(out)] == [
+        ("1", "1", False),
+        ("2", "", True),
+        ("3", "1", False),
+    ]
+    monkeypatch.undo()
+    assert segment(out=tmp_path / "labels", pages="all", formats=("tif",)) == 0
+    table = pages_table(tmp_path / "labels")
+    assert [row["d50_px"] for row in table] == [row["d50_px"] for row in before] and table[0]["mean_px"] == ""
