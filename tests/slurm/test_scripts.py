@@ -20,6 +20,7 @@ STUBS = {
     "python": 'printf "%s\\n" "$@" >>"$STUBS/ran"; exit "${ENDS:-0}"',
     "scontrol": '[[ $1 == requeue ]] && { echo "requeue refused" >&2; exit "${REFUSES:-0}"; }; echo "n1 NodeAddr=::1"',
     "scancel": "true",
+    "apptainer": 'printf "%s\\n" apptainer "$@" >>"$STUBS/ran"; exit "${ENDS:-0}"',
 }
 JOB = {"SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NAME": "train"}
 
@@ -83,7 +84,7 @@ def test_one_file_says_what_all_jobs_ask_for(checkout, bash):
     assert ended.returncode == 2 and not given and ended.stderr.startswith("error: no batch script")
 
 
-@pytest.mark.parametrize("script", ["pretrain", "finetune", "study", "sweep", "cpu"])
+@pytest.mark.parametrize("script", ["pretrain", "finetune", "study", "sweep", "cpu", "segment"])
 @pytest.mark.parametrize("given", [[], ["nowhere/fcmae.py", "name=x"]])
 def test_a_script_without_its_recipe_says_so_in_one_line(checkout, bash, script, given):
     ended, _, ran = bash(checkout / f"slurm/{script}.sbatch", *given, cwd=checkout.parent, **JOB)
@@ -117,6 +118,29 @@ def test_tasks_of_an_array_prepare_shards_with_the_cores_that_they_have(bash):
     assert bash(*command, "workers=3", **task)[2][-2:] == ["shard=7/32", "workers=3"]
     ended, _, _ = bash(*command, ENDS="2", **task)
     assert ended.returncode == 2 and "ended with code 2: jobs that need it do not begin" in ended.stdout
+
+
+def test_tasks_of_an_array_segment_shares_with_the_cores_that_they_have(checkout, bash):
+    (checkout / "my set").mkdir()
+    given = ["my set", "--out", "my results", "--shard", "%a/32"]
+    task = JOB | {"SLURM_ARRAY_TASK_ID": "7", "SLURM_CPUS_PER_TASK": "12"}
+    say(checkout, CONTAINER="(apptainer exec 'my image.sif')")
+    ended, _, ran = bash("slurm/segment.sbatch", *given, **task)
+    start = ["-m", "sempre.deploy.command", "segment", "my set", "--out", "my results", "--shard", "7/32"]
+    assert ran[ran.index("-m") :] == [*start, "--threads", "12"], ended.stderr
+    assert ran[:3] == ["apptainer", "exec", "my image.sif"]
+    _, _, ran = bash("slurm/segment.sbatch", *given, "--threads=3", "--workers", "3", **task)
+    assert ran[ran.index("-m") :] == [*start, "--threads=3", "--workers", "3"]
+    # Slurm runs a copy of the script from elsewhere.
+    copied = shutil.copy(checkout / "slurm/segment.sbatch", checkout.parent / "slurm_script")
+    ended, _, ran = bash(copied, *given, SLURM_SUBMIT_DIR=str(checkout), **task)
+    assert ended.returncode == 0 and ran[ran.index("-m") :][:8] == start
+    ended, _, ran = bash(copied, "sempre", "--out", "o", cwd=checkout.parent, **task)
+    assert ended.returncode == 2 and not ran and "is no checkout of sempre" in ended.stderr
+    ended, _, ran = bash("slurm/segment.sbatch", *given, **JOB)
+    assert ended.returncode == 2 and not ran and ended.stderr.startswith("error: say which shares")
+    ended, _, _ = bash("slurm/segment.sbatch", *given, ENDS="1", **task)
+    assert ended.returncode == 1 and "ended with code 1: mend what stands above" in ended.stdout
 
 
 def test_a_requeue_that_slurm_refuses_is_said(bash):
