@@ -96,6 +96,7 @@ setup(
         "sempre.recipes.slurm": ["*.sh", "*.sbatch"],
         "sempre.released": ["*/*.onnx", "*/*.json", "*/*.md", "*/*.jpg", "*/weights/*"],
         "sempre.scan": ["*.schema.json"],
+        "sempre.app": ["*.js", "*.css"],
         "sempre.napari": ["napari.yaml"],
     },
     install_requires=DEPLOYMENT,

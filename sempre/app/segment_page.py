@@ -1,6 +1,7 @@
 """The page Segment: micrographs in, outlined and measured particles out."""
 
 import shlex
+from pathlib import Path
 from typing import cast
 
 import altair as alt
@@ -9,6 +10,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from sempre.app.correcting import Corrected, corrected_before, corrected_of, show_correcting, start_over
+from sempre.app.improving import improved_bundles, show_saving
 from sempre.app.kept import Upload, default, folder, uploader, value
 from sempre.app.messages import show_command, show_error, shown_errors
 from sempre.app.pictures import across, down, layered, picture_layer, reduced
@@ -67,7 +70,11 @@ def show() -> None:
 
 def choose() -> Settings:
     """The options, as the person sets them."""
-    model = cast(str, st.selectbox("Model", [*released_names(), OWN], key=default("model", released_names()[0])))
+    names = [*released_names(), *improved_bundles(), OWN]
+    key = default("model", names[0])
+    if st.session_state[key] not in names:  # of a labelled set that is no longer the chosen one
+        names.insert(-1, st.session_state[key])
+    model = cast(str, st.selectbox("Model", names, key=key, format_func=model_name))
     if model == OWN:
         model = st.text_input("Bundle", key=default("bundle", ""), placeholder="folder with model.onnx and model.json")
         if not model.strip():
@@ -90,6 +97,12 @@ def choose() -> Settings:
             help="0: the model's own choice. Below 1 is quicker for large micrographs.",
         )
     return Settings(model, parse_pixel_size(size) if size.strip() else None, crop, scale or None)
+
+
+def model_name(model: str) -> str:
+    """How the list shows a model: of a bundle that was made of a labelled set the name of its run."""
+    path = Path(model)
+    return f"{path.parent.name} ({path.parents[2].name})" if path.name == "bundle" and path.is_absolute() else model
 
 
 def segment_all(files: list[Upload], settings: Settings) -> None:
@@ -129,20 +142,48 @@ def show_one(file: Upload, settings: Settings, model) -> None:
         st.warning(found.warning)
     least = 0.0 if model.bundle.kind == "dense" else model.bundle.score_threshold
     name = f"threshold.{model.bundle.kind}"
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        threshold = st.slider("Particles score more than", 0.0, 1.0, key=default(name, least), step=0.01)
+    edited = corrected_before(file, settings)
+    threshold = st.slider(
+        "Particles score more than", 0.0, 1.0, key=default(name, least), step=0.01, disabled=edited is not None
+    )
+    correcting = st.toggle("Correct by hand", key=default("correct", False))
     with shown_errors():
-        found = above(file, settings, found, threshold)
-    show_found(file, settings, found, threshold, least)
+        found = above(file, settings, found, threshold) if edited is None else found
+    corrected = corrected_of(file, settings, found, threshold) if correcting or edited else None
+    if corrected is not None:
+        show_corrections(file, settings, corrected, correcting)
+    show_found(file, settings, corrected.found if corrected else found, threshold, least, corrected, correcting)
 
 
-def show_found(file: Upload, settings: Settings, found: Found, threshold: float, least: float) -> None:
+def show_corrections(file: Upload, settings: Settings, corrected: Corrected, correcting: bool) -> None:
+    """The picture to correct on, and how many edits there are."""
+    if correcting:
+        show_correcting(file, corrected)
+    if corrected.edits:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Corrected by hand: {corrected.edits} edits, from the particles above {corrected.threshold:g}.")
+            st.button("Start over", on_click=start_over, args=(file, settings))
+
+
+def show_found(
+    file: Upload,
+    settings: Settings,
+    found: Found,
+    threshold: float,
+    least: float,
+    corrected: Corrected | None = None,
+    correcting: bool = False,
+) -> None:
+    """Picture, numbers and downloads of what was found, or of what the corrections made of it."""
     nm, unit = (found.pixel_size.mean, "nm") if found.pixel_size else (1.0, "px")
     particles = found.segmentation.particles
     whole = [particle.equivalent_diameter for particle in particles if not particle.touches_border]
     diameters = np.array(whole) * nm
-    st.altair_chart(overlay_chart(found, file.path.name), alt=f"particles of {file.path.name}")
-    st.caption(f"{file.path.name}, {size_of(found.pixel_size, found.size_source)}. Shift and wheel zoom.")
+    caption = f"{file.path.name}, {size_of(found.pixel_size, found.size_source)}"
+    if not correcting:
+        st.altair_chart(overlay_chart(found, file.path.name), alt=f"particles of {file.path.name}")
+        caption += ". Shift and wheel zoom."
+    st.caption(caption)
     one, two, three = st.columns(3)
     one.metric("Particles", len(particles))
     two.metric("Median diameter", f"{np.median(diameters):.4g} {unit}" if len(diameters) else "–")
@@ -153,6 +194,11 @@ def show_found(file: Upload, settings: Settings, found: Found, threshold: float,
         cut = len(particles) - len(whole)
         st.caption(f"A border or an information bar cuts {cut}: the median and the sizes leave them out.")
     show_downloads(file, found)
+    if correcting:
+        show_saving(file, found)
+    if corrected is not None and corrected.edits:
+        st.caption("No command makes the same: these particles were corrected by hand.")
+        return
     given = [f"--score-threshold {threshold:g}"] if threshold != least else []
     given += [f"--pixel-size {spelt(settings.pixel_size_nm)}"] if settings.pixel_size_nm else []
     given += ["--crop-information-bar"] if settings.crop else []

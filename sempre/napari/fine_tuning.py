@@ -1,25 +1,12 @@
 """A fine-tuning beside napari: the recipe and then the export, as processes that tell how far they are."""
 
-import importlib.util
-import re
 import sys
 from pathlib import Path
 
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
 
-import sempre
-from sempre.errors import InputError, how_to_install
-
-RECIPE, EXPORT = Path("finetune/dense.py"), Path("tools/export_onnx.py")
-PROGRESS = re.compile(r"([^\r\n%]*):\s+\d+%\|[^|\r\n]*\|\s*(\d+)/(\d+)")  # a bar of tqdm
-PATIENCE = 30_000  # ms that a cancelled process has to save what it has done
-
-
-def find_checkout() -> Path | None:
-    """The folder with the recipes that this sempre was installed from by `pip install -e`; None if by a wheel, which
-    holds the library alone."""
-    root = Path(sempre.__file__).parents[1]
-    return root if (root / RECIPE).is_file() else None
+from sempre.errors import InputError
+from sempre.training.background import EXPORT, PATIENCE, RECIPE, failure_in, progress_in, training_job
 
 
 class FineTuning(QObject):
@@ -46,7 +33,7 @@ class FineTuning(QObject):
         self.process.errorOccurred.connect(self._could_not_start)
         self.patience = QTimer(self)
         self.patience.setSingleShot(True)
-        self.patience.setInterval(PATIENCE)
+        self.patience.setInterval(int(1000 * PATIENCE))
         self.patience.timeout.connect(self.process.kill)
         self.cancelled = False
 
@@ -59,24 +46,12 @@ class FineTuning(QObject):
         """
         if self.running:
             raise InputError("a fine-tuning is running: wait for it, or cancel it")
-        self.checkout, self.data = Path(checkout).resolve(), Path(data).resolve()
-        if not str(checkout) or not (self.checkout / RECIPE).is_file():
-            raise InputError(
-                f"'{checkout}' has no {RECIPE.as_posix()}: clone sempre's repository and choose its folder, for the "
-                "recipes do not come with pip install"
-            )
-        if not importlib.util.find_spec("torch"):
-            raise InputError(f"fine-tuning needs PyTorch: {how_to_install('train')} where napari is installed")
-        if not (self.data / "labels").is_dir():
-            raise InputError(f"{data} has no labels: save some micrographs with their labels there first")
-        self.run = self.data / "runs" / name
-        if (self.run / "bundle").exists():
-            raise InputError(f"{self.run} is finished: give another name")
+        self.job = training_job(checkout, data, name, options)
         self.cancelled = False
-        if (self.run / "summary.json").exists():
+        if self.job.is_trained:
             self._export()
         else:
-            self._launch(RECIPE, f"data={self.data}", f"name={name}", *options)
+            self._launch(RECIPE, self.job.recipe)
 
     @property
     def running(self) -> bool:
@@ -91,19 +66,18 @@ class FineTuning(QObject):
 
     def _export(self) -> None:
         self.progressed.emit("export", 0, 0)
-        self._launch(EXPORT, f"run={self.run / 'repeat-0'}", f"out={self.run / 'bundle'}")
+        self._launch(EXPORT, self.job.export)
 
-    def _launch(self, script: Path, *arguments: str) -> None:
+    def _launch(self, script: Path, command: list[str]) -> None:
         self.script, self.output = script, ""
-        self.process.setWorkingDirectory(str(self.data))
-        self.process.start(sys.executable, [str(self.checkout / script), *arguments])
+        self.process.setWorkingDirectory(str(self.job.data))
+        self.process.start(command[0], command[1:])
 
     def _read(self) -> None:
         self.output = (self.output + self.process.readAll().data().decode("utf-8", "replace"))[-20_000:]
-        bars = PROGRESS.findall(self.output)
-        if bars:
-            what, done, of = bars[-1]
-            self.progressed.emit(what.strip(), int(done), int(of))
+        progress = progress_in(self.output)
+        if progress:
+            self.progressed.emit(*progress)
 
     def _ended(self, code: int, status: QProcess.ExitStatus) -> None:
         self._read()
@@ -111,12 +85,11 @@ class FineTuning(QObject):
         if self.cancelled:
             self.failed.emit("cancelled: start it again under the same name to go on")
         elif code or status != QProcess.ExitStatus.NormalExit:
-            lines = [line.strip() for line in re.split(r"[\r\n]+", self.output) if line.strip()]
-            self.failed.emit(f"{self.script.as_posix()} failed: {lines[-1] if lines else f'exit code {code}'}")
+            self.failed.emit(failure_in(self.output, self.script, code))
         elif self.script == RECIPE:
             self._export()
         else:
-            self.finished.emit(str(self.run / "bundle"))
+            self.finished.emit(str(self.job.bundle))
 
     def _could_not_start(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:

@@ -16,11 +16,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from sempre.data.labelled_folder import save_labelled
 from sempre.deploy.released import DEFAULT
 from sempre.errors import InputError
-from sempre.napari.fine_tuning import FineTuning, find_checkout
-from sempre.napari.labelled_folder import save_labelled
+from sempre.napari.fine_tuning import FineTuning
 from sempre.napari.layers import layer_pixel_size, micrograph_pixels
+from sempre.training.background import find_checkout
 
 
 class TrainingBox(QGroupBox):

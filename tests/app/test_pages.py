@@ -12,9 +12,10 @@ import tifffile
 pytest.importorskip("streamlit", reason="the extra app is not installed")
 
 from sempre.app.__main__ import arguments
+from sempre.app.correcting import begin, parse_points
 from sempre.app.kept import unpack
 from sempre.app.pictures import cells_layer, reduced
-from sempre.app.segmenting import pages_left_out
+from sempre.app.segmenting import Found, pages_left_out
 from sempre.deploy.segmenter import Segmentation
 from sempre.errors import InputError
 from sempre.images import read_micrograph
@@ -82,3 +83,50 @@ def test_pages_that_are_left_out_are_said(tmp_path, pages, said):
     text = pages_left_out(read_micrograph(tmp_path / "a.tif"))
     assert said in text and bool(said) == bool(text)
     assert not said or text.startswith(f"Page 1 of {pages} is shown")
+
+
+def corrected_pair():
+    """Corrections of two squares of scores 0.9 and 0.5."""
+    labels = np.zeros((40, 60), np.int32)
+    labels[10:30, 5:25], labels[10:30, 35:55] = 1, 2
+    segmentation = Segmentation(labels, measure_particles(labels, np.array([0.9, 0.5], np.float32)))
+    return begin(Found(np.arange(2400, dtype=np.uint16).reshape(40, 60), segmentation, "", 2400), 0.0)
+
+
+def test_scores_and_measures_follow_the_edits():
+    corrected = corrected_pair()
+    corrected.edit("split", [(5, 45), (35, 45)], 1)
+    corrected.edit("polygon", [(1, 1), (1, 8), (7, 8), (7, 1)], 1)
+    scores = [particle.score for particle in corrected.found.segmentation.particles]
+    assert scores == pytest.approx([0.9, 0.5, 0.5, 1.0])
+    assert sum(particle.area for particle in corrected.found.segmentation.particles) == 842
+    corrected.edit("delete", [(20, 10)], 1)
+    assert [particle.id for particle in corrected.found.segmentation.particles] == [1, 2, 3]
+    for _ in range(3):
+        corrected.edit("undo", [], 1)
+    assert [particle.score for particle in corrected.found.segmentation.particles] == pytest.approx([0.9, 0.5])
+    assert np.array_equal(corrected.found.segmentation.labels, corrected_pair().found.segmentation.labels)
+
+
+def test_all_particles_may_be_deleted():
+    corrected = corrected_pair()
+    corrected.edit("delete", [(20, 10)], 1)
+    corrected.edit("delete", [(20, 40)], 1)
+    assert corrected.found.segmentation.particles == [] and not corrected.found.segmentation.labels.any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"), [("delete", []), ("merge", [(20, 10)]), ("burn", [(1, 1)]), ("undo", []), ("delete", [(1, 1)])]
+)
+def test_an_edit_that_cannot_be_is_refused_and_changes_nothing(kind, points):
+    corrected = corrected_pair()
+    with pytest.raises(InputError):
+        corrected.edit(kind, points, 5)
+    assert corrected.edits == 0 and len(corrected.found.segmentation.particles) == 2
+
+
+def test_typed_points_are_x_and_y():
+    assert parse_points(" 12,40.5  3,4") == [(40.5, 12.0), (4.0, 3.0)]
+    for typed in ("12", "a,b", "1,2,3", "nan,1"):
+        with pytest.raises(InputError, match="is no point"):
+            parse_points(typed)

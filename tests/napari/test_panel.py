@@ -20,11 +20,11 @@ from qtpy.QtCore import QEvent  # noqa: E402
 
 import sempre.napari  # noqa: E402
 from sempre.data.labelled import LabelledSet  # noqa: E402
+from sempre.data.labelled_folder import save_labelled  # noqa: E402
 from sempre.deploy.released import find_bundle  # noqa: E402
 from sempre.deploy.segmenter import Segmenter  # noqa: E402
 from sempre.errors import InputError  # noqa: E402
 from sempre.images import read_micrograph  # noqa: E402
-from sempre.napari.labelled_folder import save_labelled  # noqa: E402
 from sempre.napari.layers import layer_pixel_size, micrograph_pixels  # noqa: E402
 from sempre.napari.panel import Panel  # noqa: E402
 from sempre.segmentation.particles import write_csv  # noqa: E402

@@ -1,4 +1,4 @@
-"""Layers saved as a labelled set: `images/` and `labels/`, which the fine-tuning reads."""
+"""Micrographs and their corrected labels saved as a labelled set: `images/` and `labels/`, which fine-tuning reads."""
 
 from pathlib import Path
 
@@ -34,10 +34,11 @@ def save_labelled(
     _, pieces = find_pieces(labels)
     if len(pieces) == 1 and max(pieces.values()) > 1:
         raise InputError(
-            f"all {max(pieces.values())} particles of {name} have one number: give each its own, by napari's key M"
+            f"all {max(pieces.values())} particles of {name} have one number: give each its own (in napari the key M "
+            "takes a new one)"
         )
     if not name.strip() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-        raise InputError(f"'{name}' cannot be a file's name: rename the layer")
+        raise InputError(f"'{name}' cannot be a file's name: rename it")
     if pixels.dtype not in WRITABLE:
         pixels = pixels.astype(np.uint8 if pixels.dtype == bool else np.float32)
     image, label_image = (Path(folder) / kind / f"{name}.tif" for kind in ("images", "labels"))
@@ -45,9 +46,9 @@ def save_labelled(
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.iterdir():
             if other.stem == name and other != path:
-                raise InputError(f"{other} has the name of the layer {name} already: rename the layer")
+                raise InputError(f"{other} has the name {name} already: give this micrograph another one")
     if not image.exists():
         write_micrograph(image, pixels, pixel_size_nm)
     elif not np.array_equal(read_micrograph(image).pixels, pixels):
-        raise InputError(f"{image} is another micrograph: rename the layer {name}")
+        raise InputError(f"{image} is another micrograph: give this one another name than {name}")
     write_labels(label_image, labels)
