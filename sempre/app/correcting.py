@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.components import v2
 
 from sempre.app.kept import Upload
 from sempre.app.messages import show_error
@@ -147,7 +148,7 @@ def start_over(file: Upload, settings: Settings) -> None:
 def _component() -> Any:
     folder = resources.files("sempre.app")
     script, style = ((folder / f"correcting.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-    return st.components.v2.component("sempre_correcting", html=HTML, css=style, js=script)
+    return v2.component("sempre_correcting", html=HTML, css=style, js=script)
 
 
 def show_correcting(file: Upload, corrected: Corrected) -> None:
@@ -184,7 +185,7 @@ def show_correcting(file: Upload, corrected: Corrected) -> None:
 def _by_keyboard(file: Upload, corrected: Corrected) -> None:
     """The same edits by typed points."""
     with st.expander("Corrections by keyboard"), st.form(f"typed.{file.sha256[:16]}", border=False):
-        kind = st.selectbox("Edit", list(KINDS))
+        kind = str(st.selectbox("Edit", list(KINDS)))
         typed = st.text_input("Points", placeholder="x,y x,y …", help="in px of the micrograph, with blanks between")
         width = st.number_input("Width of the brush (px)", 1.0, 1000.0, 15.0)
         if st.form_submit_button("Apply"):

@@ -15,8 +15,8 @@ import streamlit as st
 from sempre.deploy.inputs import portable
 from sempre.errors import InputError, one_input_error
 from sempre.files import parse_json
-from sempre.frozen.prototypes import SIDES
 
+SIDES = ("positive", "negative")  # of clicks; spelt here, for what reads them elsewhere needs PyTorch
 PREFIX = "keep."  # of the keys of widgets whose values are kept; a value that was never set is its widget's default
 
 

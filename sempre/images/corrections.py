@@ -147,7 +147,7 @@ def _add(labels: np.ndarray, mask: np.ndarray, number: int = 0) -> np.ndarray:
     return result
 
 
-def line_pixels(line: Sequence[Point], shape: tuple[int, int]) -> np.ndarray:
+def line_pixels(line: Sequence[Point] | np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The pixels under a polyline as a bool mask `[H, W]`; neighbours on it share an edge, so that nothing that is
     connected by corners leaks through."""
     mask = np.zeros(shape, bool)
