@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,17 @@ def test_recipes_never_import_each_other(folder):
 def test_every_room_is_in_the_order():
     rooms = {file.relative_to(ROOT / "sempre").parts[0].removesuffix(".py") for file in MODULES} - {"__init__"}
     assert rooms == set(ROOMS)
+
+
+def test_the_picture_of_the_rooms_is_drawn_from_their_imports(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    rooms = import_module("rooms")
+    imports = rooms.imports_of_rooms()
+    assert imports.keys() == set(ROOMS)
+    drawn = rooms.reduced(imports)
+    assert all(rooms.all_below(room, drawn) == rooms.all_below(room, imports) for room in ROOMS)
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert rooms.with_picture(page) == page, "draw it anew: python docs/rooms.py"
 
 
 def test_deployment_imports_without_torch_and_its_company():

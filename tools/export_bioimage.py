@@ -57,8 +57,8 @@ class Options:
     micrograph: str = ""  # the test input is cut from it and is published with the model; a render when empty
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     try:
         import bioimageio.core
         import bioimageio.spec.model.v0_5
@@ -80,6 +80,7 @@ def main() -> None:
         shutil.rmtree(out)
         raise InputError(f"bioimageio.core cannot run the model, so nothing was written: {'; '.join(reasons)[:500]}")
     print(f"{out}: {summary.status} by bioimageio.core {bioimageio.core.__version__}, which ran the model on its test")
+    return 0
 
 
 def write_model(bundle: DenseBundle, options: Options, scratch: Path, out: Path) -> None:
