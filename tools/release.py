@@ -3,6 +3,8 @@
     python tools/release.py data=path/to/emps_train                 # as released: two hours on two CPU cores
     python tools/release.py data=path/to/emps_train minutes=20 name=quick_release out=runs/quick_release/particles
 
+`python tools/calibrate.py data=…` then tells how far its particles can be trusted.
+
 `data` is a labelled set whose licence allows weights to be released; a fifth of it, which its contents choose, is held
 out and scored. `further=[set,…]` are more such sets, each with its share of the crops. Other crops show renders of
 every kind that `data/synthesize.py variety=wide` knows, and with `boxes=path/to/catalyst_tem` micrographs whose

@@ -19,7 +19,7 @@ from sempre.segmentation.calibration import Calibration, Evidence, diameter_inte
 from sempre.segmentation.decode import renumber
 from sempre.segmentation.detections import Box, Instance, View, merge_views
 from sempre.segmentation.maps import DenseSettings, count_looks, instances, supported_maps
-from sempre.segmentation.particles import Particle, measure_particles
+from sempre.segmentation.particles import Particle, among_themselves, measure_particles
 from sempre.segmentation.tiling import Detections, count_tiles, look_in_tiles, overflowing, paint_particles
 
 WHOLE = 2.5  # a micrograph of up to this many tiles' area goes through in one piece
@@ -255,7 +255,10 @@ class Segmentation:
         look; a Mask R-CNN merges only what scores enough."""
         count = int((np.array([particle.score for particle in self.particles], np.float32) > score).sum())
         labels = np.where(self.labels <= count, self.labels, 0).astype(np.int32)
-        return replace(self, labels=labels, particles=self.particles[:count])
+        particles = self.particles[:count]
+        if 0 < count < len(self.particles):
+            particles = among_themselves(particles, labels, self.pixel_size)
+        return replace(self, labels=labels, particles=particles)
 
 
 class Segmenter:

@@ -1,7 +1,7 @@
 """Size and shape of each particle of a label image."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,14 @@ LENGTHS = (
 )
 # Those that pixels which are not square change by more than a factor: they are measured in nm on their own then.
 MEASURED_IN_NM = ("feret_max", "feret_min", "perimeter", "ellipse_major", "ellipse_minor", "distance_to_next")
+# Those that change with what lies around a particle.
+OF_NEIGHBOURS = (
+    "distance_to_next",
+    "distance_to_next_nm",
+    "aggregate",
+    "aggregate_particles",
+    "fractal_dimension",
+)
 ALONG_X, ALONG_Y = ("x", "box_width"), ("y", "box_height")
 SHAPES = (
     "circularity",
@@ -141,6 +149,21 @@ def measure_particles(
             )
         )
     return particles
+
+
+def among_themselves(
+    particles: list[Particle], labels: np.ndarray, pixel_size_nm: float | tuple[float, float] | None = None
+) -> list[Particle]:
+    """Some of a micrograph's particles, with the distances and aggregates that they have without the others.
+
+    `labels` int32 `[H, W]` holds these alone, numbered from 1 as they are listed.
+    """
+    scores = np.array([particle.score for particle in particles])
+    again = measure_particles(labels, scores, pixel_size_nm)
+    return [
+        replace(particle, **{name: getattr(measured, name) for name in OF_NEIGHBOURS})
+        for particle, measured in zip(particles, again, strict=True)
+    ]
 
 
 class _Masks:

@@ -7,6 +7,7 @@ from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
 from sempre.images import percentile_normalise
 from sempre.metrics import aji_plus
+from sempre.segmentation.particles import particle_row
 from tests.deploy.conftest import write_brightness_bundle, write_bundle
 
 
@@ -88,3 +89,19 @@ def seen_sizes(segmenter, pixels):
     segmenter.model._maps = lambda view: (sizes.add(view.shape), look(view))[1]
     segmenter.segment(pixels)
     return sizes
+
+
+@pytest.mark.parametrize("size", [None, 2.0, (2.0, 5.0)])
+def test_particles_above_a_score_are_those_that_the_threshold_finds(bundle, size):
+    labels = np.zeros((120, 300), np.int32)
+    for number, x in enumerate((20, 62, 104, 220), start=1):  # the second one, which is dim, lies between others
+        labels[30:70, x : x + 40] = number
+    pixels = np.where(labels == 2, 165, np.where(labels > 0, 220, 30)).astype(np.uint8)
+    found = Segmenter(bundle).segment(pixels, size)
+    least = min(particle.score for particle in found.particles)
+    assert len(found.particles) == 4
+    above, alone = found.above(least), Segmenter(bundle).segment(pixels, size, score_threshold=least)
+    assert len(above.particles) == len(alone.particles) == 3
+    for one, other in zip(above.particles, alone.particles, strict=True):
+        assert particle_row(one, size) == particle_row(other, size)
+    assert max(particle.distance_to_next or 0 for particle in above.particles) > 60
