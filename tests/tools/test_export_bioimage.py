@@ -62,7 +62,9 @@ def test_the_zoos_library_loads_runs_and_packs_the_model(export, tmp_path, capsy
     assert expected.shape == (1, 2, rows, columns)
     crop = [(whole - side) // 2 for whole, side in zip(expected.shape[2:], maps.shape[2:], strict=True)]
     inner = expected[:, :, crop[0] : crop[0] + maps.shape[2], crop[1] : crop[1] + maps.shape[3]]
-    np.testing.assert_allclose(maps, inner, atol=2e-2)
+    # In 8-bit integers a rounding of the input moves some places by a step, and a few across the network's own limits.
+    difference = np.abs(maps - inner)
+    assert difference.mean() < 1e-3 and (difference > 0.1).mean() < 1e-3
     assert maps[0, 0].max() > 0.9, "the particles are there"
 
 
@@ -71,11 +73,13 @@ def test_what_cannot_be_exported_is_one_line_and_writes_nothing(export, tmp_path
 
     detector = write_bundle(tmp_path / "detector", bright_box_model())
     tifffile.imwrite(tmp_path / "small.tif", np.zeros((100, 400), np.uint8))
+    tifffile.imwrite(tmp_path / "blank.tif", np.full((300, 400), 7, np.uint8))
     (tmp_path / "there").mkdir()
     (tmp_path / "there/file").touch()
     for options, told in (
         ([f"bundle={detector}"], "is a mask_rcnn"),
         (["authors=[]"], "names nobody"),
+        ([f"micrograph={tmp_path / 'blank.tif'}"], "finds nothing in the test input"),
         ([f"micrograph={tmp_path / 'small.tif'}"], "is too small to test on"),
         ([f"out={tmp_path / 'there'}"], "is there already"),
     ):
