@@ -18,9 +18,7 @@ SIDE = 256  # px of the micrographs
 
 
 def correcting(page, micrograph):
-    page.set_viewport_size(
-        {"width": 1280, "height": 2200}
-    )  # all of the page: a mouse does not scroll to what it clicks
+    page.set_viewport_size({"width": 1280, "height": 2200})  # all of the page, for a mouse does not scroll
     segmented(page, micrograph)
     page.get_by_text("Correct by hand").click()
     page.get_by_role("button", name="Merge", exact=True).wait_for()
