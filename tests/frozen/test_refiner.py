@@ -45,7 +45,7 @@ def test_a_network_without_a_heat_map_sees_grey_values_at_the_size_asked_for(lab
     np.testing.assert_array_equal(inputs.mask(1, (64, 80)), labelled.read(1).foreground)
     assert inputs.mask(1, (32, 40)).sum() == 12 * 16
     torch.manual_seed(0)
-    ((image, true),) = inputs.predictions(UNet(1, width=2).eval(), [1])
+    image, true = inputs.prediction(UNet(1, width=2).eval(), 1)
     assert image.shape == true.shape == (64, 80)
     assert 0 <= image.min() < image.max() <= 1
     np.testing.assert_array_equal(true, labelled.read(1).foreground)
@@ -73,7 +73,7 @@ def test_heat_maps_are_channels_of_their_own_and_what_is_described_is_loaded_aga
         write_json(tmp_path / "fold-0" / DETAILS, details)
         refiner = load_refiner(tmp_path / "fold-0")
         pixels = inputs.source.read(0)[0]
-        ((expected, _),) = inputs.predictions(network, [0])
+        expected, _ = inputs.prediction(network, 0)
         found = refiner.mask(pixels, raw.shape, known[0][0])
         np.testing.assert_array_equal(found, expected > 0.45)
     assert refiner.extraction().size == 80
