@@ -21,7 +21,7 @@ from sempre.deploy.released import DEFAULT, find_bundle
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import run_command
 from sempre.ranges import CountOrZero, RunName, Seed, Share
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import accelerator_of_launch
 from sempre.training.scoring import Prediction, score_untrained
 
 
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     segmenter = Segmenter(find_bundle(options.model), options.threads or cores)
     # Read by the bundle's own percentiles: cut at others first, what lies beyond them would be lost to it.
     labelled = LabelledSet(options.data, percentiles=segmenter.bundle.percentiles, components=options.components)
-    accelerator = make_accelerator("float32")
+    accelerator = accelerator_of_launch()
     groups = read_groups(options.groups, labelled.paths)
     held_out = divide(labelled, options, options.sample).held_out
     summary = score_untrained(
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         groups,
         accelerator,
     )
-    if accelerator.is_main_process:
+    if accelerator is None or accelerator.is_main_process:
         print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
     return 0
 

@@ -17,7 +17,7 @@ from sempre.errors import run_command
 from sempre.images import percentile_range
 from sempre.ranges import Count, CountOrZero, Percentiles, PositiveOrZero, RunName, Seed, Share
 from sempre.segmentation.watershed import otsu_watershed
-from sempre.training.accelerator import make_accelerator
+from sempre.training.accelerator import accelerator_of_launch
 from sempre.training.scoring import Prediction, score_untrained
 
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     labelled = LabelledSet(
         options.data, percentiles=percentile_range(options.percentiles), components=options.components
     )
-    accelerator = make_accelerator("float32")
+    accelerator = accelerator_of_launch()
     groups = read_groups(options.groups, labelled.paths)
     held_out = divide(labelled, options).held_out
     summary = score_untrained(
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         groups,
         accelerator,
     )
-    if accelerator.is_main_process:
+    if accelerator is None or accelerator.is_main_process:
         print(f"AJI+ {summary['aji_plus']:.3f} on {len(held_out)} micrographs")
     return 0
 

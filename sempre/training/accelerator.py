@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ def make_accelerator(
         # On CPUs Accelerate passes over the plugin without a word, and wraps in DDP.
         accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
     return accelerator
+
+
+def accelerator_of_launch() -> Accelerator | None:
+    """That of the processes that a launcher has started, for work that trains no network; None for one alone."""
+    return make_accelerator("float32") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
 
 
 def sharding_plugin(speed: Speed) -> FullyShardedDataParallelPlugin:
