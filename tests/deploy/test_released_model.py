@@ -10,6 +10,7 @@ from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
 from sempre.images import read_labels
 from sempre.metrics import aji_plus
+from sempre.segmentation.calibration import is_doubtful
 from sempre.synthetic import FieldOptions, render_field
 
 SIDE = 4  # fields along each side of the mosaic
@@ -72,3 +73,15 @@ def test_writing_on_an_empty_field_is_no_particle(segmenter):
 def test_a_model_that_is_neither_a_folder_nor_released_is_told_with_those_that_are():
     with pytest.raises(InputError, match=r"nosuch.*particles"):
         Segmenter("nosuch")
+
+
+def test_structured_ground_is_doubted_and_a_field_of_particles_is_not(segmenter):
+    """Where it finds anything on ground without particles."""
+    for seed in (7_000_003, 7_000_006):
+        field = render_field(seed, (512, 640), FieldOptions(count=0, variety="wide"))
+        found = [particle.probability for particle in segmenter.segment(field.pixels).particles]
+        assert len(found) < 5 or is_doubtful(np.array(found))
+    field = render_field(5, (512, 640), FieldOptions(magnification="medium", kinds=("sphere",)))
+    particles = segmenter.segment(field.pixels).particles
+    assert not is_doubtful(np.array([particle.probability for particle in particles]))
+    assert all(0 < one.equivalent_diameter_low <= one.equivalent_diameter_high for one in particles)
