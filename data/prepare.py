@@ -36,6 +36,7 @@ class Options:
     images: str = "???"  # folder of micrographs, searched with its sub-folders
     store: str = "???"  # HDF5 file to make or to add to
     percentiles: GreyRange = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
+    plain_percentiles: bool = False  # take the percentiles at their word: a sparse field's range is widened otherwise
     crop_information_bar: bool = True  # cut off the databar below the micrograph
     scale: Magnification = 1.0  # keep micrographs at this many times their size, the one a detector will see them at
     labels_from: RuleName = "none"  # prefix: of the file name, up to the first "_"; folder: its name
@@ -57,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.shard:
         paths = part_of(paths, options.shard)
     workers = options.workers or os.cpu_count() or 1
-    intake = Intake(folder, percentiles, options.crop_information_bar, options.scale)
+    plain = options.plain_percentiles
+    intake = Intake(folder, percentiles, options.crop_information_bar, options.scale, plain)
     store.parent.mkdir(parents=True, exist_ok=True)
     skipped = []
     with StoreWriter(
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         scale=options.scale,
         labels_from=options.labels_from,
         **({"shard": options.shard} if options.shard else {}),
+        **({"plain_percentiles": True} if plain else {}),
     ) as writer:
         before = len(writer.stored)
         new = [path for path in paths if not unchanged(folder / path, writer.stored.get(path))]

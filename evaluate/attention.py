@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     check_class_token(encoder)
     encoder = encoder.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     percentiles = file_percentiles(options, encoder)
-    chosen = {"skip": options.skip, "colour": options.colour}
+    chosen = {"skip": options.skip, "colour": options.colour, "plain": options.plain_percentiles}
     source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
     check_percentiles(source, encoder, options)
     stems = output_stems(source)

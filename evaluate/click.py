@@ -39,6 +39,7 @@ from sempre.frozen.extract import check as check_extraction
 from sempre.frozen.prototypes import (
     RULES,
     SIZES,
+    SWITCHES,
     Clicks,
     Support,
     clicked_positions,
@@ -88,11 +89,18 @@ def main(argv: list[str] | None = None) -> int:
     clicks = read_clicks(options.clicks, need_negative) if options.clicks else {}
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
     percentiles = file_percentiles(options, encoder)
-    source = open_slices(options.images, options.slices, options.channel, percentiles, skip=options.skip)
+    source = open_slices(
+        options.images,
+        options.slices,
+        options.channel,
+        percentiles,
+        skip=options.skip,
+        plain=options.plain_percentiles,
+    )
     stems = output_stems(source)
     clicked = clicked_positions(clicks, source.names, options.clicks)
     settings = {"encoder_checksum": encoder.checksum, "percentiles": list(source.preparation["percentiles"])}
-    settings |= {name: getattr(options, name) for name in SIZES}
+    settings |= {name: getattr(options, name) for name in (*SIZES, *SWITCHES)}
     support = None if clicks else load_support(options.prototypes, settings)
     with extract(source, encoder, options) as embeddings:
         if support is None:

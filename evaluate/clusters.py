@@ -175,13 +175,13 @@ def open_micrographs(options: Options, percentiles: tuple[float, float]) -> Micr
     """What is segmented, the clicked ones first, so that the others can be given what most of these have."""
     labelled, in_set, groups = None, None, {}
     if options.data:
-        labelled = LabelledSet(options.data, percentiles=percentiles, components=None)
+        labelled = LabelledSet(options.data, percentiles=percentiles, components=None, plain=options.plain_percentiles)
         in_set = seeded_subset(divide(labelled, options).held_out, options.micrographs, options.seed)
         groups = read_groups(options.groups, labelled.paths)
         source = labelled_source(labelled, in_set, options.colour)
         stems = [labelled.names[index] for index in in_set]
     else:
-        chosen = {"skip": options.skip, "colour": options.colour}
+        chosen = {"skip": options.skip, "colour": options.colour, "plain": options.plain_percentiles}
         source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
         check_percentiles(source, None, options)
         stems = output_stems(source)

@@ -114,7 +114,8 @@ def check(options: Options) -> None:
 
 def open_images(options: Options, encoder: Encoder) -> FolderSource | StoreSource:
     """The micrographs, or the patches of their store."""
-    source = open_source(options.images, file_percentiles(options, encoder), options.labels_from, options.labels_csv)
+    percentiles, plain = file_percentiles(options, encoder), options.plain_percentiles
+    source = open_source(options.images, percentiles, options.labels_from, options.labels_csv, plain=plain)
     if options.unit == "images":
         return source
     if isinstance(source, FolderSource):

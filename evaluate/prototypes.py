@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     check(options)
     folder = Path("runs") / options.name
     encoder = open_encoder(options.backbone, options.weights, options.layer, options.seed)
-    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, encoder))
+    percentiles = file_percentiles(options, encoder)
+    labelled = open_labelled(options.data, folder / "slices", options, percentiles, options.plain_percentiles)
     train, validation = labelled.split(
         options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction
     )

@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     options = read_options(Options, argv)
     check(options)
     folder = Path("runs") / options.name
-    labelled = open_labelled(options.data, folder / "slices", options, file_percentiles(options, None))
+    percentiles = file_percentiles(options, None)
+    labelled = open_labelled(options.data, folder / "slices", options, percentiles, options.plain_percentiles)
     groups = read_groups(options.groups, labelled.paths)
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")

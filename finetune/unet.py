@@ -42,6 +42,7 @@ from sempre.frozen.refinement import (
     as_batch,
     choose_cut,
     fit_heat_maps,
+    fit_own_heat_maps,
     input_channels,
     score_fold,
     summarise_folds,
@@ -64,6 +65,7 @@ SCHEDULES = ("cosine", "constant")
 HEAT_RULES = ("otsu", "top", "mixture")
 HeatRule = Annotated[str, OneOf(*HEAT_RULES)]
 Cuts = Annotated[list[float], NotEmpty(), Range(above=0, below=1)]
+MIDDLE = 0.5  # the cut where no micrograph is left to choose it on
 MAY_CHANGE = ("workers", "batch", "embeddings", "groups")
 
 
@@ -77,6 +79,7 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
     size: CountOrZero = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
     points: Count = 10  # of particles in a fitted micrograph, and of background, that prototypes are made from
     margin: PositiveOrZero = 3.0  # of the points to the particles' outlines, px
+    heat: Annotated[str, OneOf("fitted", "own_slice")] = "fitted"  # own_slice: prototypes of each one's own points
     prototypes: Count = 4  # of particles, and of background
     negative_weight: PositiveOrZero = 0.8  # of the likeness to background in the heat map
     threshold: HeatRule = "otsu"  # of the heat map's own mask, which the U-Net's is compared with
@@ -86,6 +89,9 @@ class Options(FoldOptions, SliceOptions, ExtractionOptions):
     loss: Annotated[str, OneOf(*LOSSES)] = "bce_dice"  # bce_dice: half cross-entropy, half Dice
     crop: Count = 128  # side of the training crops, px
     crops_an_epoch: Count = 128  # however many micrographs they come from
+    crops_an_image: CountOrZero = 0  # or: so many of each micrograph that is fitted to
+    turn: bool = True  # crops are turned by quarter turns and mirrored
+    batch_norm: Annotated[str, OneOf("estimated", "running")] = "estimated"  # statistics: of an epoch's crops, or kept
     crops_a_step: Count = 8  # so many make one gradient
     epochs: Count = 40  # at the most
     patience: CountOrZero = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
@@ -108,9 +114,10 @@ def main(argv: list[str] | None = None) -> int:
         begin(folder, options, accelerator)  # before its slices are written anew
     percentiles = file_percentiles(options, encoder)
     opened = done_by_main(
-        accelerator, lambda: open_labelled(options.data, folder / "slices", options, percentiles).folder
+        accelerator,
+        lambda: open_labelled(options.data, folder / "slices", options, percentiles, options.plain_percentiles).folder,
     )
-    labelled = LabelledSet(opened, percentiles=percentiles, components=None)
+    labelled = LabelledSet(opened, percentiles=percentiles, components=None, plain=options.plain_percentiles)
     folds = make_folds(labelled, options)
     groups = read_groups(options.groups, labelled.paths)
     digests = {}
@@ -139,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
                 if network is None:
                     return EXIT_PREEMPTED
                 share = SharedWork(accelerator, stop, results_of_training(part, accelerator))
-                cut = choose_cut(network, inputs, fold, options.cuts, share)
+                cut = choose_cut(network, inputs, fold, options.cuts, share) if fold.stopping else MIDDLE
                 found = score_fold(network, cut, inputs, fold, part, share)
                 if accelerator.is_main_process:
                     details = inputs.describe(cut, options.width, options.levels)
@@ -206,6 +213,17 @@ def make_inputs(labelled: LabelledSet, embeddings: Embeddings | None, fold: Fold
             options.negative_weight,
             options.seed,
         )
+        if options.heat == "own_slice":
+            everyone = [*fold.fitted, *fold.stopping, *fold.held_out]
+            heat_maps = fit_own_heat_maps(
+                [embeddings[labelled.sha256s[index]] for index in everyone],
+                [labelled.read(index).foreground for index in everyone],
+                heat_maps,
+                options.points,
+                options.margin,
+                options.prototypes,
+                options.seed,
+            )
     source = labelled_source(labelled, np.arange(len(labelled)), "colour" in options.input)
     rule = options.threshold, options.percent
     return RefinerInputs(labelled, source, embeddings, heat_maps, options, options.input, *rule)
@@ -219,7 +237,8 @@ def train(
     stop: StopSignal,
     of_run: Accelerator | None = None,
 ) -> UNet | None:
-    """The network of the epoch with the lowest loss on the stopping micrographs; None when a signal stopped it.
+    """The network of the epoch with the lowest loss on the stopping micrographs, of the last one where there are none;
+    None when a signal stopped it.
 
     Args:
         of_run: the run's Accelerator, of which there is one a run.
@@ -228,7 +247,8 @@ def train(
     images = [inputs.image(index) for index in fold.fitted]
     masks = [inputs.mask(index, image.shape[1:]) for index, image in zip(fold.fitted, images, strict=True)]
     names = [inputs.labelled.names[index] for index in fold.fitted]
-    crops = MaskCrops(images, masks, names, options.crop, options.crops_an_epoch, options.seed)
+    count = options.crops_an_image * len(images) or options.crops_an_epoch
+    crops = MaskCrops(images, masks, names, options.crop, count, options.seed, options.turn)
     # Without workers: a crop of what is in memory is cut sooner than it is passed to another process.
     ranks, rank = accelerator.num_processes, accelerator.process_index
     sampler = EpochSampler(len(crops), options.crops_a_step, options.seed, rank, ranks)
@@ -245,7 +265,11 @@ def train(
     @torch.no_grad()
     def validate(model: UNetLoss, *_) -> dict[str, float]:
         # Or the loss would jump from epoch to epoch, and the best one would be found by luck.
-        estimate_statistics(model.network, (part.to(accelerator.device) for part in fixed.split(options.crops_a_step)))
+        if options.batch_norm == "estimated":
+            parts = (part.to(accelerator.device) for part in fixed.split(options.crops_a_step))
+            estimate_statistics(model.network, parts)
+        if not fold.stopping:
+            return {"loss": 0.0}
 
         def losses_of(index: int) -> dict[str, float]:
             image = inputs.image(index)
@@ -262,8 +286,12 @@ def train(
         torch.optim.Adam(model.parameters(), lr=options.rate),
         loader,
         lambda step: options.rate if options.schedule == "constant" else falling(step, steps, 0, options.rate),
-        LoopOptions(epochs=options.epochs, seed=options.seed, patience=options.patience),
-        Hooks(validate=validate, export=lambda model, loss: save_weights(model.network, folder / WEIGHTS)),
+        LoopOptions(epochs=options.epochs, seed=options.seed, patience=options.patience if fold.stopping else 0),
+        Hooks(
+            validate=validate,
+            export=lambda model, loss: save_weights(model.network, folder / WEIGHTS),
+            export_best=bool(fold.stopping),
+        ),
         accelerator=accelerator,
         folder=folder,
         stop=stop,

@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"{out}/labels holds labels, perhaps corrected ones: give another out=")
     refiner = load_refiner(options.model, options.backbone, options.weights)
     percentiles = percentile_range(refiner.details["percentiles"])
-    chosen = {"skip": options.skip, "colour": refiner.colour}
+    plain = refiner.details.get("plain_percentiles", False)
+    chosen = {"skip": options.skip, "colour": refiner.colour, "plain": plain}
     source = open_slices(options.images, options.slices, options.channel, percentiles, **chosen)
     if (found := source.preparation["percentiles"]) != percentiles:
         (low, high), own = found, " and ".join(f"{value:g}" for value in percentiles)

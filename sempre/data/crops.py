@@ -101,6 +101,7 @@ class MaskCrops(Dataset):
     network sees as many crops an epoch from few images as from many. An item's key is (epoch, sample), as
     `EpochSampler` yields them; all draws are a function of (seed, epoch, sample). It is a dict of `image` float32
     `[C, size, size]` and `mask` float32 `[1, size, size]`. What lies outside a smaller image is its mirror image.
+    Without `turn` they are neither turned nor mirrored.
 
     Raises:
         InputError: for no images.
@@ -114,11 +115,12 @@ class MaskCrops(Dataset):
         size: int,
         count: int,
         seed: int = 0,
+        turn: bool = True,
     ):
         if not len(images):
             raise InputError("there are no micrographs to train on: add images, or raise label_share")
         self.images, self.masks, self.names = images, masks, names
-        self.size, self.count, self.seed = size, count, seed
+        self.size, self.count, self.seed, self.turn = size, count, seed, turn
 
     def __len__(self) -> int:
         return self.count
@@ -136,8 +138,9 @@ class MaskCrops(Dataset):
         layers = np.concatenate([image, mask[None]])[:, y : y + self.size, x : x + self.size].astype(np.float32)
         missing = [(0, self.size - side) for side in layers.shape[1:]]
         layers = np.pad(layers, [(0, 0), *missing], mode="symmetric")
-        layers = np.rot90(layers, int(draws.integers(4)), axes=(1, 2))
-        if draws.random() < 0.5:
-            layers = layers[:, :, ::-1]
+        if self.turn:
+            layers = np.rot90(layers, int(draws.integers(4)), axes=(1, 2))
+            if draws.random() < 0.5:
+                layers = layers[:, :, ::-1]
         layers = torch.from_numpy(np.ascontiguousarray(layers))
         return {"image": layers[:-1], "mask": layers[-1:]}

@@ -11,6 +11,8 @@ from sempre.data.splits import PREFIX, Sides, by_sample, seeded_subset
 from sempre.errors import InputError
 from sempre.ranges import CountOrZero, OneOf, PositiveShare, Seed, Share, check_ranges
 
+STOPPING_SIDES = ("part", "held_out", "none")
+Stopping = Annotated[str, OneOf(*STOPPING_SIDES)]
 PROTOCOLS = ("split", "leave_one_sample_out")
 HeldOut = Annotated[str, OneOf(*PROTOCOLS)]
 NOBODY = np.zeros(0, dtype=int)
@@ -38,6 +40,8 @@ class FoldOptions:
     sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
     folds: CountOrZero = 0  # samples that are left out in turn, drawn from all; 0 takes all
     label_share: PositiveShare = 1.0  # of the training micrographs that is used; a smaller one is part of a larger
+    label_count: CountOrZero = 0  # or: exactly so many of them; 0 goes by the share
+    stopping: Stopping = "part"  # what decides when to stop: a fifth of them, what is held out, or nothing
     seed: Seed = 0  # of which micrographs are the labelled share, and which samples are left out
 
 
@@ -100,10 +104,22 @@ def make_fold(
 ) -> Fold:
     """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested.
 
-    Without a side to choose on, `choosing`, a fifth of the share stops the training.
+    Without a side to choose on, `choosing`, what `stopping` names stops the training: a fifth of the share, what is
+    held out, whose scores then flatter the network, or nothing.
+
+    Raises:
+        InputError: for fewer training micrographs than are asked for, or too few to hold any back.
     """
     order = generator(options.seed, ORDER).permutation(training)
-    used = order[: max(2, round(options.label_share * len(order)))].tolist()
+    if options.label_count > len(order):
+        raise InputError(
+            f"label_count={options.label_count} is more than the {len(order)} training micrographs of {name}: take "
+            "fewer, or a smaller validation_fraction"
+        )
+    used = order[: options.label_count or max(2, round(options.label_share * len(order)))].tolist()
+    if options.stopping != "part":
+        stopping = held_out.tolist() if options.stopping == "held_out" else []
+        return Fold(name, used, stopping, held_out.tolist())
     if choosing is not None:
         return Fold(name, used, choosing.tolist(), held_out.tolist())
     if len(used) < 2:

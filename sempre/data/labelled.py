@@ -91,6 +91,7 @@ class LabelledSet:
         percentiles: of the grey values that become black and white.
         components: as `sempre.images.read_labels` takes it: False refuses masks, in which particles have no number of
             their own, True makes a particle of each piece, None takes them as they are.
+        plain: as `sempre.images.percentile_normalise` takes it.
 
     Raises:
         InputError: for a missing or empty folder, a micrograph without labels, two micrographs of one stem,
@@ -103,8 +104,9 @@ class LabelledSet:
         coco: str | Path | None = None,
         percentiles: tuple[float, float] = (1.0, 99.0),
         components: bool | None = False,
+        plain: bool = False,
     ):
-        self.folder, self.percentiles, self.components = Path(folder), percentiles, components
+        self.folder, self.percentiles, self.components, self.plain = Path(folder), percentiles, components, plain
         if not self.folder.is_dir():
             raise InputError(f"{folder} does not exist: give the folder that holds images/ and labels/")
         if coco and not Path(coco).is_file():
@@ -165,12 +167,12 @@ class LabelledSet:
             self._check_outlined()
             layers = coco_layers({**labels, "height": size[0], "width": size[1]}, self._source)
         layers, areas = _contiguous(layers)
-        grey = percentile_normalise_to_uint8(pixels, *self.percentiles)
+        grey = percentile_normalise_to_uint8(pixels, *self.percentiles, self.plain)
         return LabelledMicrograph(grey, layers, areas, micrograph.pixel_size_nm)
 
     def normalised(self, index: int) -> np.ndarray:
         """A micrograph as `sempre segment` shows it to a network: float32 `[H, W]`, by the set's percentiles."""
-        return percentile_normalise(read_micrograph(self.images[index]).pixels, *self.percentiles)
+        return percentile_normalise(read_micrograph(self.images[index]).pixels, *self.percentiles, self.plain)
 
     def _check_outlined(self) -> None:
         """Raise where annotations outline nothing in all micrographs: every score would be perfect or none."""

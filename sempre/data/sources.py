@@ -56,7 +56,7 @@ class FolderSource(Source):
 
     `names` are paths relative to the folder; `labels` what `label_of` gives of these, by default the subfolders that
     they lie in, -1 for none, counted into `label_names`. `preparation` says what was done to the grey values that
-    `read` gives.
+    `read` gives. `plain`: as `percentile_normalise` takes it.
 
     Raises:
         InputError: for a folder that is missing or holds no micrographs.
@@ -69,6 +69,7 @@ class FolderSource(Source):
         files: Sequence[Path] | None = None,
         label_of: LabelRule | None = None,
         colour: bool = False,
+        plain: bool = False,
     ):
         self.path, self.colour = Path(folder), colour
         self.files = find_micrographs(folder) if files is None else list(files)
@@ -76,6 +77,8 @@ class FolderSource(Source):
         self.preparation: dict[str, Any] = {"percentiles": tuple(map(float, percentiles))}
         if colour:
             self.preparation["colour"] = True
+        if plain:
+            self.preparation["plain_percentiles"] = True
         self.labels, self.label_names = as_codes([(label_of or _subfolder)(name) for name in self.names])
         self._pixel_sizes_nm: dict[int, float | None] = {}
 
@@ -94,7 +97,8 @@ class FolderSource(Source):
         """
         micrograph = read_micrograph(self.files[index], colour=self.colour)
         self._pixel_sizes_nm[index] = micrograph.square_pixel_size_nm
-        grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"])
+        plain = "plain_percentiles" in self.preparation
+        grey = percentile_normalise_to_uint8(micrograph.pixels, *self.preparation["percentiles"], plain=plain)
         return grey, micrograph.square_pixel_size_nm
 
     def micrograph_name(self, index: int) -> str:
@@ -150,11 +154,12 @@ def open_source(
     labels_from: str = "auto",
     labels_csv: str = "",
     colour: bool = False,
+    plain: bool = False,
 ) -> FolderSource | StoreSource:
     """The micrographs at `path`: a store, shards of one, or a folder of files (its `images/` where it has labels too).
 
-    `percentiles` hold for files; a store has its own. Labels come from what `sempre.data.groups` knows; with
-    `auto` from the store, or from the folder's sub-folders.
+    `percentiles` hold for files, and so does `plain`, as `percentile_normalise` takes it; a store has its own. Labels
+    come from what `sempre.data.groups` knows; with `auto` from the store, or from the folder's sub-folders.
 
     Raises:
         InputError: when there are none, for the colours of a store, which keeps luminance, and as `label_rule`.
@@ -163,7 +168,7 @@ def open_source(
     folder = Path(path)
     if folder.is_dir() and not any(folder.glob("*.h5")):
         folder = folder / "images" if (folder / "images").is_dir() else folder
-        return FolderSource(folder, percentiles, label_of=label_of, colour=colour)
+        return FolderSource(folder, percentiles, label_of=label_of, colour=colour, plain=plain)
     if colour:
         raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if folder.is_file() and folder.suffix.lower() not in STORE_SUFFIXES:

@@ -200,6 +200,8 @@ class Store:
             "scale": float(attributes.get("scale", 1.0)),
             "crop_information_bar": bool(attributes.get("crop_information_bar", True)),
         }
+        if attributes.get("plain_percentiles", False):
+            self.preparation["plain_percentiles"] = True
         self.shard = str(attributes.get("shard", ""))
         if not re.fullmatch(r"(\d{1,6}/\d{1,6})?", self.shard):
             raise ValueError(f"it says that it is the shard {self.shard!r}")

@@ -146,7 +146,8 @@ class StoreWriter:
         if file.attrs.get("format") != FORMAT:
             file.close()
             raise InputError(f"{self.path} is not a store of format {FORMAT}: choose another name or remove it")
-        for name in [*self.settings, "shard"]:  # a shard goes on as that shard alone
+        # A shard goes on as that shard alone, and plain percentiles stay plain.
+        for name in [*self.settings, "shard", "plain_percentiles"]:
             before, value = file.attrs.get(name), self.settings.get(name)
             if not np.array_equal(before, np.array(value)):
                 file.close()
@@ -260,12 +261,14 @@ class Intake:
         percentiles: grey values at these percentiles become 0 and 255.
         crop_information_bar: cut the databar off below the micrograph, before the percentiles are taken.
         scale: keep micrographs at this many times their size.
+        plain: as `sempre.images.percentile_normalise` takes it.
     """
 
     folder: Path
     percentiles: tuple[float, float]
     crop_information_bar: bool
     scale: float = 1.0
+    plain: bool = False
 
     def __call__(self, path: str, label: str | None, sha256: str | None) -> StoredImage | Skipped | None:
         """Read `folder/path`; None when its SHA-256 is the given one, which is stored already.
@@ -294,7 +297,7 @@ class Intake:
         if reason:
             return Skipped(path, reason)
         pixels = crop_information_bar(micrograph.pixels) if self.crop_information_bar else micrograph.pixels
-        grey = to_uint8(resize(percentile_normalise(pixels, *self.percentiles), self.scale))
+        grey = to_uint8(resize(percentile_normalise(pixels, *self.percentiles, self.plain), self.scale))
         if grey.min() == grey.max():
             return Skipped(path, "constant but for its information bar")
         size_nm = micrograph.square_pixel_size_nm / self.scale if micrograph.square_pixel_size_nm else None

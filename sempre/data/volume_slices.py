@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -40,6 +41,7 @@ class VolumeSource(Source):
         slices: how many of each, evenly spaced; 0 takes all.
         channel: counted from 0, or from the last, -1.
         skip: so many of the first slices of each are left out, and of the last.
+        plain: as `sempre.images.percentile_normalise` takes it.
 
     Raises:
         InputError: for a volume that cannot be read, has fewer slices or lacks the channel, and for two of one stem.
@@ -52,9 +54,12 @@ class VolumeSource(Source):
         channel: int = 0,
         percentiles: tuple[float, float] = (1.0, 99.0),
         skip: int = 0,
+        plain: bool = False,
     ):
         self.path, self.channel = Path(files[0]).parent, channel
-        self.preparation = {"percentiles": tuple(map(float, percentiles))}
+        self.preparation: dict[str, Any] = {"percentiles": tuple(map(float, percentiles))}
+        if plain:
+            self.preparation["plain_percentiles"] = True
         volumes = [open_volume(file) for file in files]
         self.label_names = [_stem(volume.path) for volume in volumes]
         if len(set(self.label_names)) < len(volumes):
@@ -88,7 +93,9 @@ class VolumeSource(Source):
         """A slice, percentile-normalised uint8 `[H, W]`, and its pixel size in nm, None when unknown."""
         volume, position = self._slices[index]
         pixels = volume.read(position, self.channel)
-        return percentile_normalise_to_uint8(pixels, *self.preparation["percentiles"]), volume.pixel_size_nm
+        plain = "plain_percentiles" in self.preparation
+        grey = percentile_normalise_to_uint8(pixels, *self.preparation["percentiles"], plain=plain)
+        return grey, volume.pixel_size_nm
 
     def slice_of(self, index: int) -> tuple[Volume, int]:
         """The volume that a micrograph is a slice of, and the slice's number."""
@@ -116,6 +123,7 @@ def open_slices(
     percentiles: tuple[float, float] = (1.0, 99.0),
     skip: int = 0,
     colour: bool = False,
+    plain: bool = False,
 ) -> FolderSource | StoreSource | VolumeSource:
     """The micrographs at `path`: as `open_source`, and slices of volumes.
 
@@ -129,10 +137,10 @@ def open_slices(
     if colour and (slices or path.is_file()):
         raise InputError(f"{path} is read in grey: for colours give a folder of micrographs")
     if path.is_file() and path.suffix.lower() not in STORE_SUFFIXES:
-        return VolumeSource([path], slices, channel, percentiles, skip)
-    source = open_source(path, percentiles, colour=colour)
+        return VolumeSource([path], slices, channel, percentiles, skip, plain)
+    source = open_source(path, percentiles, colour=colour, plain=plain)
     if slices and isinstance(source, FolderSource):
-        return VolumeSource(source.files, slices, channel, percentiles, skip)
+        return VolumeSource(source.files, slices, channel, percentiles, skip, plain)
     if slices or channel or skip:
         raise InputError(
             f"slices={slices} channel={channel} skip={skip} are of volumes: give a volume, or a folder with slices=N"
@@ -156,7 +164,11 @@ def output_stems(source: Source) -> list[str]:
 
 
 def open_labelled(
-    data: str | Path, folder: str | Path, options: SliceOptions, percentiles: tuple[float, float] = (1.0, 99.0)
+    data: str | Path,
+    folder: str | Path,
+    options: SliceOptions,
+    percentiles: tuple[float, float] = (1.0, 99.0),
+    plain: bool = False,
 ) -> LabelledSet:
     """The labelled set `data`, or with `options.slices` slices of the volumes there, which are written to `folder`.
 
@@ -167,11 +179,11 @@ def open_labelled(
     """
     if options.slices:
         chosen = (options.slices, options.channel, percentiles, options.label_channel, options.skip)
-        return labelled_slices(data, folder, *chosen)
+        return labelled_slices(data, folder, *chosen, plain)
     if options.channel or options.skip or options.label_channel is not None:
         given = f"channel={options.channel} label_channel={options.label_channel} skip={options.skip}"
         raise InputError(f"{given} are of volumes: say with slices=N how many slices of each to take")
-    return LabelledSet(data, percentiles=percentiles, components=None)
+    return LabelledSet(data, percentiles=percentiles, components=None, plain=plain)
 
 
 def labelled_slices(
@@ -182,6 +194,7 @@ def labelled_slices(
     percentiles: tuple[float, float] = (1.0, 99.0),
     label_channel: int | None = None,
     skip: int = 0,
+    plain: bool = False,
 ) -> LabelledSet:
     """Evenly spaced slices of the volumes in `folder/images`, with their labels, as a labelled set in `out`.
 
@@ -195,7 +208,7 @@ def labelled_slices(
     """
     folder, out = Path(folder), Path(out)
     images = folder if label_channel is not None and not (folder / "images").is_dir() else folder / "images"
-    source = VolumeSource(find_micrographs(images), slices, channel, percentiles, skip)
+    source = VolumeSource(find_micrographs(images), slices, channel, percentiles, skip, plain)
     if len(source) < 2:
         volume, _ = source.slice_of(0)
         raise InputError(
@@ -211,7 +224,7 @@ def labelled_slices(
         pixels, pixel_size_nm = source.read(index)
         write_labels(out / f"labels/{name}.tif", _ids(labels, position, label_channel or 0))
         write_micrograph(out / f"images/{name}.tif", pixels, pixel_size_nm)
-    return LabelledSet(out, percentiles=percentiles, components=None)
+    return LabelledSet(out, percentiles=percentiles, components=None, plain=plain)
 
 
 def _ids(labels: Volume, position: int, channel: int) -> np.ndarray:

@@ -49,11 +49,13 @@ class ExtractionOptions:
     layer: Index = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
     scale: Magnification = 1.0  # micrographs are embedded at this many times their size
     size: CountOrZero = 0  # or: the longer side that all are resized to, px
+    square: bool = False  # with size=, bring both sides to it, as networks of one input size ask; shapes are squashed
     pixel_size_nm: PositiveOrZero = 0.0  # or: the pixel size that all are brought to, nm
     batch: CountOrZero = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
     workers: CountOrAuto = -1  # processes that read micrographs; -1: none on a CPU, which they would slow, 8 on a GPU
     precision: Precision = "auto"  # auto takes bf16 where a GPU has it
     percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
+    plain_percentiles: bool = False  # take the percentiles at their word: a sparse field's range is widened otherwise
     embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
 
 
@@ -86,11 +88,13 @@ def as_channels(pixels: np.ndarray) -> Tensor:
 def input_shape(
     name: str, shape: tuple[int, int], pixel_size_nm: float | None, options: ExtractionOptions
 ) -> tuple[int, int]:
-    """Height and width in px that a micrograph of `shape` is embedded at; the aspect stays.
+    """Height and width in px that a micrograph of `shape` is embedded at; the aspect stays unless `square` is wanted.
 
     Raises:
         InputError: for a micrograph that must be brought to a pixel size and has none of its own, or becomes too large.
     """
+    if options.square and 0 < options.size**2 <= LARGEST_INPUT:
+        return options.size, options.size
     scale = options.scale
     if options.pixel_size_nm:
         if pixel_size_nm is None:
@@ -124,6 +128,8 @@ def extract(source: Source, encoder: Encoder, options: ExtractionOptions) -> Emb
         "pixel_size_nm": options.pixel_size_nm,
         "preparation": source.preparation,
     }
+    if options.square and options.size:
+        settings["square"] = True
     path = embedding_path(source, settings, options.embeddings)
     path.parent.mkdir(parents=True, exist_ok=True)
     with EmbeddingWriter(path, settings) as writer:
@@ -214,6 +220,11 @@ def check_percentiles(source: Source, encoder: Encoder | None, options: Extracti
             f"{source.path} was normalised by the percentiles {low} and {high}, which cannot be changed to "
             f"percentiles={options.percentiles}: leave them away, or prepare the store anew"
         )
+    if options.plain_percentiles and not source.preparation.get("plain_percentiles", False):
+        raise InputError(
+            f"{source.path} was normalised by percentiles that were widened in sparse fields: prepare it with "
+            "plain_percentiles=true, or leave that away here"
+        )
     if encoder is not None and not options.percentiles and encoder.percentiles not in (None, found):
         own = " and ".join(f"{value:g}" for value in encoder.percentiles)
         raise InputError(
@@ -270,6 +281,6 @@ def embed(
     """
     chosen = ExtractionOptions(**options)
     encoder = open_encoder(str(backbone), layer=chosen.layer)
-    source = open_source(images, file_percentiles(chosen, encoder))
+    source = open_source(images, file_percentiles(chosen, encoder), plain=chosen.plain_percentiles)
     embeddings = extract(source, encoder, chosen)
     return list(source.names), np.stack([pool(embeddings[sha256], pooling) for sha256 in source.sha256s])

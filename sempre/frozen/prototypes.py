@@ -119,6 +119,7 @@ def _points(points: object, where: str) -> np.ndarray:
 
 
 SIZES = ("scale", "size", "pixel_size_nm")  # options of an extraction that change what a cell shows
+SWITCHES = ("square", "plain_percentiles")  # and those that are on or off
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,7 @@ def save_support(path: str | Path, support: Support, settings: dict) -> None:
     The file is whole or absent.
     """
     kept = {name: settings[name] for name in ("encoder_checksum", "percentiles", *SIZES)}
+    kept |= {name: True for name in SWITCHES if settings.get(name)}
     tensors = {"positive": support.positive, "negative": support.negative}
     with whole_or_absent(path) as partial:
         tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
@@ -256,6 +258,9 @@ def load_support(path: str | Path, settings: dict) -> Support:
                 f"{path} holds prototypes of {name}={saved.get(name)}, not {name}={settings[name]}: take the former, "
                 "or give clicks= to make new ones"
             )
+    for name in SWITCHES:
+        if bool(saved.get(name)) != bool(settings.get(name)):
+            raise InputError(f"{path} holds prototypes of {name}={str(bool(saved.get(name))).lower()}: take that too")
     return support
 
 

@@ -51,6 +51,43 @@ class HeatMaps:
         return at_input.to_pixels((scores - self.mean) / self.std)
 
 
+@dataclass(frozen=True)
+class OwnHeatMaps:
+    """Heat maps of labelled micrographs by points of each one's own mask, `by_sha256`; `common` makes those of
+    micrographs that show only particles or only background."""
+
+    common: HeatMaps
+    by_sha256: Mapping[str, HeatMaps]
+
+    def __call__(self, embedding: Embedding) -> np.ndarray:
+        """As `HeatMaps` gives it."""
+        return self.by_sha256.get(embedding.sha256, self.common)(embedding)
+
+
+def fit_own_heat_maps(
+    embeddings: Sequence[Embedding],
+    masks: Sequence[np.ndarray],
+    common: HeatMaps,
+    points: int,
+    margin: float,
+    count: int,
+    seed: int = 0,
+) -> OwnHeatMaps:
+    """Heat maps of micrographs by points of their own masks, in the scale of `common`.
+
+    A network that is given such maps of held-out micrographs knows points of their truth, as an annotator's clicks on
+    each would tell it. Arguments are those of `fit_heat_maps`.
+    """
+    own = {}
+    for embedding, mask in zip(embeddings, masks, strict=True):
+        seeds = (seed, int(embedding.sha256[:16], 16))
+        support = support_of(embedding, sample_points(mask, points, margin, seeds))
+        if len(support.positive) and len(support.negative):
+            positive, negative = (prototypes(side, count, seed) for side in (support.positive, support.negative))
+            own[embedding.sha256] = replace(common, positive=positive, negative=negative)
+    return OwnHeatMaps(common, own)
+
+
 def fit_heat_maps(
     embeddings: Sequence[Embedding],
     masks: Sequence[np.ndarray],
@@ -142,7 +179,7 @@ class RefinerInputs:
     labelled: LabelledSet
     source: FolderSource
     embeddings: Embeddings | None
-    heat_maps: HeatMaps | None
+    heat_maps: HeatMaps | OwnHeatMaps | None
     extraction: ExtractionOptions
     names: str
     rule: str
@@ -184,7 +221,7 @@ class RefinerInputs:
             cut: px of a higher probability are foreground.
             width, levels: of the U-Net.
         """
-        sizes = {name: getattr(self.extraction, name) for name in ("size", "scale", "pixel_size_nm", "layer")}
+        sizes = {name: getattr(self.extraction, name) for name in ("size", "square", "scale", "pixel_size_nm", "layer")}
         return {
             "input": self.names,
             "width": width,
@@ -193,6 +230,7 @@ class RefinerInputs:
             "percent": self.percent,
             "threshold": cut,
             "percentiles": self.labelled.percentiles,
+            "plain_percentiles": self.labelled.plain,
             "mask_threshold": self.rule,
         }
 
@@ -204,8 +242,10 @@ class RefinerInputs:
         """
         if self.embeddings is None or self.heat_maps is None:
             return {}
-        maps = self.heat_maps
+        own = isinstance(self.heat_maps, OwnHeatMaps)
+        maps = self.heat_maps.common if isinstance(self.heat_maps, OwnHeatMaps) else self.heat_maps
         origin = {
+            "own_slice": own,
             "backbone": backbone,
             "weights": weights,
             "seed": seed,
@@ -246,7 +286,8 @@ class Refiner:
     def extraction(self, **others: Any) -> ExtractionOptions:
         """How micrographs are embedded for it, with what else an extraction is told."""
         names = ("layer", "scale", "size", "pixel_size_nm", "percentiles")
-        return ExtractionOptions(**{name: self.details[name] for name in names}, **others)
+        later = {name: self.details.get(name, False) for name in ("plain_percentiles", "square")}
+        return ExtractionOptions(**{name: self.details[name] for name in names}, **{**later, **others})
 
 
 def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> Refiner:
@@ -265,12 +306,17 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
         channels = input_channels(details["input"])
         width, levels = details["width"], details.get("levels", 2)
         if maps := details.get("heat_maps"):
+            own_slice = maps.get("own_slice", False)
             backbone, weights = backbone or maps["backbone"], weights or ("" if backbone else maps["weights"])
             positive, negative = (np.array(maps[side], np.float32) for side in ("positive", "negative"))
             heat_maps = HeatMaps(positive, negative, maps["weight"], maps["mean"], maps["std"])
             layer, seed, checksum = details["layer"], maps["seed"], maps["encoder_checksum"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / DETAILS} describes no refined U-Net ({error}): train it again") from error
+    if heat_maps is not None and own_slice:
+        raise InputError(
+            f"{folder} needs points on every micrograph, for heat=own_slice made its maps: train it without"
+        )
     if heat_maps is not None:
         encoder = open_encoder(backbone, weights, layer, seed)
         if encoder.checksum != checksum:

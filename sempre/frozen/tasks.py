@@ -153,7 +153,8 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
-    labelled = LabelledSet(options.data, percentiles=file_percentiles(options, encoder), components=None)
+    percentiles, plain = file_percentiles(options, encoder), options.plain_percentiles
+    labelled = LabelledSet(options.data, percentiles=percentiles, components=None, plain=plain)
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)
     sides = [seeded_subset(side, options.micrographs, options.seed) for side in sides]
     source = labelled_source(labelled, np.concatenate(sides))
@@ -167,7 +168,9 @@ def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
 def image_task(encoder: Encoder, options: TaskOptions) -> Task:
     """Labels of images, each a pooled vector; those without a label are left out."""
     percentiles = file_percentiles(options, encoder)
-    source = open_source(options.images, percentiles, options.labels_from, options.labels_csv)
+    source = open_source(
+        options.images, percentiles, options.labels_from, options.labels_csv, plain=options.plain_percentiles
+    )
     with extract(source, encoder, options) as embeddings:
         vectors = np.stack([pool(embeddings[sha256], options.pooling) for sha256 in source.sha256s])
     asked = split(source.sha256s, options.validation_fraction, options.split_seed)
@@ -179,7 +182,7 @@ def image_task(encoder: Encoder, options: TaskOptions) -> Task:
 def labelled_source(labelled: LabelledSet, indices: np.ndarray, colour: bool = False) -> FolderSource:
     """The micrographs at `indices` of a labelled set, to be embedded."""
     files = [labelled.images[index] for index in indices]
-    return FolderSource(labelled.folder, labelled.percentiles, files, colour=colour)
+    return FolderSource(labelled.folder, labelled.percentiles, files, colour=colour, plain=labelled.plain)
 
 
 def draw_cells(

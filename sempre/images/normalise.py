@@ -28,7 +28,7 @@ def percentile_range(percentiles: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
+def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.0, plain: bool = False) -> np.ndarray:
     """Map the `low` percentile to 0 and the `high` one to 1, clipping what lies outside.
 
     Robust to hot pixels, charging and burnt-in text; (1, 99), (2, 98) and (5, 95) are common choices. In a sparse field
@@ -38,28 +38,33 @@ def percentile_normalise(pixels: np.ndarray, low: float = 1.0, high: float = 99.
     Args:
         pixels: `[H, W]`, or colours `[H, W, 3]`, which have common percentiles; any real type. Values that are not
             finite count as the nearest finite ones or 0.
+        plain: take the percentiles at their word, and widen no range.
 
     Returns:
         float32 in [0, 1] of the same shape; zeros for a constant image.
     """
     pixels = np.asarray(pixels)
     if _has_few_levels(pixels):
-        return _normalised_levels(pixels, low, high)[pixels]
+        return _normalised_levels(pixels, low, high, plain)[pixels]
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         finite = pixels[np.isfinite(pixels)]
         if finite.size == 0:
             return np.zeros(pixels.shape, np.float32)
         pixels = np.nan_to_num(pixels, nan=finite.min(), posinf=finite.max(), neginf=finite.min())
-    darkest, brightest = _widened(pixels, *np.percentile(pixels, (low, high)))
+    darkest, brightest = np.percentile(pixels, (low, high))
+    if not plain:
+        darkest, brightest = _widened(pixels, darkest, brightest)
     return _scale(pixels, darkest, brightest, float(pixels.min()), float(pixels.max()))
 
 
-def percentile_normalise_to_uint8(pixels: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
-    """`to_uint8(percentile_normalise(pixels, low, high))`, uint8 `[H, W]`, sooner for integers of 8 and 16 bits."""
+def percentile_normalise_to_uint8(
+    pixels: np.ndarray, low: float = 1.0, high: float = 99.0, plain: bool = False
+) -> np.ndarray:
+    """`to_uint8(percentile_normalise(…))`, uint8 `[H, W]`, sooner for integers of 8 and 16 bits."""
     pixels = np.asarray(pixels)
     if _has_few_levels(pixels):
-        return to_uint8(_normalised_levels(pixels, low, high))[pixels]
-    return to_uint8(percentile_normalise(pixels, low, high))
+        return to_uint8(_normalised_levels(pixels, low, high, plain))[pixels]
+    return to_uint8(percentile_normalise(pixels, low, high, plain))
 
 
 def is_blank(pixels: np.ndarray) -> bool:
@@ -117,7 +122,7 @@ def _has_few_levels(pixels: np.ndarray) -> bool:
     return pixels.dtype in (np.uint8, np.uint16) and pixels.size > 0
 
 
-def _normalised_levels(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+def _normalised_levels(pixels: np.ndarray, low: float, high: float, plain: bool) -> np.ndarray:
     """What each level of uint8 or uint16 pixels becomes, float32 `[levels]`.
 
     The levels' counts tell the percentiles as a sorting of the pixels does, in a tenth of the time.
@@ -131,4 +136,5 @@ def _normalised_levels(pixels: np.ndarray, low: float, high: float) -> np.ndarra
     before, after = (np.searchsorted(below, np.floor(places) + step, side="right") for step in (0, 1))
     percentiles = before + (np.minimum(after, len(counts) - 1) - before) * (places % 1)
     present = np.flatnonzero(counts)
-    return _scale(np.arange(len(counts)), *_widened(pixels, *percentiles), float(present[0]), float(present[-1]))
+    darkest, brightest = map(float, percentiles) if plain else _widened(pixels, *percentiles)
+    return _scale(np.arange(len(counts)), darkest, brightest, float(present[0]), float(present[-1]))

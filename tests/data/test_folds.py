@@ -125,3 +125,24 @@ def test_repeats_on_a_few_labels_use_others_each():
     assert len(fitted) == len(others) == 8 and set(fitted) <= set(sides.training)
     assert list(fitted) == list(choosing), "too few to hold any back"
     assert set(fitted) != set(others)
+
+
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_exactly_so_many_are_fitted_and_none_is_held_back(labelled, options, count):
+    options = replace(options, label_count=count, stopping="none")
+    (fold,) = make_folds(labelled, options)
+    assert len(set(fold.fitted)) == count and fold.stopping == []
+    assert fold.held_out == make_folds(labelled, replace(options, label_count=0))[0].held_out
+    assert not set(fold.fitted) & set(fold.held_out)
+    assert set(fold.fitted) <= set(make_folds(labelled, replace(options, label_count=12))[0].fitted)
+
+
+def test_what_is_held_out_stops_the_training_when_asked(labelled, options):
+    options = replace(options, protocol="leave_one_sample_out", stopping="held_out")
+    for fold in make_folds(labelled, options):
+        assert fold.stopping == fold.held_out and len(fold.fitted) == 20
+
+
+def test_more_labels_than_there_are_to_train_on_are_refused(labelled, options):
+    with pytest.raises(InputError, match=r"label_count=28 is more than the \d+ training micrographs"):
+        make_folds(labelled, replace(options, label_count=28))

@@ -56,3 +56,11 @@ def test_what_lies_outside_a_small_image_is_its_mirror_image():
 def test_no_images():
     with pytest.raises(InputError, match="no micrographs to train on"):
         MaskCrops([], [], [], 8, 4)
+
+
+def test_crops_are_not_turned_when_asked():
+    images, masks = zip(numbered((20, 30)), strict=True)
+    crops = MaskCrops(images, masks, ["m"], 8, 32, turn=False)
+    for sample in range(32):
+        number = crops[0, sample]["image"][0].numpy()
+        assert number[0, 1] - number[0, 0] == 1 and number[1, 0] - number[0, 0] == 30

@@ -4,7 +4,7 @@ import pytest
 from sempre.errors import InputError
 from sempre.frozen.embedding_file import Embedding
 from sempre.frozen.encoder import Grid
-from sempre.frozen.refinement import HeatMaps, fit_heat_maps
+from sempre.frozen.refinement import HeatMaps, fit_heat_maps, fit_own_heat_maps
 
 
 def micrograph(number: int, columns: slice = slice(2, 4)) -> tuple[Embedding, np.ndarray]:
@@ -57,3 +57,16 @@ def test_micrographs_without_particles_or_background():
         fit((embedding, np.zeros_like(mask)))
     with pytest.raises(InputError, match="show no background"):
         fit((embedding, np.ones_like(mask)))
+
+
+def test_points_of_each_micrograph_find_what_those_of_others_do_not():
+    """In another sample what is sought looks as the ground does here."""
+    common = fit(micrograph(0), micrograph(1))
+    embedding, mask = micrograph(2)
+    other = Embedding(embedding.sha256, embedding.grid, embedding.cells[..., [1, 0, 2]].copy(), None)
+    own = fit_own_heat_maps([other], [mask], common, points=6, margin=2.0, count=1)
+    heats = {"common": common(other), "own": own(other)}
+    assert heats["common"][mask].mean() < heats["common"][~mask].mean()
+    assert heats["own"][mask].mean() > heats["own"][~mask].mean() + 1
+    empty = fit_own_heat_maps([other], [np.zeros_like(mask)], common, points=6, margin=2.0, count=1)
+    np.testing.assert_array_equal(empty(other), common(other))

@@ -2,8 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import timm
 from accelerate.state import AcceleratorState
 
@@ -23,6 +26,7 @@ import finetune.unet
 import tools.refine
 from sempre.data.labelled import LabelledSet
 from sempre.data.store import Store
+from sempre.data.volume_slices import VolumeSource
 from sempre.errors import InputError
 from sempre.frozen import tasks
 from sempre.models.backbones import BackboneDetails, read_backbone_details, save_backbone
@@ -32,6 +36,7 @@ from sempre.training import fine_tuning_run
 from sempre.training.pretraining_run import PretrainingOptions, PretrainingRun
 
 ATTO = "convnextv2_atto"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -182,3 +187,49 @@ def test_reconstruction_refuses_a_store_of_others(backbone, store, tmp_path, mon
     monkeypatch.setattr(sys, "argv", ["recipe", f"store={store}", f"backbone={backbone}", "batch=2"])
     with pytest.raises(InputError, match=r"prepared with percentiles=\[1.0, 99.0\].*pretrained with \[2.0, 98.0\]"):
         finetune.reconstruction.main()
+
+
+@pytest.fixture
+def sparse(tmp_path) -> Path:
+    """A sparse field: few bright particles on an even ground, which our percentiles are widened for."""
+    pixels = np.random.default_rng(0).normal(60, 3, (256, 256)).round().astype(np.uint8)
+    pixels[100:108, 60:72] = 230
+    (tmp_path / "sparse").mkdir()
+    tifffile.imwrite(tmp_path / "sparse/a_1.tif", pixels)
+    tifffile.imwrite(tmp_path / "sparse/a_2.tif", pixels.T)
+    return tmp_path / "sparse"
+
+
+def plainly(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """As NumPy has percentiles, to 8 bit."""
+    darkest, brightest = np.percentile(pixels, (low, high))
+    return np.clip(np.rint((pixels - darkest) / (brightest - darkest) * 255), 0, 255)
+
+
+def test_plain_percentiles_are_numpys_in_a_store_and_in_slices(sparse, run, tmp_path):
+    finished = run("data/prepare.py", f"images={sparse}", "store=own.h5", "workers=1", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    preset = ROOT / "configs/papers/frozen_discovery_store.yaml"
+    finished = run("data/prepare.py", preset, f"images={sparse}", "store=plain.h5", "workers=1", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    pixels = tifffile.imread(sparse / "a_1.tif")
+    kept = {name: Store(tmp_path / f"{name}.h5").read(0) for name in ("own", "plain")}
+    assert np.abs(kept["plain"] - plainly(pixels, 1, 99)).max() <= 1
+    assert np.abs(kept["own"] - plainly(pixels, 1, 99)).mean() > 20  # the ground's noise does not fill the range
+    volume = VolumeSource([write_volume(tmp_path / "v.tif", pixels)], 0, 0, (5, 95), 0, plain=True)
+    assert np.abs(volume.read(0)[0] - plainly(pixels, 5, 95)).max() <= 1
+
+
+def test_a_store_is_not_gone_on_with_by_other_percentiles_nor_taken_for_plain(sparse, run, tmp_path):
+    assert run("data/prepare.py", f"images={sparse}", "store=own.h5", "workers=1", cwd=tmp_path).returncode == 0
+    again = ("data/prepare.py", f"images={sparse}", "store=own.h5", "workers=1", "plain_percentiles=true")
+    finished = run(*again, cwd=tmp_path)
+    assert finished.returncode == 2 and "plain_percentiles=None, not True" in finished.stderr
+    looked = ("evaluate/discover.py", "images=own.h5", "backbone=intensity", "plain_percentiles=true")
+    finished = run(*looked, cwd=tmp_path)
+    assert finished.returncode == 2 and "prepare it with plain_percentiles=true" in finished.stderr
+
+
+def write_volume(path: Path, pixels: np.ndarray) -> Path:
+    tifffile.imwrite(path, np.stack([pixels, pixels]), imagej=True, metadata={"axes": "ZYX"})
+    return path

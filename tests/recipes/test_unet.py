@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from finetune.unet import Options, check
@@ -80,3 +81,26 @@ def test_groups_are_scored_apart_when_the_run_has_finished(finished_unet, labell
 def test_what_cannot_be_is_said_in_one_line(changes, message):
     with pytest.raises(InputError, match=message):
         check(Options(**{"data": "set", "backbone": "random:convnextv2_atto"} | changes))
+
+
+def test_switches_of_the_bone_thesis(labelled_set, run, tmp_path):
+    """Heat maps of own points, square slices, kept statistics, no turning; and nothing that stops the training."""
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["field_0", "field_2"], "validation": ["field_5"]}))
+    switches = ("heat=own_slice", "square=true", "turn=false", "batch_norm=running", "plain_percentiles=true")
+    arguments = ("data=oblong", *SHORT_UNET, *switches, "stopping=none", "label_count=2", "crops_an_image=3")
+    for folder in ("images", "labels"):
+        (tmp_path / "oblong" / folder).mkdir(parents=True)
+        for file in (labelled_set / folder).iterdir():
+            tifffile.imwrite(tmp_path / "oblong" / folder / file.name, tifffile.imread(file)[:120])
+    finished = run("finetune/unet.py", *arguments, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert finished.returncode == 0, finished.stderr
+    folder = tmp_path / "runs/refined"
+    summary = json.loads((folder / "summary.json").read_text())
+    (fold,) = summary["folds"].values()
+    assert fold["fitted"] == ["field_0", "field_2"] or fold["fitted"] == ["field_2", "field_0"]
+    assert fold["stopping"] == [] and fold["threshold"] == 0.5
+    assert list(fold["samples"]) == ["field_5"]
+    mask = np.asarray(Image.open(folder / "fold-0/predictions/field_5.png"))
+    assert mask.shape == (120, 192), "brought back from 96 x 96 px"
+    refused = run("tools/refine.py", "model=runs/refined/fold-0", "images=oblong/images", "out=o", cwd=tmp_path)
+    assert refused.returncode == 2 and "needs points on every micrograph" in refused.stderr
