@@ -11,6 +11,7 @@ and `feature_maps.csv`; of runs also `activation_maps` and their CSV, for which 
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sempre.data.labelled import LabelledMicrograph, LabelledSet
 from sempre.errors import InputError
 from sempre.files import write_csv, write_json
 from sempre.frozen.insides import (
+    CAMS,
     LookInto,
     OpenedArm,
     channel_figures,
@@ -33,10 +35,11 @@ from sempre.frozen.insides import (
 from sempre.images.resize import resize
 from sempre.metrics import aji_plus
 from sempre.processes import run_in_one_process
-from sempre.ranges import Count, Index, RunName, Seed, Share
+from sempre.ranges import Count, Index, NotEmpty, OneOf, RunName, Seed, Share
 from sempre.report.figures import save_figure
 from sempre.report.insides_page import (
     GRID,
+    MAPS,
     Look,
     StageMaps,
     draw_activation_maps,
@@ -44,6 +47,8 @@ from sempre.report.insides_page import (
     write_insides_report,
 )
 from sempre.training.scoring import true_overlap
+
+Cams = Annotated[list[str], OneOf(*CAMS), NotEmpty()]
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Options:
     micrographs: list[str] = field(default_factory=list)  # names of those to show; none: drawn from the held-out ones
     shown: Count = 2  # micrographs that are drawn
     name: RunName = "insides"  # the result goes to runs/<name>
+    cams: Cams = field(default_factory=lambda: ["grad"])  # Grad-CAM, and Ablation-CAM: a pass for each of its channels
     stage: Index = -1  # of the backbone, whose maps are weighed for where it looks; -2 is twice as fine
     split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
     validation_fraction: Share = 0.2  # share of the images held out by the seeded split
@@ -75,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
 
-    feature_rows, feature_means, activation_rows, looks = [], {}, [], {}
+    feature_rows, feature_means, activation_rows = [], {}, []
+    looks: dict[str, dict[str, dict[str, Look]]] = {cam: {} for cam in options.cams}
     for arm in arms:
         # Each arm sees micrographs as it was trained to, by its own percentiles.
         own = LabelledSet(options.data, percentiles=arm.percentiles, components=None)
@@ -90,24 +97,27 @@ def main(argv: list[str] | None = None) -> int:
                 for name, one in figures.items()
             ]
             feature_means.setdefault(arm.name, []).append(mean_figures(list(figures.values())))
-        if arm.look:
-            looks[arm.name] = {
-                name: look(arm.look, micrograph, options.stage) for name, micrograph in micrographs.items()
+        for cam, of_cam in looks.items():
+            if arm.look is None:
+                continue
+            of_cam[arm.name] = {
+                name: look(arm.look, micrograph, options.stage, cam) for name, micrograph in micrographs.items()
             }
             activation_rows += [
-                {"arm": arm.name, "micrograph": name, **activation_figures(looks[arm.name][name], micrograph)}
-                for name, micrograph in micrographs.items()
+                {"arm": arm.name, "cam": cam, "micrograph": name, **activation_figures(of_cam[arm.name][name], shown)}
+                for name, shown in micrographs.items()
             ]
     write_csv(folder / "feature_maps.csv", feature_rows)
-    if looks:
+    if activation_rows:
         micrographs = {labelled.names[index]: labelled.read(index) for index in indices}
-        save_figure(draw_activation_maps(micrographs, looks), folder / "activation_maps")
+        for cam, of_cam in looks.items():
+            save_figure(draw_activation_maps(micrographs, of_cam), folder / MAPS[cam])
         write_csv(folder / "activation_maps.csv", activation_rows)
     summary = {
         "data": options.data,
         "micrographs": [labelled.names[index] for index in indices],
         "feature_maps": feature_means,
-        "activation_maps": {arm: means_of(activation_rows, arm) for arm in looks},
+        **{MAPS[cam]: {arm: means_of(activation_rows, arm, cam) for arm in of_cam} for cam, of_cam in looks.items()},
     }
     write_json(folder / "summary.json", summary)
     about = f"{options.data}: {', '.join(summary['micrographs'])}."
@@ -142,8 +152,8 @@ def stage_maps(arm: OpenedArm, micrograph: LabelledMicrograph, seed: int) -> lis
     return shown
 
 
-def look(into: LookInto, micrograph: LabelledMicrograph, stage: int) -> Look:
-    predicted, activation = into(micrograph.pixels.astype(np.float32) / 255, stage)
+def look(into: LookInto, micrograph: LabelledMicrograph, stage: int, cam: str) -> Look:
+    predicted, activation = into(micrograph.pixels.astype(np.float32) / 255, stage, cam)
     return Look(predicted, activation, share_on_particles(activation, micrograph.foreground))
 
 
@@ -155,8 +165,8 @@ def activation_figures(look: Look, micrograph: LabelledMicrograph) -> dict[str, 
     }
 
 
-def means_of(rows: list[dict], arm: str) -> dict[str, float]:
-    own = [row for row in rows if row["arm"] == arm]
+def means_of(rows: list[dict], arm: str, cam: str) -> dict[str, float]:
+    own = [row for row in rows if (row["arm"], row["cam"]) == (arm, cam)]
     return {name: float(np.mean([row[name] for row in own])) for name in ("aji_plus", "on_particles", "area_share")}
 
 

@@ -27,7 +27,7 @@ from sempre.images import find_micrographs
 from sempre.ranges import Count
 from sempre.report.study_page import Study, write_study_report
 from sempre.study.cells import run_cells, study_jobs, submission, write_jobs
-from sempre.study.cost import plan_summary
+from sempre.study.cost import curve_lines, memory_lines, plan_summary
 from sempre.study.design import (
     Cell,
     StudyOptions,
@@ -85,10 +85,11 @@ def main(argv: list[str] | None = None) -> int:
     # Cells: every pretraining, then every fine-tuning.
     cells = plan_cells(options, data, store, images, len(sides.training))
     left_out = left_out_arms(options)
-    plan = [*left_out, *plan_summary(cells, options, folder, options.parallel)]
+    plan = [*left_out, *curve_lines(cells, options), *memory_lines(cells, options)]
+    plan += plan_summary(cells, options, folder, options.parallel)
     again = [argument for argument in arguments if not argument.startswith(("run=", "dry_run="))]
     report = ["tools/study.py", *again, "run=report"]
-    jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once)
+    jobs = study_jobs(cells, folder, ROOT, prepare, report, options.at_once, options)
     if options.dry_run:
         print("\n".join(shortened(cells)))
         print("\n".join(["as jobs:", *(submission(job, options.sbatch) for job in jobs), *plan]))
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.run != "report" and not store.exists():
         labelled.read_through(range(len(labelled)))
     if options.run == "slurm":
-        print(f"submit all: {write_jobs(jobs, cells, folder, ROOT, options.sbatch)}")
+        print(f"submit all: {write_jobs(jobs, folder, ROOT, options.sbatch)}")
         return 0
     if options.run == "here":
         recipe(*prepare)

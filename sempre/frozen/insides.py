@@ -3,7 +3,9 @@
 Selvaraju et al., "Grad-CAM", ICCV 2017: a stage's maps are added up, each weighted by the mean gradient of what the
 model found with respect to it, and negative sums are cut off.
 
-Rettenberger et al., npj Comput. Mater. 2025 (doi 10.1038/s41524-025-01802-3), figure 5.
+Ramaswamy and Desai, "Ablation-CAM", WACV 2020: each map is weighted by the share of the score that is lost without it.
+
+Rettenberger et al., npj Comput. Mater. 2025 (doi 10.1038/s41524-025-01802-3), figures 5 and 6.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,9 @@ from sempre.segmentation.detections import paste_masks
 from sempre.segmentation.maps import DenseSettings, segment_dense
 from sempre.segmentation.tiling import paint_particles
 
+CAMS = ("grad", "ablation")
+ABLATED_AT_A_TIME = 8  # channels, each a pass of the whole model
+
 
 def check_grad_cam() -> None:
     """Whether the library is there.
@@ -48,11 +53,11 @@ def check_grad_cam() -> None:
 
 
 def detection_activation(
-    detector: nn.Module, body: nn.Module, seen: np.ndarray, boxes: np.ndarray, stage: int = -1
+    detector: nn.Module, body: nn.Module, seen: np.ndarray, boxes: np.ndarray, stage: int = -1, cam: str = "grad"
 ) -> np.ndarray:
-    """Grad-CAM of a Mask R-CNN's detections, float32 `[H, W]` from 0 to 1; zero where it has none.
+    """A class activation map of a Mask R-CNN's detections, float32 `[H, W]` from 0 to 1; zero where it has none.
 
-    What is differentiated is the sum, over the boxes, of the score and IoU of the detection that fits each best.
+    What is explained is the sum, over the boxes, of the score and IoU of the detection that fits each best.
 
     Args:
         detector: takes a list of images `[1, H, W]` in [0, 1] and gives torchvision's boxes, scores and labels.
@@ -60,6 +65,7 @@ def detection_activation(
         seen: the micrograph at the scale that the detector sees, float32 `[H, W]` in [0, 1].
         boxes: those of the detections that count, `[N, 4]` in px of `seen`.
         stage: of the backbone.
+        cam: one of `CAMS`.
 
     Raises:
         InputError: without grad-cam, and for a stage that the backbone does not have.
@@ -70,13 +76,15 @@ def detection_activation(
     if not len(boxes):
         return np.zeros(seen.shape, np.float32)
     target = FasterRCNNBoxScoreTarget(np.ones(len(boxes), int), boxes)
-    return _grad_cam(detector, body, torch.from_numpy(seen)[None, None], target, stage)
+    return _activation_map(detector, body, torch.from_numpy(seen)[None, None], target, stage, cam)
 
 
-def foreground_activation(segmenter: DenseSegmenter, seen: np.ndarray, stage: int = -1) -> np.ndarray:
-    """Grad-CAM of a dense segmenter's foreground, float32 `[H, W]` from 0 to 1; zero where it finds none.
+def foreground_activation(
+    segmenter: DenseSegmenter, seen: np.ndarray, stage: int = -1, cam: str = "grad"
+) -> np.ndarray:
+    """A class activation map of a dense segmenter's foreground, float32 `[H, W]` from 0 to 1; zero where it finds none.
 
-    What is differentiated is the sum of the foreground's logits where they are positive. `seen` and `stage` as above;
+    What is explained is the sum of the foreground's logits where they are positive. `seen`, `stage` and `cam` as above;
     the image is continued at its border to a whole number of the encoder's cells.
     """
     check_grad_cam()
@@ -90,7 +98,7 @@ def foreground_activation(segmenter: DenseSegmenter, seen: np.ndarray, stage: in
         return np.zeros(seen.shape, np.float32)
     target = SemanticSegmentationTarget(0, found)
     assert isinstance(segmenter.encoder, TimmEncoder)
-    return _grad_cam(segmenter, segmenter.encoder.body, padded, target, stage)[:height, :width]
+    return _activation_map(segmenter, segmenter.encoder.body, padded, target, stage, cam)[:height, :width]
 
 
 def share_on_particles(activation: np.ndarray, foreground: np.ndarray) -> float:
@@ -99,15 +107,33 @@ def share_on_particles(activation: np.ndarray, foreground: np.ndarray) -> float:
     return float(activation[foreground].sum()) / total if total else float("nan")
 
 
-def _grad_cam(model: nn.Module, body: nn.Module, images: Tensor, target: object, stage: int) -> np.ndarray:
-    from pytorch_grad_cam import GradCAM
+def _activation_map(
+    model: nn.Module, body: nn.Module, images: Tensor, target: object, stage: int, cam: str
+) -> np.ndarray:
+    from pytorch_grad_cam import AblationCAM, GradCAM
+    from pytorch_grad_cam.ablation_layer import AblationLayer
 
     timms = cast(TimmNetwork, body)
     stages = [body.get_submodule(timms.feature_info[place]["module"]) for place in stages_at(timms).values()]
     if not -len(stages) <= stage < len(stages):
         raise InputError(f"stage={stage} is none of the backbone's {len(stages)}: count from 0, or from -1")
-    with torch.enable_grad(), GradCAM(model, [stages[stage]]) as cam:
-        activation = cam(images, targets=[target])[0]
+    if cam == "ablation":
+
+        class Zeroed(AblationLayer):
+            """The stage with one channel of each image of the batch at 0, as in the method's paper. The library takes
+            ten millions off where activations are negative, as a ConvNeXt's are, and a network then finds nothing."""
+
+            def __call__(self, _: Tensor) -> Tensor:
+                output = self.activations
+                for image in range(len(output)):
+                    output[image, self.indices[image]] = 0
+                return output
+
+        own = {"ablation_layer": Zeroed(), "batch_size": ABLATED_AT_A_TIME}
+        with torch.no_grad(), AblationCAM(model, [stages[stage]], **own) as explained:
+            return explained(images, targets=[target])[0].astype(np.float32)
+    with torch.enable_grad(), GradCAM(model, [stages[stage]]) as explained:
+        activation = explained(images, targets=[target])[0]
     model.zero_grad(set_to_none=True)
     return activation.astype(np.float32)
 
@@ -183,15 +209,15 @@ def drawn_channels(channels: int, count: int, seed: int) -> np.ndarray:
     return np.sort(draws.choice(channels, min(count, channels), replace=False))
 
 
-LookInto = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+LookInto = Callable[[np.ndarray, int, str], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class OpenedArm:
     """`encoder` is the arm's ConvNeXtV2, which sees micrographs at `scale` times their size.
 
-    Where it is a part of a fine-tuned model, `look(pixels, stage)` gives the label image int32 `[H, W]` and the class
-    activation map float32 `[H, W]` of a normalised micrograph `[H, W]`; a backbone alone has none.
+    Where it is a part of a fine-tuned model, `look(pixels, stage, cam)` gives the label image int32 `[H, W]` and the
+    class activation map float32 `[H, W]` of a normalised micrograph `[H, W]`; a backbone alone has none.
     """
 
     name: str
@@ -252,7 +278,7 @@ def _open_backbone(backbone: str, device: torch.device) -> OpenedArm:
 
 
 def _look_for_boxes(
-    detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray, stage: int
+    detector: MaskRCNN, scale: float, threshold: float, pixels: np.ndarray, stage: int, cam: str
 ) -> tuple[np.ndarray, np.ndarray]:
     found = detect(detector, pixels, scale)
     kept = found["scores"] >= threshold
@@ -260,12 +286,12 @@ def _look_for_boxes(
     labels, _ = paint_particles(masks, found["scores"][kept], pixels.shape)
     seen = resize(pixels, scale)
     boxes = boxes_between(found["boxes"][kept], pixels.shape, seen.shape)
-    activation = detection_activation(detector, detector.backbone.body, seen, boxes, stage)
+    activation = detection_activation(detector, detector.backbone.body, seen, boxes, stage, cam)
     return labels, resize_to(activation, pixels.shape)
 
 
 def _look_densely(
-    segmenter: DenseSegmenter, settings: DenseSettings, pixels: np.ndarray, stage: int
+    segmenter: DenseSegmenter, settings: DenseSettings, pixels: np.ndarray, stage: int, cam: str
 ) -> tuple[np.ndarray, np.ndarray]:
     labels, _ = segment_dense(pixels, as_network(segmenter), settings)
-    return labels, foreground_activation(segmenter, pixels, stage)
+    return labels, foreground_activation(segmenter, pixels, stage, cam)

@@ -18,6 +18,9 @@ from sempre.report.figures import LETTERS, WIDE
 from sempre.report.html import heading, paragraph, picture, table, write_page
 from sempre.report.judged_overlay import draw_judged_overlay, draw_labels_overlay
 
+# Of each class activation map: the figure's name, which is the summary's too, and what it is called.
+MAPS = {"grad": "activation_maps", "ablation": "ablation_maps"}
+CALLED = {"grad": "Grad-CAM", "ablation": "Ablation-CAM"}
 GRID = 4  # maps a side of a stage's square
 GAP = 0.06  # of a map, between two
 SPREAD = 3.0  # standard deviations from a map's mean to black and to white
@@ -146,15 +149,17 @@ def insides_parts(folder: Path, summary: Mapping) -> list[str]:
             "pairs of channels; 0 is all the same, 0.5 is unrelated."
         ),
     ]
-    if summary["activation_maps"]:
+    for cam, name in MAPS.items():
+        if not summary.get(name):
+            continue
         parts += [
-            heading("Where they look"),
-            picture(folder / "activation_maps.png", "Found, missed and false; and Grad-CAM on the backbone"),
+            heading(f"Where they look, by {CALLED[cam]}"),
+            picture(folder / f"{name}.png", f"Found, missed and false; and {CALLED[cam]} on the backbone"),
             table(
                 ("arm", "AJI+", "activation on particles", "their share of the area"),
                 [
                     (arm, *(_number(means[name]) for name in ("aji_plus", "on_particles", "area_share")))
-                    for arm, means in summary["activation_maps"].items()
+                    for arm, means in summary[name].items()
                 ],
             ),
         ]

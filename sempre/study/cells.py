@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sempre.files import whole_or_absent
-from sempre.study.design import FINISHED, Cell, cells_of
+from sempre.study.design import FINISHED, STAGES, Cell, StudyOptions, cells_of, of_table
 from sempre.training.preemption import EXIT_PREEMPTED
 
 FAILED = "failed"  # a file in a cell's folder with the reason; it is tried again when the study is started again
@@ -105,23 +105,30 @@ def _note_failure(cell: Cell, folder: Path, code: int) -> None:
     (folder / cell.name / FAILED).write_text(f"code {code}: {reason}", encoding="utf-8")
 
 
-STAGES = ("pretrain", "finetune")
-
-
 @dataclass(frozen=True)
 class Job:
-    """An array of `tasks` whose commands are the lines of `listing`, or one command; it waits for `after`."""
+    """An array whose tasks run `cells`, the lines of its listing, or one command; it waits for `after`."""
 
     name: str
     tasks: int
     command: list[str]
     after: str = ""
+    cells: tuple[Cell, ...] = ()
 
 
 def study_jobs(
-    cells: Sequence[Cell], folder: Path, root: Path, prepare: list[str], report: list[str], at_once: int
+    cells: Sequence[Cell],
+    folder: Path,
+    root: Path,
+    prepare: list[str],
+    report: list[str],
+    at_once: int,
+    options: StudyOptions | None = None,
 ) -> list[Job]:
     """The store, the arrays that have cells, then the report; each waits for the end of the one before.
+
+    Cells of a stage that want other numbers of nodes or hours than others, by the tables of `options`, are an array of
+    their own.
 
     Pretraining begins after the store was prepared well (`afterok`), and is cancelled where it was not. A cell whose
     pretraining failed fails too, and the report shows it as missing: so the other jobs wait for the end of those before
@@ -133,27 +140,38 @@ def study_jobs(
     """
     jobs = [Job("prepare", 1, _single("prepare", root, prepare))]
     for stage in STAGES:
-        if tasks := len(cells_of(cells, stage)):
-            listing = str(folder / "jobs" / f"{stage}.txt")
-            array = f"--array=0-{tasks - 1}%{at_once}"
+        wanted: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in cells_of(cells, stage):
+            wanted.setdefault(_wanted(cell, options), []).append(cell)
+        for number, (flags, own) in enumerate(wanted.items(), 1):
+            name = stage if len(wanted) == 1 else f"{stage}_{number}"
+            listing = str(folder / "jobs" / f"{name}.txt")
+            array = f"--array=0-{len(own) - 1}%{at_once}"
             script = str(root / "slurm/study.sbatch")
-            jobs.append(Job(stage, tasks, [array, f"--job-name={stage}", script, listing], jobs[-1].name))
+            command = [array, f"--job-name={name}", *flags, script, listing]
+            jobs.append(Job(name, len(own), command, jobs[-1].name, tuple(own)))
     return [*jobs, Job("report", 1, _single("report", root, report), jobs[-1].name)]
+
+
+def _wanted(cell: Cell, options: StudyOptions | None) -> tuple[str, ...]:
+    """Flags of sbatch for a cell's nodes and time limit, where the options say them."""
+    if options is None:
+        return ()
+    nodes, hours = (of_table(table, cell.recipe, cell.size, 0) for table in (options.nodes, options.hours))
+    return (*([f"--nodes={nodes}"] if nodes else []), *([f"--time={hours}:00:00"] if hours else []))
 
 
 def _single(name: str, root: Path, script: list[str]) -> list[str]:
     return [f"--job-name={name}", str(root / "slurm/cpu.sbatch"), str(root / script[0]), *script[1:]]
 
 
-def write_jobs(
-    jobs: Sequence[Job], cells: Sequence[Cell], folder: Path, root: Path, options: Sequence[str] = ()
-) -> Path:
+def write_jobs(jobs: Sequence[Job], folder: Path, root: Path, options: Sequence[str] = ()) -> Path:
     """Write each array's listing, a cell's command a line, and `jobs/submit.sh`, which submits all and prints their
     numbers: its path. Jobs run where `runs/` lies, which need not be the checkout at `root`."""
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    for stage in STAGES:
-        with whole_or_absent(folder / "jobs" / f"{stage}.txt") as partial:
-            commands = [[str(root / cell.command[0]), *cell.command[1:]] for cell in cells_of(cells, stage)]
+    for job in (job for job in jobs if job.cells):
+        with whole_or_absent(folder / "jobs" / f"{job.name}.txt") as partial:
+            commands = [[str(root / cell.command[0]), *cell.command[1:]] for cell in job.cells]
             partial.write_text("".join(f"{shlex.join(command)}\n" for command in commands))
     script = folder / "jobs/submit.sh"
     with whole_or_absent(script) as partial:

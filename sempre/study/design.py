@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from sempre.config import read_yaml, yaml_file
 from sempre.errors import InputError
-from sempre.ranges import Count, NotEmpty, OneOf, Range, RunName, check_ranges
+from sempre.ranges import Count, NotEmpty, OneOf, PositiveOrZero, Range, RunName, check_ranges
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ Sizes = Annotated[list[str], OneOf(*SIZES), NotEmpty()]
 Exponents = Annotated[list[int], Range(-1, 40)]
 Shares = Annotated[list[float], Range(above=0, most=1)]
 Seconds = Annotated[dict[str, float], Range(above=0)]
+Counts = Annotated[dict[str, int], Range(1)]
+STAGES = ("pretrain", "finetune")
+STAGE_OF = {"fcmae": "pretrain", "densecl": "pretrain", "mask_rcnn": "finetune", "dense": "finetune"}
 TRAINING_SHARE = 0.8  # of the unlabelled micrographs, the others validate
 FINISHED = "finished"  # an empty file in a cell's folder, left when its recipe has ended well
 
@@ -86,6 +89,8 @@ class StudyOptions:
     detail_size: str = ""  # of the figures of single micrographs and the two curves; empty takes the first
     image_exponents: Exponents = field(default_factory=list)  # FCMAE on 2^s images for these s; [-1] for 0 … all
     label_shares: Shares = field(default_factory=list)  # of the labels, for the curve over labels: 0.1 and so on
+    equal: Annotated[str, OneOf("steps", "epochs")] = "steps"  # in FCMAE on fewer images; the article has equal epochs
+    image_repeats: Count = 1  # subsets of each number of images, and pretrainings on them, that the repeats begin with
     curve_methods: CurveMethods = field(default_factory=lambda: ["mask_rcnn"])  # that the curves are made with
     imagenet: str = "imagenet/convnextv2_{size}_1k_224_ema.pt"  # local file: the original code's .pt, or timm's weights
     render: list[str] = field(default_factory=list)  # arguments of data/synthesize.py
@@ -97,6 +102,12 @@ class StudyOptions:
     seconds_a_step: Seconds = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
     measured_on: str = ""  # the machine that seconds_a_step is of, in words
     parallel: Count = 1  # cells at the same time on this machine
+    # By stage (pretrain, finetune), recipe (fcmae) or recipe and size (fcmae-huge); the nearest says it:
+    nodes: Counts = field(default_factory=dict)  # of a cell's job; one where nothing is said
+    hours: Counts = field(default_factory=dict)  # time limit of a cell's job, after which it is queued again
+    accumulation: Counts = field(default_factory=dict)  # parts that a GPU's share of the batch is computed in
+    gpus_a_node: Count = 1  # on the cluster
+    gpu_gigabytes: PositiveOrZero = 0.0  # memory of a GPU; a plan that does not fit is refused; 0 asks nothing
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class Cell:
     size: str
     command: tuple[str, ...]
     steps: int  # of training
+    batch: int  # over all processes
     needs: str = ""  # name of the cell whose backbone it starts from
     arm: str = ""
     images: int = 0
@@ -123,6 +135,21 @@ def check_options(options: StudyOptions) -> None:
     check_ranges(options)
     if options.detail_size and options.detail_size not in options.sizes:
         raise InputError(f"detail_size={options.detail_size} is none of sizes={options.sizes}")
+    known = {*STAGES, *STAGE_OF, *(f"{recipe}-{size}" for recipe in STAGE_OF for size in SIZES)}
+    for table in ("nodes", "hours", "accumulation"):
+        if unknown := [name for name in getattr(options, table) if name not in known]:
+            raise InputError(f"{table} says something of {unknown[0]}: name a stage, a recipe, or both: fcmae-huge")
+
+
+def of_table(table: dict[str, int], recipe: str, size: str, default: int) -> int:
+    """What a table of the options says of a recipe and size, of the recipe, or of its stage."""
+    names = (f"{recipe}-{size}", recipe, STAGE_OF[recipe])
+    return next((table[name] for name in names if name in table), default)
+
+
+def processes(options: StudyOptions, recipe: str, size: str) -> int:
+    """How many processes, one a GPU, a cell's job has."""
+    return of_table(options.nodes, recipe, size, 1) * options.gpus_a_node
 
 
 def detail_size(options: StudyOptions) -> str:
@@ -145,11 +172,13 @@ def missing_imagenet(options: StudyOptions) -> list[str]:
 
 
 def image_counts(options: StudyOptions, images: int) -> list[int]:
-    """The numbers of images that FCMAE is pretrained on beside all: powers of two, fewer than are trained on."""
+    """The numbers of images that FCMAE is pretrained on beside all: powers of two, fewer than are trained on, and not
+    fewer than there are processes, for each needs an image of its own."""
     if "fcmae" not in options.arms:
         return []
     training = training_images(images)
-    powers = [2**exponent for exponent in range(training.bit_length()) if 2**exponent < training]
+    least = processes(options, "fcmae", detail_size(options))
+    powers = [2**exponent for exponent in range(training.bit_length()) if least <= 2**exponent < training]
     if options.image_exponents == [-1]:
         return powers
     return [count for count in powers if count.bit_length() - 1 in options.image_exponents]
@@ -201,22 +230,40 @@ def plan_cells(options: StudyOptions, data: Path, store: Path, images: int, labe
 
 def _pretrainings(options: StudyOptions, store: Path, images: int) -> list[Cell]:
     arms = [arm for arm in PRETRAINED if arm in options.arms]
-    whole = [(arm, size, 0) for size in options.sizes for arm in arms]
-    shares = [("fcmae", detail_size(options), count) for count in image_counts(options, images)]
+    whole = [(arm, size, 0, 0) for size in options.sizes for arm in arms]
+    small = detail_size(options)
+    drawn = range(options.image_repeats)
+    shares = [("fcmae", small, count, draw) for count in image_counts(options, images) for draw in drawn]
     if not options.curve_methods:
         shares = []
     training = training_images(images)
     cells = []
-    for arm, size, count in whole + shares:
+    for arm, size, count, draw in whole + shares:
         settings = read_settings(arm, getattr(options, arm))
         epochs, batch = ceil(settings.number("epochs")), int(settings.number("batch"))
         steps = epochs * max(1, training // batch)
-        own = _as_many_steps(settings, steps, count, batch) if count else []
-        name = f"{arm}-{size}" + (f"-n{count}" if count else "")
+        own = []
+        if count and options.equal == "steps":
+            own = _as_many_steps(settings, steps, count, batch)
+        elif count:
+            own, steps = [f"image_count={count}"], epochs * max(1, count // batch)
+        own += [f"image_seed={draw}", f"seed={draw}"] if draw else []
+        own += _accumulation(options, arm, size)
+        name = pretraining_name(arm, size, count, draw)
         command = [f"pretrain/{arm}.py", *settings.arguments, f"store={store}", f"architecture=convnextv2_{size}", *own]
         command.append(f"name={options.name}/{name}")
-        cells.append(Cell(name, "pretrain", arm, size, tuple(command), steps, arm=arm, images=count))
+        cells.append(Cell(name, "pretrain", arm, size, tuple(command), steps, batch, arm=arm, images=count, seed=draw))
     return cells
+
+
+def pretraining_name(arm: str, size: str, images: int = 0, draw: int = 0) -> str:
+    """As in `fcmae-pico-n8-s1`: on the second of the subsets of 8 images."""
+    return f"{arm}-{size}" + (f"-n{images}" if images else "") + (f"-s{draw}" if draw else "")
+
+
+def _accumulation(options: StudyOptions, recipe: str, size: str) -> list[str]:
+    parts = of_table(options.accumulation, recipe, size, 0)
+    return [f"accumulation={parts}"] if parts else []
 
 
 def _as_many_steps(settings: Settings, steps: int, count: int, batch: int) -> list[str]:
@@ -249,19 +296,21 @@ def _finetuning(
     settings = read_settings(method, getattr(options, method))
     needs, start = "", [f"backbone={arm}"]
     if arm in PRETRAINED:
-        needs = f"{arm}-{size}" + (f"-n{images}" if images else "")
+        needs = pretraining_name(arm, size, images, seed % options.image_repeats if images else 0)
         start = [f"backbone=runs/{options.name}/{needs}/backbone"]
     elif arm == "imagenet":
         start = _imagenet_arguments(imagenet_file(options, size))
     shares = "".join([f"-n{images}" if images else "", f"-l{labels}" if labels else ""])
     name = f"{method}-{size}-{arm}{shares}-{seed}"
     crops = int(settings.number("crops_an_epoch")) if method == "dense" else labels or labelled
-    steps = ceil(settings.number("epochs")) * max(1, crops // int(settings.number("batch")))
+    batch = int(settings.number("batch"))
+    steps = ceil(settings.number("epochs")) * max(1, crops // batch)
     command = [f"finetune/{method}.py", *settings.arguments, f"data={data}", f"architecture=convnextv2_{size}", *start]
     command += [f"split_file={options.split_file}"] if options.split_file else []
     command += [f"label_count={labels}"] if labels else []
+    command += _accumulation(options, method, size)
     command += ["repeats=1", f"seed={seed}", f"name={options.name}/{name}"]
-    return Cell(name, "finetune", method, size, tuple(command), steps, needs, arm, images, labels, seed)
+    return Cell(name, "finetune", method, size, tuple(command), steps, batch, needs, arm, images, labels, seed)
 
 
 def _imagenet_arguments(file: Path) -> list[str]:

@@ -62,6 +62,7 @@ class PretrainingOptions:
     validation_fraction: InnerShare = 0.2  # share of the images held out, by a hash of their contents
     validate_every: Count = 1  # epochs between validations
     split_seed: Seed = 0  # another seed holds out other images
+    image_seed: Seed = 0  # another seed, other images of that number
     image_count: CountOrZero = 0  # pretrain on so many of the training images, fewer being a part of more; 0 on all
     seed: Seed = 0  # of weights, crops, masks, augmentations and order
     precision: Precision = "auto"  # auto takes bf16 where a GPU has it
@@ -215,7 +216,7 @@ def start_pretraining(
             f"processes with accumulation={options.accumulation} would cut it: start one process with accumulation=1, "
             "or choose grn_scope=image"
         )
-    training = seeded_subset(training, options.image_count, options.split_seed)
+    training = seeded_subset(training, options.image_count, (options.split_seed + options.image_seed) % 2**32)
     folder = Path("runs") / options.name
     with accelerator.main_process_first():
         open_run(folder, options, MAY_CHANGE, store.fingerprint)

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 import data.import_study as recipe
+import finetune.mask_rcnn
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.errors import InputError
@@ -349,3 +351,17 @@ def test_the_unlabelled_set_becomes_a_folder_that_a_store_is_prepared_from(tmp_p
         "val/sem/0001.png",
     ]
     assert (out / "train/sem/0001.tif").read_bytes() == (source / "train/sem/0001.tif").read_bytes()
+
+
+@pytest.mark.slow
+def test_mask_rcnn_is_fine_tuned_on_the_set_and_scored_on_its_test_side(scripts, tmp_path, monkeypatch):
+    imported(monkeypatch, f"source={scripts}/High_Magnification", f"out={tmp_path / 'set'}", "sides=scripts")
+    monkeypatch.chdir(tmp_path)
+    small = ["architecture=convnextv2_atto", "pyramid_channels=16", "box_head_width=16", "mask_head_layers=1"]
+    small += ["proposals=20", "detections=20", "crop=32", "epochs=1", "batch=8", "workers=0", "score_threshold=0.5"]
+    given = ["data=set", "split_file=set/split_high.json", "groups=set/groups.csv", "name=study", "validate_every=0"]
+    monkeypatch.setattr(sys, "argv", ["mask_rcnn.py", *given, *small])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    finetune.mask_rcnn.main()
+    summary = json.loads((tmp_path / "runs/study/summary.json").read_text())
+    assert set(summary["repeats"][0]["samples"]) == names_of("high", HIGH_TESTS)

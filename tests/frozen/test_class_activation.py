@@ -38,6 +38,32 @@ def test_a_segmenters_map_is_grad_cam_by_hand(seen):
     assert not stage._forward_hooks
 
 
+def test_ablation_weighs_each_channel_by_what_is_lost_without_it(seen):
+    """By hand: every channel of the stage is set to 0 in turn, in a pass of its own."""
+    pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install -e '.[insides]'")
+    torch.manual_seed(0)
+    segmenter = DenseSegmenter(DenseOptions("convnextv2_atto")).eval()
+    activation = foreground_activation(segmenter, seen, stage=0, cam="ablation")
+    stage, kept = segmenter.encoder.body.stages[0], []
+    image = torch.from_numpy(seen)[None, None]
+    with torch.no_grad():
+        hook = stage.register_forward_hook(lambda _, __, output: kept.append(output))
+        logits = segmenter(image)[0, 0]
+        hook.remove()
+        found, weights = logits > 0, []
+        for channel in range(kept[0].shape[1]):
+            less = kept[0].clone()
+            less[:, channel] = 0
+            hook = stage.register_forward_hook(lambda *_, less=less: less)
+            weights.append(float(1 - segmenter(image)[0, 0][found].sum() / logits[found].sum()))
+            hook.remove()
+        expected = (torch.tensor(weights)[:, None, None] * kept[0][0]).sum(0).clamp(min=0)
+    expected = functional.interpolate(expected[None, None], (96, 128), mode="bilinear")[0, 0].numpy()
+    assert activation.shape == seen.shape and activation.min() >= 0
+    assert np.corrcoef(activation.ravel(), expected.ravel())[0, 1] > 0.99
+    assert segmenter.encoder.body.stages[0] is stage
+
+
 def test_a_detector_looks_where_its_boxes_come_from_and_nowhere_without_any(seen):
     pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed: pip install -e '.[insides]'")
     torch.manual_seed(0)

@@ -50,8 +50,8 @@ def test_models_are_looked_into_and_what_is_drawn_is_in_tables(start, tmp_path):
     network = DenseOptions("convnextv2_atto")
     details = {"kind": "dense", "network": asdict(network), "settings": asdict(DenseSettings()), "percentiles": [1, 99]}
     save_dense(tmp_path / "runs/dense/repeat-0", DenseSegmenter(network), details)
-    folder = start("runs=[runs/boxes,runs/dense]", "micrographs=[field_5]", "stage=-2")
-    for name in ("feature_maps_boxes", "feature_maps_dense", "activation_maps"):
+    folder = start("runs=[runs/boxes,runs/dense]", "micrographs=[field_5]", "stage=-2", "cams=[grad,ablation]")
+    for name in ("feature_maps_boxes", "feature_maps_dense", "activation_maps", "ablation_maps"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     rows = rows_of(folder / "feature_maps.csv")
@@ -66,7 +66,9 @@ def test_models_are_looked_into_and_what_is_drawn_is_in_tables(start, tmp_path):
     assert looks.keys() == {"boxes", "dense"} and 0 <= float(looks["dense"]["on_particles"]) <= 1
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["feature_maps"]["dense"][3]["channels"] == 1280
-    assert "Where they look" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Where they look, by Grad-CAM" in page and "Where they look, by Ablation-CAM" in page
+    assert set(summary["ablation_maps"]) == {"boxes", "dense"}
 
 
 def test_a_dead_channel_of_a_backbone_is_counted_without_grad_cam(start, monkeypatch):

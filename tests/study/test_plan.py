@@ -9,7 +9,7 @@ import pytest
 from sempre.config import read_options
 from sempre.errors import InputError
 from sempre.study.cells import study_jobs, submission, write_jobs
-from sempre.study.cost import plan_summary
+from sempre.study.cost import curve_lines, memory_lines, plan_summary
 from sempre.study.design import StudyOptions, image_counts, plan_cells
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_jobs_wait_for_each_other_and_a_task_is_a_line(tmp_path):
         ("finetune", "pretrain"),
         ("report", "finetune"),
     ]
-    script = write_jobs(jobs, cells, tmp_path, Path("/sempre")).read_text()
+    script = write_jobs(jobs, tmp_path, Path("/sempre")).read_text()
     assert "--dependency=afterany:$pretrain --array=0-27%3" in submission(jobs[2])
     assert submission(jobs[2]) in script
     lines = (tmp_path / "jobs/finetune.txt").read_text().splitlines()
@@ -139,3 +139,61 @@ def test_image_counts_are_powers_of_two_below_all():
     assert image_counts(OPTIONS, images=25_000) == [2**s for s in range(15)]
     assert image_counts(replace(OPTIONS, image_exponents=[0, 3, 20]), images=100) == [1, 8]
     assert image_counts(replace(OPTIONS, image_exponents=[]), images=100) == []
+
+
+CLUSTER = {"gpus_a_node": 4, "nodes": {"pretrain": 2, "fcmae-pico": 4, "finetune": 1}, "hours": {"pretrain": 48}}
+
+
+def test_cells_of_other_nodes_and_hours_are_arrays_of_their_own(tmp_path):
+    options = replace(OPTIONS, **CLUSTER, accumulation={"fcmae-pico": 2})
+    cells = plan(options, images=200)
+    jobs = study_jobs(cells, tmp_path, Path("/sempre"), ["data/prepare.py"], ["tools/study.py"], 3, options)
+    assert [job.name for job in jobs] == ["prepare", "pretrain_1", "pretrain_2", "finetune", "report"]
+    assert [job.after for job in jobs] == ["", "prepare", "pretrain_1", "pretrain_2", "finetune"]
+    assert {"--nodes=2", "--time=48:00:00"} <= set(jobs[1].command)
+    assert {"--nodes=4", "--time=48:00:00"} <= set(jobs[2].command)
+    assert "--nodes=1" in jobs[3].command and not any("--time" in flag for flag in jobs[3].command)
+    script = write_jobs(jobs, tmp_path, Path("/sempre")).read_text()
+    assert "--dependency=afterok:$prepare" in script and "--dependency=afterany:$pretrain_2" in script
+    (pico,) = (tmp_path / "jobs/pretrain_2.txt").read_text().splitlines()
+    assert "accumulation=2" in pico and "name=s/fcmae-pico" in pico
+    listed = [line for n in (1, 2) for line in (tmp_path / f"jobs/pretrain_{n}.txt").read_text().splitlines()]
+    assert len(listed) == sum(cell.stage == "pretrain" for cell in cells)
+
+
+def test_numbers_of_images_below_the_processes_are_left_out_with_a_word():
+    options = replace(OPTIONS, **CLUSTER)  # eight processes for Atto
+    assert image_counts(options, images=100) == [8, 16, 32, 64]
+    told = curve_lines(plan(options, images=100), options)
+    assert any("numbers of images below 8 are left out" in line for line in told)
+
+
+def test_equal_epochs_are_those_of_all_images_and_the_cost_of_equal_steps_is_told():
+    cells = {cell.name: cell for cell in plan(replace(OPTIONS, equal="epochs"))}
+    assert not any(argument.startswith("epochs=20") for argument in cells["fcmae-atto-n2"].command)
+    assert "image_count=2" in cells["fcmae-atto-n2"].command and cells["fcmae-atto-n2"].steps == 10
+    assert "takes 4.0 times the pretraining on all" in curve_lines(plan(), OPTIONS)[0]
+
+
+def test_repeats_begin_with_several_subsets_of_each_number_of_images():
+    cells = {cell.name: cell for cell in plan(replace(OPTIONS, image_repeats=2, repeats=4))}
+    assert {"image_seed=1", "seed=1", "image_count=4"} <= set(cells["fcmae-atto-n4-s1"].command)
+    assert [cells[f"mask_rcnn-atto-fcmae-n4-{seed}"].needs for seed in range(4)] == [
+        "fcmae-atto-n4",
+        "fcmae-atto-n4-s1",
+        "fcmae-atto-n4",
+        "fcmae-atto-n4-s1",
+    ]
+
+
+def test_what_does_not_fit_into_a_gpu_is_refused_before_it_is_submitted(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    paper = read_options(StudyOptions, ["configs/studies/paper.yaml"])
+    (fcmae,) = [line for line in memory_lines(plan(paper, 24_751, 59), paper) if line.startswith("fcmae")]
+    assert "GB a GPU" in fcmae and "(huge)" in fcmae
+    for change in ({"nodes": {"pretrain": 2}}, {"gpu_gigabytes": 12.0}):
+        small = replace(paper, **change)
+        with pytest.raises(InputError, match=r"of \w+ would need about \d+ GB a GPU, and gpu_gigabytes is"):
+            memory_lines(plan(small, 24_751, 59), small)
+    with pytest.raises(InputError, match="nodes says something of fcmae-giant"):
+        plan(replace(OPTIONS, nodes={"fcmae-giant": 3}))
