@@ -64,8 +64,8 @@ class Options:
     common_size: bool = False  # bring micrographs of high magnification to 1920 x 1200 px as the scripts do
 
 
-def main() -> None:
-    options = read_options(Options)
+def main(argv: list[str] | None = None) -> int:
+    options = read_options(Options, argv)
     source, out = Path(options.source), Path(options.out)
     if source.resolve() in (out.resolve(), *out.resolve().parents):
         raise InputError(f"out={out} lies in source={source}: choose a folder elsewhere")
@@ -74,6 +74,7 @@ def main() -> None:
             import_unlabelled(files, out)
         else:
             import_labelled(options, files, out)
+    return 0
 
 
 def import_labelled(options: Options, files: FilesAndArchives, out: Path) -> None:

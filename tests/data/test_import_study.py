@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import stat
-import sys
 import zipfile
 from pathlib import Path
 
@@ -101,8 +100,7 @@ def scripts(tmp_path_factory) -> Path:
 
 
 def imported(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["import_study.py", *map(str, arguments)])
-    recipe.main()
+    recipe.main([*map(str, arguments)])
 
 
 def check_set(out: Path, uncertain: bool = False) -> dict[str, list[str]]:
@@ -360,8 +358,7 @@ def test_mask_rcnn_is_fine_tuned_on_the_set_and_scored_on_its_test_side(scripts,
     small = ["architecture=convnextv2_atto", "pyramid_channels=16", "box_head_width=16", "mask_head_layers=1"]
     small += ["proposals=20", "detections=20", "crop=32", "epochs=1", "batch=8", "workers=0", "score_threshold=0.5"]
     given = ["data=set", "split_file=set/split_high.json", "groups=set/groups.csv", "name=study", "validate_every=0"]
-    monkeypatch.setattr(sys, "argv", ["mask_rcnn.py", *given, *small])
     AcceleratorState._reset_state(reset_partial_state=True)
-    finetune.mask_rcnn.main()
+    finetune.mask_rcnn.main([*given, *small])
     summary = json.loads((tmp_path / "runs/study/summary.json").read_text())
     assert set(summary["repeats"][0]["samples"]) == names_of("high", HIGH_TESTS)
