@@ -43,6 +43,7 @@ MAPS = ["umap-learn>=0.5.5"]
 FORMATS = ["rosettasciio>=0.4"]
 # Its networks come in the wheel, and it takes the OpenCV that needs no display. Earlier ones download theirs.
 OCR = ["rapidocr>=3.10"]
+REPORT = ["openpyxl>=3.1"]  # the statistics of a sample as XLSX
 INSIDES = ["grad-cam>=1.5.4"]  # class activation maps; it brings OpenCV without a display
 SCAN = ["ortools>=9.10", "transformers>=4.40"]  # shorter paths, search by text; planning does without
 APP = ["streamlit>=1.67", "altair>=5.5", "pandas>=2.0"]  # the cockpit; the last two come with the first
@@ -66,6 +67,7 @@ TESTING = [
     *IMAGENET,
     *APP,
     *FORMATS,
+    *REPORT,
     *OCR,
     *NAPARI,
     *INSIDES,
@@ -106,6 +108,7 @@ setup(
         "imagenet": IMAGENET,
         "maps": MAPS,
         "formats": FORMATS,
+        "report": REPORT,
         "ocr": OCR,
         "insides": INSIDES,
         "scan": SCAN,

@@ -21,6 +21,7 @@ ROOMS = [
     "images",
     "synthetic",
     "metrics",
+    "sizes",
     "segmentation",
     "deploy",
     "ranges",

@@ -7,25 +7,28 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from sempre import __version__
 from sempre.deploy.bundle import NAMES
 from sempre.deploy.formats import SIZE_PLOT, USUAL, result_paths
 from sempre.deploy.inputs import Inputs, Source, choose_pages, name_pages, name_results, share_of
 from sempre.deploy.overlay import write_overlay
 from sempre.deploy.pages import PageTables, read_diameters
 from sempre.deploy.rois import write_rois
+from sempre.deploy.samples import PAGE, Table, instrument, write_statistics
 from sempre.deploy.scale import find_pixel_size, scale_warning, square_warning
 from sempre.deploy.segmenter import DECODING_VERSION, Segmentation, Segmenter
 from sempre.deploy.size_plot import write_size_plot
 from sempre.deploy.summary import Summary, summarise
 from sempre.errors import InputError, how_to_install, one_line
 from sempre.files import file_sha256
-from sempre.images import crop_information_bar, is_blank, read_micrograph, write_label_png, write_labels
+from sempre.images import crop_information_bar, field_rows, is_blank, read_micrograph, write_label_png, write_labels
 from sempre.images.read import READER_VERSION
 from sempre.images.scale_bar_text import Reader
 from sempre.images.sidecar import find_sidecars
@@ -78,6 +81,7 @@ class BatchOptions:
     pages: int | Literal["all"] | None = None  # of files that hold several: one, counted from 1, or each
     full_size: bool = False  # of overlays of very large micrographs
     shard: tuple[int, int] | None = None  # (k, n): the k-th of n shares of the micrographs, counted from 1
+    report: bool = False  # write report.pdf and report.xlsx beside report.html
 
 
 @dataclass(frozen=True)
@@ -227,8 +231,9 @@ class Batch:
         unwritten = self.summary.close()
         if unwritten:
             self.fail(self.summary.path.name, unwritten)
-        if shard is None:  # the others would write the same plot
+        if shard is None:  # the others would write the same files
             self._plot_sizes()
+            self._write_statistics()
         rows = {name: row for results, name in self.named.items() if (row := self.summary.find(results))}
         done = [row for row in rows.values() if not row["error"]]
         failures = {name: row["error"] for name, row in rows.items() if row["error"]} | self.failures
@@ -269,6 +274,17 @@ class Batch:
                 f"warning: the plot of sizes is in nm: it leaves out {len(left_out)} micrographs of unknown pixel size,"
                 f" {', '.join(left_out[:NAMED])}{more}: segment them again with --pixel-size"
             )
+
+    def _write_statistics(self) -> None:
+        out = self.options.out
+        tables = [Table(row, out) for _, row in sorted(self.summary.rows.items())]
+        listed = [table for table in tables if table.row["error"] or table.particles.is_file()]
+        if all(table.row["error"] for table in listed):
+            return
+        try:
+            print(*write_statistics(out, {out.resolve().name: listed}, more=self.options.report), sep="\n")
+        except (InputError, OSError) as error:
+            self.fail(PAGE, one_line(error))
 
 
 def segment_or_fail(
@@ -320,11 +336,21 @@ def segment_micrograph(
     row = summarise(segmentation, field=pixels.size)
     if row.get("doubt"):
         tell(f"warning: {source.name} {row['doubt']}: look at its overlay")
+    top, bottom = field_rows(pixels)
     return row | {
         "page": str(micrograph.page) if micrograph.pages > 1 else "",
         "pages_left_out": str(left_out),
         "pixel_size_source": size_source,
+        "field_height_px": str(bottom - top),
+        "instrument": instrument(micrograph.metadata),
+        "model": name_model(segmenter.bundle.model),
     }
+
+
+@lru_cache(maxsize=4)
+def name_model(model: Path) -> str:
+    """The name of a bundle by its network's file, the beginning of that one's SHA-256, and sempre's version."""
+    return f"{model.resolve().parent.name} ({file_sha256(model)[:12]}), sempre {__version__}"
 
 
 def in_frame(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

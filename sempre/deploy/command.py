@@ -26,12 +26,15 @@ from sempre.released import DEFAULT
 
 if TYPE_CHECKING:
     from sempre.images import PixelSize
+    from sempre.sizes.analysis import Choices
 
 EXAMPLES = """examples:
   sempre segment my_micrographs --out results            outline and measure all particles of a folder
   sempre segment a.tif --model my_bundle --out results --pixel-size 2.5nm --format tif,csv,rois
                                                          with your own model, sizes in nm, outlines for ImageJ
   sempre segment --watch Z:\\sem --out results             what arrives in a folder, until Ctrl-C
+  sempre measure labels --pixel-size 2nm --out results   the same of label images made or corrected elsewhere
+  sempre statistics day1 day2 --by folder --out both     compare the sizes of samples, with intervals and a report
   sempre models                                          the models that come with sempre, and how good they are
   sempre app                                             segment, find and plan in the browser
   sempre finetune dense data=my_set                      train your own segmenter; options are key=value or YAML files
@@ -106,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         help="find, outline and measure the particles of micrographs",
         description="For each micrograph NAME.* it writes NAME_instances.tif (a label image), NAME_particles.csv (sizes"
         " and shapes) and NAME_overlay.png, in the folders that it was found in; for all together summary.csv and"
-        " size_distribution.png. Run again it goes on: what the same micrograph, model and options gave is not redone.",
+        " size_distribution.png and .csv, statistics.json and report.html. Run again it goes on:"
+        " what the same micrograph, model and options gave is not redone.",
     )
     command.add_argument(
         "images",
@@ -193,7 +197,54 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="with --watch: a file must have stayed the same for so long, and can be read as a whole (default: 5)",
     )
+    add_report(command)
     command.set_defaults(run=segment)
+    command = commands.add_parser(
+        "measure",
+        help="sizes and statistics of label images that were made or corrected elsewhere",
+        description="Measure label images, in which each particle's pixels hold its number. For each NAME.* it writes"
+        " NAME_particles.csv and, where the micrograph lies beside it, NAME_overlay.png; for all together summary.csv,"
+        " statistics.json, size_distribution.csv and report.html. No model is involved.",
+        epilog="examples:\n"
+        "  sempre measure results/*_instances.tif --pixel-size 2nm --out measured   labels corrected after segmenting\n"
+        "  sempre measure my_set --out measured                                     my_set/images and my_set/labels\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("labels", nargs="+", type=Path, metavar="LABELS", help="a label image, or a folder of them")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
+    command.add_argument(
+        "--pixel-size", metavar="SIZE", help="as in 2nm or 2.5x5nm; default: what the micrographs beside them say"
+    )
+    command.add_argument(
+        "--components", action="store_true", help="each separate piece is a particle, as in masks of 0 and 255"
+    )
+    add_choices(command)
+    command.set_defaults(run=measure)
+    command = commands.add_parser(
+        "statistics",
+        help="join results into samples: size distributions with intervals, fits, comparison, a report",
+        description="Join what sempre segment or sempre measure wrote into one or several FOLDERs, as shards of a"
+        " batch did, into one sample or several. It writes statistics.json, size_distribution.csv and report.html: D10,"
+        " D50, D90 and means with intervals over micrographs, distributions by number, area and volume, fitted models;"
+        " of several samples their differences, too.",
+        epilog="examples:\n"
+        "  sempre statistics shard1 shard2 --out joined                   one sample\n"
+        "  sempre statistics batch_a batch_b --by folder --out compared   two samples, compared\n"
+        "  sempre statistics results --by subfolder --out compared        each folder of micrographs is a sample\n"
+        "  sempre statistics results --groups groups.csv --out compared   a CSV with columns micrograph and sample\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="what a batch wrote")
+    command.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the statistics go")
+    command.add_argument(
+        "--by",
+        choices=("all", "folder", "subfolder"),
+        default="all",
+        help="what a sample is: all together, each FOLDER, or each folder in them (default: all)",
+    )
+    command.add_argument("--groups", type=Path, metavar="CSV", help="which micrograph belongs to which sample")
+    add_choices(command)
+    command.set_defaults(run=statistics)
     command = commands.add_parser(
         "models", help="list the models that come with sempre", description="List the models that come with sempre."
     )
@@ -218,6 +269,85 @@ def _recipes() -> list[str]:
     return lines[1:]
 
 
+def add_report(command: argparse.ArgumentParser) -> None:
+    """Add the option that asks for further forms of the report."""
+    command.add_argument("--report", action="store_true", help="write report.pdf and report.xlsx beside report.html")
+
+
+def add_choices(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how a sample is evaluated."""
+    add_report(command)
+    command.add_argument(
+        "--rule",
+        choices=("weighted", "all"),
+        default="weighted",
+        help="weighted: particles that a border cuts are left out, and the others count for as many as their size"
+        " makes likely (Miles-Lantuéjoul); all: every particle counts for one, with its visible size. The report shows"
+        " both (default: weighted)",
+    )
+    command.add_argument(
+        "--smallest",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="particles of a smaller equivalent diameter are left out, and counted (default: 0)",
+    )
+    command.add_argument(
+        "--pixel-size-uncertainty",
+        type=float,
+        metavar="PERCENT",
+        help="of your calibration, one standard deviation (default: by the source, 1.7 for a microscope's own scale)",
+    )
+
+
+def read_choices(options: argparse.Namespace) -> "Choices":
+    """How a sample is evaluated.
+
+    Raises:
+        InputError: for a size or an uncertainty that cannot be.
+    """
+    from sempre.sizes.analysis import Choices
+
+    if not 0 <= options.smallest < math.inf:
+        raise InputError(f"--smallest {options.smallest:g} is no size: give px, 0 or above")
+    uncertainty = options.pixel_size_uncertainty
+    if uncertainty is not None and not 0 <= uncertainty < 100:
+        raise InputError(f"--pixel-size-uncertainty {uncertainty:g} is none: give per cent, 0 or above and below 100")
+    return Choices(options.rule, options.smallest, None if uncertainty is None else uncertainty / 100)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measure label images; the exit code, see `measure_batch`.
+
+    Raises:
+        InputError: for options that cannot be used, and where there are no label images.
+    """
+    from sempre.deploy.measure import MeasureOptions, find_label_images, measure_batch
+    from sempre.sizes.report import check_workbook
+
+    choices = read_choices(options)
+    size = None if options.pixel_size is None else parse_pixel_size(options.pixel_size)
+    if options.report:
+        check_workbook()
+    sources = find_label_images(options.labels, options.out)
+    return measure_batch(sources, MeasureOptions(options.out, size, options.components, choices, options.report))
+
+
+def statistics(options: argparse.Namespace) -> None:
+    """Write the statistics of what batches wrote.
+
+    Raises:
+        InputError: for folders without results, damaged tables, and options that cannot be used.
+    """
+    from sempre.deploy.samples import group, read_tables, write_statistics
+
+    choices = read_choices(options)
+    tables = {table.particles.resolve(): (folder, table) for folder in options.folders for table in read_tables(folder)}
+    samples = group(list(tables.values()), options.by, options.groups)
+    print(*write_statistics(options.out, samples, choices, options.report), sep="\n")
+    print(f"{len(tables)} micrographs in {len(samples)} sample{'s' * (len(samples) != 1)}: {options.out}")
+
+
 def segment(options: argparse.Namespace) -> int:
     """Segment every micrograph; the exit code, see `segment_batch`.
 
@@ -229,6 +359,7 @@ def segment(options: argparse.Namespace) -> int:
     from sempre.deploy.released import find_bundle
     from sempre.deploy.watch import check_folders, ended_by_signals, watch
     from sempre.deploy.workers import Means, begin
+    from sempre.sizes.report import check_workbook
 
     if options.pixel_size is not None and options.pixel_size_nm is not None:
         raise InputError(f"--pixel-size {options.pixel_size} and --pixel-size-nm say the same: give one of them")
@@ -237,6 +368,8 @@ def segment(options: argparse.Namespace) -> int:
     pixel_size_nm = options.pixel_size_nm if options.pixel_size is None else parse_pixel_size(options.pixel_size)
     if options.score_threshold is not None and not 0 <= options.score_threshold <= 1:
         raise InputError(f"--score-threshold {options.score_threshold:g} lies outside [0, 1]")
+    if options.report:
+        check_workbook()
     pages = parse_pages(options.page)
     formats = USUAL if options.format is None else parse_formats(options.format)
     if options.imagej_rois and "rois" not in formats:
@@ -261,6 +394,7 @@ def segment(options: argparse.Namespace) -> int:
         pages,
         full_size=options.format is not None and "overlay" in formats,
         shard=shard,
+        report=options.report,
     )
     means = Means(
         find_bundle(options.model),

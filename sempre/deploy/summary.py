@@ -20,6 +20,7 @@ COLUMNS: tuple[str, ...] = (
     "pages_left_out",  # of the file, which are in no other row unless they were segmented too
     "width_px",
     "height_px",
+    "field_height_px",  # without information bars
     "pixel_size_nm",  # along x
     "pixel_size_y_nm",
     "pixel_size_source",
@@ -31,6 +32,8 @@ COLUMNS: tuple[str, ...] = (
     "median_equivalent_diameter_px",
     "median_equivalent_diameter_nm",
     "overflowing_tiles",
+    "instrument",  # and its settings, as far as the file says
+    "model",  # that found the particles
     "error",
     "results",  # what the names of its results begin with
     "file",  # the micrograph's absolute path

@@ -15,6 +15,7 @@ from roifile import ImagejRoi
 import sempre
 from sempre.deploy import released
 from sempre.deploy.command import main, parse_pixel_size
+from sempre.deploy.samples import WRITTEN
 from sempre.errors import InputError, how_to_install
 from sempre.images import read_labels
 from tests.deploy.conftest import bright_box_model, write_bundle
@@ -54,7 +55,7 @@ def test_segments_a_folder(segment, micrographs, tmp_path):
     out = tmp_path / "out"
     results = ("instances.tif", "particles.csv", "overlay.png", "rois.zip")
     names = {f"{stem}_{result}" for stem in ("first", "second") for result in results}
-    assert {path.name for path in out.iterdir()} == names | {"summary.csv", "size_distribution.png"}
+    assert {path.name for path in out.iterdir()} == names | {"summary.csv", "size_distribution.png", *WRITTEN}
     labels = read_labels(out / "first_instances.tif")
     (particle,) = read_rows(out / "first_particles.csv")
     (roi,) = ImagejRoi.fromfile(out / "first_rois.zip")
@@ -156,7 +157,11 @@ def test_formats_are_chosen(segment, micrographs, tmp_path):
     assert segment(micrographs, "--format", "png,csv") == 0
     stems = ("first", "second")
     names = {f"{stem}_{result}" for stem in stems for result in ("instances.png", "particles.csv")}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"summary.csv", "size_distribution.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {
+        "summary.csv",
+        "size_distribution.png",
+        *WRITTEN,
+    }
     labels = np.asarray(Image.open(tmp_path / "out/first_instances.png"))
     (particle,) = read_rows(tmp_path / "out/first_particles.csv")
     assert labels.dtype == np.uint16 and (labels == 1).sum() == float(particle["area_px2"])

@@ -1,0 +1,1 @@
+"""The size distribution of a sample of micrographs: which particles count, its figures, and their uncertainty."""
