@@ -103,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sempre {sempre.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Command)
+    commands = parser.add_subparsers(
+        prog="sempre", dest="command", required=True, metavar="COMMAND", parser_class=Command
+    )
     command = commands.add_parser(
         "segment",
         help="find, outline and measure the particles of micrographs",
