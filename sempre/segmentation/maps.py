@@ -25,6 +25,7 @@ LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales th
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 # A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
 MOST_PIXELS, WIDE = 4 << 20, 60
+WIDTH_POWER = 0.07  # by which support falls with the width beyond WIDE: 5 % for each doubling
 AGREEMENT = 8  # power of the agreement of two scales' depths, by which the other one weighs
 LEAST_WEIGHT = 0.01  # that is worth a look
 
@@ -130,11 +131,13 @@ def count_looks(shape: tuple[int, int], settings: DenseSettings) -> int:
 def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1; and how wide these are seen, px.
 
-    Support is a product of three.
+    Support is a product of four.
 
     The Dice that the probabilities expect of their own foreground; how deep each particle is seen to be, for of one
     that is too large for the network no place is surely its middle, and what is too small has none; and how solid each
-    is, for particles are convex on the whole and their fragments are not. Particles count by their area.
+    is, for particles are convex on the whole and their fragments are not. Last, of two scales that are supported alike the
+    coarser one is right more often, so support falls slowly with the width of particles that are seen wide. Particles
+    count by their area.
     """
     probability, depth = maps
     foreground = probability > decoding.foreground
@@ -149,7 +152,8 @@ def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
     solid = np.average(solidities, weights=areas[largest])
     width = STRIDE * np.average(np.sqrt(4 / np.pi * areas), weights=areas)
-    return float(dice * np.average(depths, weights=areas) * solid), float(width)
+    seen_wide = (WIDE / max(width, WIDE)) ** WIDTH_POWER
+    return float(dice * np.average(depths, weights=areas) * solid * seen_wide), float(width)
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
