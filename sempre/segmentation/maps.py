@@ -133,11 +133,13 @@ def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
 
     Support is a product of four.
 
-    The Dice that the probabilities expect of their own foreground; how deep each particle is seen to be, for of one
-    that is too large for the network no place is surely its middle, and what is too small has none; and how solid each
-    is, for particles are convex on the whole and their fragments are not. Last, of two scales that are supported alike the
-    coarser one is right more often, so support falls slowly with the width of particles that are seen wide. Particles
-    count by their area.
+    - the Dice that the probabilities expect of their own foreground;
+    - how deep each particle is seen to be: one too large for the network has no sure middle, and one that is too
+      small has none at all;
+    - how solid each is: particles are convex on the whole, and fragments of them are not;
+    - a slow fall with the seen width: of two scales that are supported alike, the coarser one is right more often.
+
+    Particles count by their area.
     """
     probability, depth = maps
     foreground = probability > decoding.foreground
