@@ -69,13 +69,13 @@ from sempre.ranges import (
 )
 from sempre.segmentation.maps import DenseSettings
 from sempre.training.accelerator import make_accelerator
+from sempre.training.best_epoch import train_to_best
 from sempre.training.dense_scoring import best_settings, mean_aji_plus, score_dense
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.optimisation import AveragedTraining, cosine_with_warmup, estimate_statistics, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.validation import train_to_best
 
 EMPTY_SCALES = 0.25, 1.5  # magnification of micrographs without a particle
 IMAGENET_ARCHITECTURE = "tf_efficientnet_lite0"  # whose weights are a package (extra `imagenet`)

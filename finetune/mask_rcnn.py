@@ -48,13 +48,13 @@ from sempre.ranges import (
     Span,
 )
 from sempre.training.accelerator import make_accelerator
+from sempre.training.best_epoch import train_to_best
 from sempre.training.detector_scoring import THRESHOLDS, best_score_threshold, score_detector, threshold_scores
 from sempre.training.fine_tuning_run import crop_loader, start_fine_tuning
 from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.optimisation import cosine_with_warmup, parameter_groups
 from sempre.training.preemption import EXIT_PREEMPTED, StopSignal
 from sempre.training.scoring import SharedWork
-from sempre.training.validation import train_to_best
 
 
 @dataclass

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from sempre.data.samplers import EpochSampler
 from sempre.training.accelerator import make_accelerator
+from sempre.training.best_epoch import train_to_best
 from sempre.training.loop import LoopOptions, Trainer
 from sempre.training.run_folder import read_log
-from sempre.training.validation import train_to_best
 
 
 class Line(nn.Module):
