@@ -23,7 +23,7 @@ TRAINING = [
     # PyPI's torch and torchvision are built as pairs: leaving both to PyPI keeps the pair together.
     "torch>=2.8",
     "torchvision>=0.23",
-    "timm>=1.0.16",
+    "timm>=1.0.21",  # earlier ones build no ConvNeXt without memory
     "accelerate>=1.7",
     "lightly>=1.5.21",
     "scikit-learn>=1.4",
