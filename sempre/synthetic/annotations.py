@@ -84,7 +84,7 @@ def _font(typeface: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageF
         return ImageFont.load_default(size)
     import matplotlib  # where letters are drawn, for it takes half a second that no --help need wait for
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", typeface), size)
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", typeface)), size)
 
 
 def annotate(

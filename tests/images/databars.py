@@ -19,7 +19,7 @@ class Databar:
 
 
 def font(size: float, typeface: str = "DejaVuSans.ttf") -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf", typeface), max(int(size), 9))
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", typeface)), max(int(size), 9))
 
 
 class Sheet:
