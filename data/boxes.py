@@ -26,7 +26,7 @@ from sempre.images.label_names import IMAGE_FOLDERS, first_folder
 @dataclass
 class Options:
     data: str = "???"  # folder with images/ and boxes/
-    out: str = "???"  # labelled set to make or to add to
+    out: str = "???"  # folder of the labelled set; an existing one is extended
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -52,15 +52,15 @@ COMMON_SHAPE = (1200, 1920)  # to which their script brings micrographs of high 
 
 @dataclass
 class Options:
-    source: str = "???"  # folder with the archives, with what they hold, or with what the authors' scripts made of it
-    out: str = "???"  # folder to make or to go on with
-    set: Literal["labelled", "unlabelled"] = "labelled"  # the 91 labelled micrographs, or the 24,751 others
-    labels: Literal["confident", "less_certain"] = "confident"  # particles labelled as certain, or the uncertain too
+    source: str = "???"  # folder with the archives, their contents, or the output of the authors' scripts
+    out: str = "???"  # output folder; an existing one is continued
+    set: Literal["labelled", "unlabelled"] = "labelled"  # 91 labelled micrographs, or 24,751 others
+    labels: Literal["confident", "less_certain"] = "confident"  # less_certain: uncertain particles, too
     layout: Literal["auto", "samples", "folders", "osf"] = "auto"  # osf: as downloaded; samples, folders: by scripts
-    sides: Literal["auto", "article", "scripts", "folders"] = "auto"  # auto: as the folders say, else as the article
-    scripts_seed: Annotated[int, Range(-1)] = -1  # whose base_training/SEED is read; -1 takes the first
-    seed: Seed = 0  # of the micrographs that validate, where no folder says it
-    clean: bool = False  # make each connected piece a particle, as the scripts do, but with no limit of 255
+    sides: Literal["auto", "article", "scripts", "folders"] = "auto"  # split; auto: the folders', else the article's
+    scripts_seed: Annotated[int, Range(-1)] = -1  # reads base_training/<this seed>; -1 takes the first one found
+    seed: Seed = 0  # random seed that draws the validation micrographs if no folder defines them
+    clean: bool = False  # make each connected piece one particle; unlike the scripts', without a limit of 255
     common_size: bool = False  # bring micrographs of high magnification to 1920 x 1200 px as the scripts do
 
 

@@ -33,19 +33,19 @@ from sempre.ranges import Count, CountOrZero, GreyRange, Magnification, Seed
 
 @dataclass
 class Options:
-    images: str = "???"  # folder of micrographs, searched with its sub-folders
-    store: str = "???"  # HDF5 file to make or to add to
-    percentiles: GreyRange = field(default_factory=lambda: [1.0, 99.0])  # grey values that become 0 and 255
-    plain_percentiles: bool = False  # take the percentiles at their word: a sparse field's range is widened otherwise
+    images: str = "???"  # folder of micrographs; sub-folders are searched too
+    store: str = "???"  # HDF5 file to write; an existing one is extended
+    percentiles: GreyRange = field(default_factory=lambda: [1.0, 99.0])  # grey-value percentiles made 0 and 255
+    plain_percentiles: bool = False  # do not widen the grey range of sparse fields beyond the percentiles
     crop_information_bar: bool = True  # cut off the databar below the micrograph
-    scale: Magnification = 1.0  # keep micrographs at this many times their size, the one a detector will see them at
-    labels_from: RuleName = "none"  # prefix: of the file name, up to the first "_"; folder: its name
-    labels_csv: str = ""  # file of rows file,label for labels_from=csv; paths relative to the folder, or file names
-    patch_size: Count = 64  # side of the patches kept beside the images, px
-    patches: CountOrZero = 16  # random patches kept of every image
-    seed: Seed = 0  # of the patches
-    workers: CountOrZero = 0  # processes; 0 = one a CPU
-    shard: str = ""  # k/n: only the k-th of n parts of the files, chosen by a hash of their paths
+    scale: Magnification = 1.0  # resize micrographs by this factor; use the detector's scale
+    labels_from: RuleName = "none"  # source of labels; prefix: file name up to the first "_"; folder: folder name
+    labels_csv: str = ""  # for labels_from=csv: rows file,label; file: path in the folder or a name
+    patch_size: Count = 64  # side of the patches stored beside the images, px
+    patches: CountOrZero = 16  # number of random patches stored for each image
+    seed: Seed = 0  # random seed that places the patches
+    workers: CountOrZero = 0  # parallel processes; 0: one for each CPU
+    shard: str = ""  # k/n: prepare only part k of n; a hash of each file's path assigns its part
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -52,18 +52,18 @@ COLOURS = np.array([(255, 196, 0), (0, 200, 255), (255, 90, 160), (120, 230, 90)
 
 @dataclass
 class Options:
-    out: str = "???"  # folder to make or to add to
-    seed: Seed = 0  # another seed gives another set
-    labelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 24  # micrographs with label images
-    unlabelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 96  # micrographs without
-    empty_share: Share = 0.0  # share of the labelled ones that show ground alone, on top of those drawn so
-    size: Annotated[int, Range(64)] = 512  # height and width, px
-    variety: Variety = "plain"  # wide: also TEM, STEM, aggregates, printed pictures; fungus: roots in colour
-    magnifications: list[str] = field(default_factory=list)  # low, medium, high, in turn; drawn where none is given
-    kinds: list[str] = field(default_factory=list)  # polyhedron, sphere, rod … (all are listed above); else drawn
-    specimens: list[str] = field(default_factory=list)  # scenes of other laboratories, in turn; wide shows some of them
-    information_bars: bool = True  # burn a databar in below half of the unlabelled micrographs
-    workers: CountOrZero = 0  # processes; 0 = one a CPU
+    out: str = "???"  # output folder; an existing one is extended
+    seed: Seed = 0  # random seed of the set
+    labelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 24  # number of micrographs with label images
+    unlabelled: Annotated[int, Range(0, MAX_FIELDS - 1)] = 96  # number of micrographs without label images
+    empty_share: Share = 0.0  # extra share of labelled micrographs without particles
+    size: Annotated[int, Range(64)] = 512  # height and width of each micrograph, px
+    variety: Variety = "plain"  # wide: adds TEM, STEM, aggregates, printed pictures; fungus: roots in colour
+    magnifications: list[str] = field(default_factory=list)  # low, medium, high: used in turn; empty: drawn at random
+    kinds: list[str] = field(default_factory=list)  # particle shapes (all listed above); empty: drawn at random
+    specimens: list[str] = field(default_factory=list)  # specimens to render in turn; empty: as variety= says
+    information_bars: bool = True  # add a databar to half of the unlabelled micrographs
+    workers: CountOrZero = 0  # parallel processes; 0: one for each CPU
 
 
 @dataclass(frozen=True)

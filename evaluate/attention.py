@@ -36,17 +36,17 @@ from sempre.report.html import write_page
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
-    backbone: str = "???"  # a vision transformer's: backbone/ folder, official .pth, timm's name, random:<its name>
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    backbone: str = "???"  # vision transformer: backbone/ folder, official .pth, timm's name, random:<its name>
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
     name: RunName = "attention"  # the result goes to runs/<name>
-    size: CountOrZero = 512  # longer side that images are seen at, px; 0 keeps their own resolution
-    tile: CountOrZero = 0  # side of the tiles that larger images are seen in, px; 0 sees them whole
-    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
-    colour: bool = False  # images are read as red, green and blue, not as luminance
-    shown: Count = 4  # images in the report
-    seed: Seed = 0  # of random weights
+    size: CountOrZero = 512  # resize the longer side to this, px; 0: keep the resolution
+    tile: CountOrZero = 0  # cut larger images into tiles of this side, px; 0: do not cut
+    slices: CountOrZero = 0  # evenly spaced slices taken from each volume; 0: all
+    channel: Index = 0  # channel of a volume to read; -1: the last
+    skip: CountOrZero = 0  # leave out this many first and last slices of a volume
+    colour: bool = False  # read images in colour instead of as luminance
+    shown: Count = 4  # number of images in the report
+    seed: Seed = 0  # random seed of weights, for random:<name>
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -28,16 +28,16 @@ from sempre.training.scoring import Prediction, score_untrained
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
-    model: str = DEFAULT  # a bundle's folder, or the name of a model that comes with sempre
+    model: str = DEFAULT  # bundle's folder, or a released model's name
     name: RunName = "bundle"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: Seed = 0  # another seed, another split
-    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
-    sample: str = ""  # regular expression: names with the same match are kept on one side of the seeded split
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    threads: CountOrZero = 0  # of ONNX Runtime, of each process; 0 takes every core
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    components: bool = False  # make each connected piece a particle; for masks of 0 and 255
+    sample: str = ""  # regular expression; names with the same match stay on one side of the split
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    threads: CountOrZero = 0  # threads of ONNX Runtime in each process; 0: all cores
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -61,24 +61,24 @@ from sempre.segmentation.watershed import split_touching
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
-    out: str = "???"  # folder for the labelled set that is made
+    out: str = "???"  # folder for the resulting labelled set
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
     clicks: str = ""  # JSON file of clicks
-    prototypes: str = ""  # file for the clicked cells: written when there are clicks, otherwise read
-    count: Count = 1  # prototypes of each sort
-    weight: PositiveOrZero = 0.8  # of negative prototypes
-    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # how a micrograph's map is cut
-    percent: Percent = 10.0  # of a micrograph that threshold=top takes
-    instances: bool = True  # touching ones are split; false: one structure, as bone is
-    distance: Count = 7  # smallest distance between two instances' centres, px
-    smallest: CountOrZero = 30  # instances of fewer px are dropped
-    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
-    least_iou: Share = 0.25  # of instances of neighbouring slices that are one object
-    slice_distance_nm: PositiveOrZero = 0.0  # from slice to slice of a volume; 0: as its file says
-    seed: Seed = 0  # of several prototypes and of random weights
+    prototypes: str = ""  # file of clicked cells; written if there are clicks, else read
+    count: Count = 1  # number of positive prototypes, and of negative ones
+    weight: PositiveOrZero = 0.8  # weight of negative prototypes
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # threshold of a micrograph's map
+    percent: Percent = 10.0  # share of a micrograph that threshold=top takes, %
+    instances: bool = True  # split touching particles; false: one structure, such as bone
+    distance: Count = 7  # smallest distance between the centres of two instances, px
+    smallest: CountOrZero = 30  # smallest area of an instance, px; smaller ones are dropped
+    slices: CountOrZero = 0  # evenly spaced slices taken from each volume; 0: all
+    channel: Index = 0  # channel of a volume to read; -1: the last
+    skip: CountOrZero = 0  # leave out this many first and last slices of a volume
+    least_iou: Share = 0.25  # smallest IoU that joins instances of neighbouring slices
+    slice_distance_nm: PositiveOrZero = 0.0  # distance between slices of a volume, nm; 0: from its file
+    seed: Seed = 0  # random seed of several prototypes and of random weights
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,36 +55,36 @@ Rule = Annotated[str, OneOf(*RULES)]
 
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
-    data: str = ""  # folder of labelled micrographs; or
-    images: str = ""  # without labels: folder of micrographs, a volume, a folder of volumes with slices=N, or a store
+    data: str = ""  # folder of labelled micrographs; or use images=
+    images: str = ""  # unlabelled: folder of micrographs, volume, folder of volumes with slices=N, or store
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, .pth files, names as in evaluate/knn.py
     unets: list[str] = field(default_factory=list)  # run folders of finetune/unet.py to compare with
     name: RunName = "clusters"  # the result goes to runs/<name>
-    groups: str = ""  # of data=, scored apart too: magnification, folder, or a CSV file of rows name,group
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: Seed = 0  # another seed, another split
-    micrographs: CountOrZero = 0  # so many of the held-out ones, drawn; 0 takes all
-    slices: CountOrZero = 0  # of images: evenly spaced ones of each volume; 0 takes all of a volume
-    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
-    colour: bool = False  # micrographs are read as red, green and blue, not as luminance
-    size: CountOrZero = 512  # longer side that micrographs are clustered at, px; 0 keeps their own resolution
-    tile: Annotated[int, Range(32)] = 320  # side of the tiles that a backbone sees larger ones in, px
-    patch: CountOrZero = 0  # side of the squares that are clustered, by their means, px; 0 clusters px
-    clusters: Annotated[int, Range(2, MOST_CLUSTERS)] = 2  # of each micrograph
-    rule: Rule = "border"  # foreground clusters: those that touch the border less, or the bright ones
-    clicks: str = ""  # or: JSON file of clicks on what is foreground, and what is not
-    foreground: Numbers = field(default_factory=list)  # or: their numbers, 1 is the darkest cluster
-    fill_holes: bool = True  # of the foreground; not for nets of filaments
-    components: Count = 20  # principal components of a micrograph's cells
-    grey_weight: PositiveOrZero = 1.0  # deviation of the grey value or colour beside them, of which the first has 1
-    smoothing: PositiveOrZero = 1.0  # deviation of the Gaussian that smooths the levels of px, px
-    distance: Count = 7  # smallest distance between two particles' centres, px
-    smallest: CountOrZero = 30  # instances of fewer px are dropped
-    shown: Count = 6  # micrographs in the report
-    seed: Seed = 0  # of clusters, random weights and the micrographs that are drawn
+    groups: str = ""  # also score groups of data=: magnification, folder, or CSV of rows name,group
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    micrographs: CountOrZero = 0  # number of held-out micrographs to draw; 0: all
+    slices: CountOrZero = 0  # of images=: evenly spaced slices taken from each volume; 0: all
+    channel: Index = 0  # channel of a volume to read; -1: the last
+    skip: CountOrZero = 0  # leave out this many first and last slices of a volume
+    colour: bool = False  # read micrographs in colour instead of as luminance
+    size: CountOrZero = 512  # resize the longer side to this, px; 0: keep the resolution
+    tile: Annotated[int, Range(32)] = 320  # cut larger micrographs into tiles of this side, px
+    patch: CountOrZero = 0  # cluster the means of squares of this side, px; 0: cluster single px
+    clusters: Annotated[int, Range(2, MOST_CLUSTERS)] = 2  # number of clusters in each micrograph
+    rule: Rule = "border"  # foreground clusters: those that touch the border less, or bright ones
+    clicks: str = ""  # or: JSON file of clicks on foreground and background
+    foreground: Numbers = field(default_factory=list)  # or: numbers of the foreground clusters; 1: darkest
+    fill_holes: bool = True  # fill holes in the foreground; false for nets of filaments
+    components: Count = 20  # principal components kept of a micrograph's cells
+    grey_weight: PositiveOrZero = 1.0  # weight of grey value or colour; the first component has 1
+    smoothing: PositiveOrZero = 1.0  # standard deviation of the Gaussian that smooths the image, px
+    distance: Count = 7  # smallest distance between the centres of two particles, px
+    smallest: CountOrZero = 30  # smallest area of an instance, px; smaller ones are dropped
+    shown: Count = 6  # number of micrographs in the report
+    seed: Seed = 0  # random seed of clusters, weights and drawn micrographs
 
 
 def main(argv: list[str] | None = None) -> int:

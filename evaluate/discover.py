@@ -35,23 +35,23 @@ from sempre.report.discovery_page import Images, write_cells, write_discovery_re
 class Options(ExtractionOptions):
     images: str = "???"  # store made by data/prepare.py, or a folder of micrographs
     unit: Literal["images", "patches"] = "images"  # patches: those that a store keeps beside its micrographs
-    labels_from: RuleOrAuto = "auto"  # auto: a store's own, a folder's subfolders
+    labels_from: RuleOrAuto = "auto"  # source of labels; auto: the store's own, or sub-folder names
     labels_csv: str = ""  # file of rows file,label for labels_from=csv
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
     name: RunName = "discovery"  # the result goes to runs/<name>
-    k: Count = 32  # the strongest cells that are pooled
-    compared_ks: Numbers = field(default_factory=lambda: [8, 16, 32, 64])  # others that the table compares
-    clusters: Count = 8  # how many
-    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering, side by side
-    map: MapMethod = "auto"  # auto: umap where it is installed
-    bulk: PositiveShare = 0.9  # share of the images that count as usual, where the next two name none
-    bulk_label: str = ""  # or: those with this label
-    bulk_images: list[str] = field(default_factory=list)  # or: these, by path or file name
+    k: Count = 32  # number of strongest cells that are pooled
+    compared_ks: Numbers = field(default_factory=lambda: [8, 16, 32, 64])  # other values of k in the table
+    clusters: Count = 8  # number of clusters
+    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # clustering methods to compare
+    map: MapMethod = "auto"  # map of the images; auto: umap if installed
+    bulk: PositiveShare = 0.9  # share of usual images, if the next two options are empty
+    bulk_label: str = ""  # or: images with this label are the usual ones
+    bulk_images: list[str] = field(default_factory=list)  # or: paths or file names of the usual images
     strangest: Count = 24  # images on the contact sheet
-    drawn: Count = 6  # of the strangest and of the most typical images, so many with their strongest cells
-    thumbnails: CountOrZero = 10000  # points of the map that show their image, evenly chosen
-    seed: Seed = 0  # of clusters and map
+    drawn: Count = 6  # number of strangest and of most typical images drawn with their strongest cells
+    thumbnails: CountOrZero = 10000  # number of points of the map that show their image
+    seed: Seed = 0  # random seed of clusters and map
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -56,16 +56,16 @@ class Options:
     data: str = "???"  # folder of labelled micrographs
     runs: list[str] = field(default_factory=list)  # finished fine-tunings of a ConvNeXtV2
     backbones: list[str] = field(default_factory=list)  # backbone/ folders, files of the original code, random:<name>
-    micrographs: list[str] = field(default_factory=list)  # names of those to show; none: drawn from the held-out ones
-    shown: Count = 2  # micrographs that are drawn
+    micrographs: list[str] = field(default_factory=list)  # names of micrographs to show; []: some held-out ones
+    shown: Count = 2  # number of micrographs to show
     name: RunName = "insides"  # the result goes to runs/<name>
     cams: Cams = field(default_factory=lambda: ["grad"])  # Grad-CAM, and Ablation-CAM: a pass for each of its channels
-    stage: Index = -1  # of the backbone, whose maps are weighed for where it looks; -2 is twice as fine
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: Seed = 0  # another seed, another split
-    seed: Seed = 0  # of the drawn micrographs and channels
+    stage: Index = -1  # stage of the backbone whose maps are shown; -2: twice as fine
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    seed: Seed = 0  # random seed of the drawn micrographs and channels
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ ABOUT = (
 @dataclass(kw_only=True)
 class Options(TaskOptions):
     name: RunName = "knn"  # the result goes to runs/<name>
-    k: Count = 10  # neighbours
+    k: Count = 10  # number of neighbours
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -59,17 +59,17 @@ SHOWN = 8  # held-out micrographs in the report
 class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name, random:<timm's name> or intensity
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
     name: RunName = "prototypes"  # the result goes to runs/<name>
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    transfer: Count = 16  # micrographs in the transfer matrix, at most
-    distance: Count = 7  # smallest distance between two instances' centres, px
-    smallest: CountOrZero = 30  # instances of fewer px are dropped
-    map: MapMethod = "auto"  # plane of the cells beside PCA; auto: umap where it is installed
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: Seed = 0  # another seed, another split
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    transfer: Count = 16  # largest number of micrographs in the transfer matrix
+    distance: Count = 7  # smallest distance between the centres of two instances, px
+    smallest: CountOrZero = 30  # smallest area of an instance, px; smaller ones are dropped
+    map: MapMethod = "auto"  # second map of the cells, beside PCA; auto: umap if installed
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
 
 
 def main(argv: list[str] | None = None) -> int:

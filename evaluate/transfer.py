@@ -55,10 +55,10 @@ class Options(PrototypeOptions, SliceOptions):
     data: str = "???"  # folder of labelled micrographs, or of labelled volumes with slices=N
     backbones: Several = MISSING  # backbone/ folders, .pth files, names as in knn.py
     name: RunName = "transfer"  # the result goes to runs/<name>
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    k: Count = 10  # neighbours of a cell, of which the share of its own sort is told
-    map: MapMethod = "auto"  # plane of the cells beside PCA; auto: umap where it is installed
-    sweep: bool = True  # measure how the scores depend on the number of points and on the share that is taken
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    k: Count = 10  # number of neighbours of a cell that are compared with it
+    map: MapMethod = "auto"  # second map of the cells, beside PCA; auto: umap if installed
+    sweep: bool = True  # also score other numbers of points and other shares
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,16 +25,16 @@ from sempre.training.scoring import Prediction, score_untrained
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: RunName = "watershed"  # the result goes to runs/<name>
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is held out then, as in fine-tuning with the same one
-    split_seed: Seed = 0  # another seed, another split
-    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    percentiles: Percentiles = field(default_factory=lambda: [1.0, 99.0])  # grey values that become black and white
-    smoothing: PositiveOrZero = 1.0  # deviation of the Gaussian before the threshold, px
-    distance: Count = 7  # smallest distance between two particles' centres, px
-    smallest: CountOrZero = 30  # instances of fewer px are dropped
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    components: bool = False  # make each connected piece a particle; for masks of 0 and 255
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    percentiles: Percentiles = field(default_factory=lambda: [1.0, 99.0])  # percentiles made black and white
+    smoothing: PositiveOrZero = 1.0  # standard deviation of the Gaussian before the threshold, px
+    distance: Count = 7  # smallest distance between the centres of two particles, px
+    smallest: CountOrZero = 30  # smallest area of an instance, px; smaller ones are dropped
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -86,44 +86,44 @@ STATISTICS_BATCHES = 40  # that the averaged weights' batch statistics are estim
 class Options:
     data: str = "???"  # folder of labelled micrographs
     name: RunName = "dense"  # the run goes to runs/<name>
-    architecture: str = ""  # unet_small, unet_medium or a network of timm's; otherwise that of start or backbone
-    start: str = ""  # go on from this whole model: a released one's name (particles) or a run's folder repeat-<n>
+    architecture: str = ""  # unet_small, unet_medium or timm's name; empty: that of start= or backbone=
+    start: str = ""  # initial model: a released one's name (particles) or a run's repeat-<n> folder
     backbone: str = "none"  # backbone folder, .pth of the original ConvNeXtV2 code, none (random) or imagenet
-    imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
-    renders: str = ""  # another labelled set, trained on as a whole: one that data/synthesize.py rendered
-    render_share: Share = 0.35  # share of the crops that show it
-    further: list[str] = field(default_factory=list)  # further labelled sets: what the seeded split leaves of each
-    further_shares: Shares = field(default_factory=lambda: [0.1])  # of the crops, one for all or one for each set
-    further_sample: str = ""  # regular expression: names with the same match are kept on one side of their split
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
-    split_seed: Seed = 0  # another seed, another split
-    components: bool = False  # each piece of an id's pixels is a particle, as in masks of 0 and 255
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
-    label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
-    repeats: Count = 1  # trainings with seeds seed, seed + 1, …
-    seed: Seed = 0  # of weights, crops and order
-    epochs: CountOrZero = 30  # of crops_an_epoch crops
-    validate_every: CountOrZero = 5  # epochs, where a test side is scored: validation keeps the best; 0 keeps the last
-    crops_an_epoch: Count = 1000  # however many micrographs they come from
-    batch: Count = 8  # crops a step, over all processes
-    accumulation: Count = 1  # parts that a process's share of the batch is computed in; more parts take less memory
+    imagenet_weights: str = ""  # file of ImageNet weights; empty: an installed package, then timm's hub
+    renders: str = ""  # rendered set of data/synthesize.py, all of which is added to the training
+    render_share: Share = 0.35  # share of the crops that come from renders=
+    further: list[str] = field(default_factory=list)  # further labelled sets; their training sides are added
+    further_shares: Shares = field(default_factory=lambda: [0.1])  # share of crops: one for all or for each
+    further_sample: str = ""  # regular expression; names with the same match stay on one side of the split
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; validation then chooses epoch and threshold
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    components: bool = False  # make each connected piece a particle; for masks of 0 and 255
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    percentiles: Percentiles = field(default_factory=list)  # percentiles made black and white; []: as in pretraining
+    label_count: CountOrZero = 0  # use only this many training micrographs; 0: all
+    repeats: Count = 1  # number of trainings, with seeds seed, seed + 1, …
+    seed: Seed = 0  # random seed of weights, crops and order
+    epochs: CountOrZero = 30  # number of epochs, each of crops_an_epoch= crops
+    validate_every: CountOrZero = 5  # epochs between validations if there is a test side; 0: keep the last epoch
+    crops_an_epoch: Count = 1000  # crops in one epoch, for any number of micrographs
+    batch: Count = 8  # crops in one step, summed over all processes
+    accumulation: Count = 1  # split each process's batch into this many parts to save memory
     crop: Annotated[int, Range(32)] = 256  # side of the training crops, px
-    size_range: Span = field(default_factory=lambda: [10.0, 160.0])  # px that a particle of a crop is wide
-    rotation: Degrees = 20.0  # crops are turned by quarter turns, and freely by up to this many degrees
+    size_range: Span = field(default_factory=lambda: [10.0, 160.0])  # range of widths of one particle in a crop, px
+    rotation: Degrees = 20.0  # largest rotation of a crop, degrees; quarter turns are added
     inverted: Share = 0.3  # share of the crops whose grey values are inverted
     annotated: Share = 0.3  # share of the crops that letters, scale bars and the like are burnt into
-    rate: PositiveOrZero = 2e-3  # peak learning rate of AdamW
-    warmup: Share = 0.02  # share of the steps that warm up
-    weight_decay: PositiveOrZero = 0.02  # of AdamW, on matrices only
-    layer_decay: PositiveShare = 0.9  # each layer of a timm backbone learns at this times the rate of the one above
-    average: ShareBelowOne = 0.998  # the weights that are kept are a moving average with this decay a step
+    rate: PositiveOrZero = 2e-3  # highest learning rate of AdamW
+    warmup: Share = 0.02  # share of the steps in which the learning rate rises
+    weight_decay: PositiveOrZero = 0.02  # weight decay of AdamW, for matrices only
+    layer_decay: PositiveShare = 0.9  # learning rate of a timm backbone's layer relative to the one above it
+    average: ShareBelowOne = 0.998  # decay per step of the moving average of weights that is kept
     clip_gradient: Positive = 2.0  # largest gradient norm
-    precision: Precision = "auto"  # auto takes what is faster
-    workers: CountOrZero = 2  # loader processes
-    timeout_minutes: Minutes = 30  # a process that the others have waited for so long is taken for hung
+    precision: Precision = "auto"  # number format; auto: the faster one on this device
+    workers: CountOrZero = 2  # data-loading processes
+    timeout_minutes: Minutes = 30  # stop if a process keeps the others waiting this long, minutes
 
 
 def main(argv: list[str] | None = None) -> int:

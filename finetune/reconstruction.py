@@ -46,19 +46,19 @@ WATCHED = 64  # validation crops whose features are watched for collapse
 class Options(PretrainingOptions):
     name: RunName = "reconstruction"  # the run goes to runs/<name>
     backbone: str = "???"  # backbone/ folder, official .pth file, timm's name or random:<timm's name>
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    architecture: str = ""  # the backbone's, which tells it itself; another is refused
-    layers: Count = 2  # last blocks of the backbone that learn
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
+    architecture: str = ""  # leave it empty, or give the backbone's own name
+    layers: Count = 2  # number of last blocks of the backbone that are trained
     decoder_width: Count = 256  # channels of the decoder's first block
-    upsampling: Upsampling = "bilinear"  # of the decoder; transposed: by convolutions of stride 2, each with a 1x1 one
-    crop: Count = 224  # side of the random crops, px; of a vision transformer a multiple of its patch
+    upsampling: Upsampling = "bilinear"  # of the decoder; transposed: by convolutions of stride 2, each followed by 1x1
+    crop: Count = 224  # side of random crops, px; vision transformers: a multiple of the patch size
     flip: Share = 0.5  # probability of a horizontal flip
-    epochs: Count = 50  # passes over the training images, one crop each
-    batch: Count = 32  # crops a step, over all processes
-    warmup_epochs: PositiveOrZero = 2  # of linear warm-up
-    rate: PositiveOrZero = 3e-4  # peak learning rate of AdamW
-    weight_decay: PositiveOrZero = 0.05  # of AdamW, on matrices only
-    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/, above their reconstructions
+    epochs: Count = 50  # passes over the training images; each gives one crop a pass
+    batch: Count = 32  # crops in one step, summed over all processes
+    warmup_epochs: PositiveOrZero = 2  # epochs in which the learning rate rises linearly
+    rate: PositiveOrZero = 3e-4  # highest learning rate of AdamW
+    weight_decay: PositiveOrZero = 0.05  # weight decay of AdamW, for matrices only
+    panels: CountOrZero = 4  # number of validation images drawn, with reconstructions, into TensorBoard and figures/
 
 
 def main(argv: list[str] | None = None) -> int:

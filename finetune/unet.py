@@ -72,34 +72,34 @@ MAY_CHANGE = ("workers", "batch", "embeddings", "groups")
 @dataclass(kw_only=True)
 class Options(FoldOptions, SliceOptions, ExtractionOptions):
     name: RunName = "unet"  # the run goes to runs/<name>
-    groups: str = ""  # scored apart too: magnification, folder, or a CSV file of rows name,group
-    input: Annotated[str, OneOf(*INPUTS)] = "raw+heatmap"  # raw: grey values; mask: the heat map's own
-    backbone: str = ""  # that makes the heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    size: CountOrZero = 512  # longer side that backbone and U-Net see micrographs at, px; 0 keeps their own resolution
-    points: Count = 10  # of particles in a fitted micrograph, and of background, that prototypes are made from
-    margin: PositiveOrZero = 3.0  # of the points to the particles' outlines, px
-    heat: Annotated[str, OneOf("fitted", "own_slice")] = "fitted"  # own_slice: prototypes of each one's own points
-    prototypes: Count = 4  # of particles, and of background
-    negative_weight: PositiveOrZero = 0.8  # of the likeness to background in the heat map
-    threshold: HeatRule = "otsu"  # of the heat map's own mask, which the U-Net's is compared with
-    percent: Percent = 10.0  # of a micrograph that threshold=top takes
+    groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
+    input: Annotated[str, OneOf(*INPUTS)] = "raw+heatmap"  # U-Net's input; raw: grey values; mask: the heat map's mask
+    backbone: str = ""  # for heat maps: backbone/ folder, .pth file, timm's name or random:<timm's name>
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
+    size: CountOrZero = 512  # resize the longer side to this, px; 0: keep the resolution
+    points: Count = 10  # points drawn in each fitted micrograph on particles, and as many on background
+    margin: PositiveOrZero = 3.0  # smallest distance from points to particle outlines, px
+    heat: Annotated[str, OneOf("fitted", "own_slice")] = "fitted"  # own_slice: prototypes from each slice's own points
+    prototypes: Count = 4  # number of prototypes of particles, and of background
+    negative_weight: PositiveOrZero = 0.8  # weight of the similarity to background in the heat map
+    threshold: HeatRule = "otsu"  # threshold of the heat map's mask, the U-Net's baseline
+    percent: Percent = 10.0  # share of a micrograph that threshold=top takes, %
     width: Count = 16  # channels of the U-Net's first level
-    levels: Annotated[int, Range(1, 10)] = 2  # halvings of the resolution in the U-Net; the channels double with each
+    levels: Annotated[int, Range(1, 10)] = 2  # how often the U-Net halves the resolution; channels double each time
     loss: Annotated[str, OneOf(*LOSSES)] = "bce_dice"  # bce_dice: half cross-entropy, half Dice
     crop: Count = 128  # side of the training crops, px
-    crops_an_epoch: Count = 128  # however many micrographs they come from
-    crops_an_image: CountOrZero = 0  # or: so many of each micrograph that is fitted to
-    turn: bool = True  # crops are turned by quarter turns and mirrored
-    batch_norm: Annotated[str, OneOf("estimated", "running")] = "estimated"  # statistics: of an epoch's crops, or kept
-    crops_a_step: Count = 8  # so many make one gradient
-    epochs: Count = 40  # at the most
-    patience: CountOrZero = 15  # epochs in a row without a lower loss on the stopping micrographs that end the training
-    rate: PositiveOrZero = 1e-3  # learning rate of Adam at first
-    schedule: Annotated[str, OneOf(*SCHEDULES)] = "cosine"  # how the rate falls; constant: it does not
-    cuts: Cuts = field(default_factory=lambda: np.linspace(0.2, 0.8, 13).tolist())  # of probability, to try
+    crops_an_epoch: Count = 128  # crops in one epoch, for any number of micrographs
+    crops_an_image: CountOrZero = 0  # or: this many crops of each training micrograph
+    turn: bool = True  # rotate crops by quarter turns and mirror them, at random
+    batch_norm: Annotated[str, OneOf("estimated", "running")] = "estimated"  # estimated: from an epoch's crops
+    crops_a_step: Count = 8  # crops from which one gradient is computed
+    epochs: Count = 40  # largest number of epochs
+    patience: CountOrZero = 15  # stop after this many epochs without a lower loss on the stopping micrographs
+    rate: PositiveOrZero = 1e-3  # initial learning rate of Adam
+    schedule: Annotated[str, OneOf(*SCHEDULES)] = "cosine"  # how the learning rate falls; constant: not at all
+    cuts: Cuts = field(default_factory=lambda: np.linspace(0.2, 0.8, 13).tolist())  # probability thresholds to try
     repeats: Count = 1  # trainings on each fold, with seeds seed, seed + 1, …
-    seed: Seed = 0  # of weights, crops, points, and which micrographs are the labelled share
+    seed: Seed = 0  # random seed of weights, crops, points and labelled micrographs
 
 
 def main(argv: list[str] | None = None) -> int:

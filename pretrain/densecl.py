@@ -38,19 +38,19 @@ WATCHED = 64  # validation micrographs whose features are watched for collapse
 class Options(PretrainingOptions):
     name: RunName = "densecl"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # any ConvNeXtV2 or vision transformer of timm, convnextv2_… or vit_…
-    field: Count = 640  # side of the square that both views of a micrograph are cut from, px
-    crop: Count = 224  # side of a view, px; a multiple of 32, or of a vision transformer's patch
-    smallest_share: PositiveShare = 0.2  # of the field's area that a view shows
-    negatives: Count = 65536  # earlier keys that are remembered; those of a query's own image are left out
+    field: Count = 640  # side of the square from which both views are cut, px
+    crop: Count = 224  # side of a view, px: a multiple of 32, or of a vision transformer's patch size
+    smallest_share: PositiveShare = 0.2  # smallest share of the field's area that a view shows
+    negatives: Count = 65536  # size of the queue of earlier keys; a query's own image is left out
     projection_width: Count = 2048  # hidden channels of the projection heads
-    dense_weight: Share = 0.5  # share of the dense loss, lambda in the paper
-    temperature: Positive = 0.2  # of the softmax over positive and negatives
-    key_momentum: Share = 0.999  # share that the key encoder keeps of itself in a step
-    warmup_epochs: PositiveOrZero = 10  # of linear warm-up
-    base_rate: PositiveOrZero = 0.3  # learning rate for a global batch of 256; scales linearly
-    weight_decay: PositiveOrZero = 1e-4  # of SGD
-    layer_decay: PositiveShare = 1.0  # each layer of the encoder learns at this times the rate of the one above
-    keep: Literal["last", "lowest"] = "last"  # backbone that is kept: the last validated, or that of the lowest loss
+    dense_weight: Share = 0.5  # weight of the dense loss, lambda in the paper
+    temperature: Positive = 0.2  # temperature of the softmax over positive and negative keys
+    key_momentum: Share = 0.999  # momentum of the key encoder's moving average, per step
+    warmup_epochs: PositiveOrZero = 10  # epochs in which the learning rate rises linearly
+    base_rate: PositiveOrZero = 0.3  # learning rate for batch=256; it scales linearly with the batch
+    weight_decay: PositiveOrZero = 1e-4  # weight decay of SGD
+    layer_decay: PositiveShare = 1.0  # learning rate of each layer relative to the layer above it
+    keep: Literal["last", "lowest"] = "last"  # backbone to keep: last validated, or lowest loss
 
 
 def main(argv: list[str] | None = None) -> int:

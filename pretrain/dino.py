@@ -46,26 +46,26 @@ FINAL_RATE = 1e-6
 class Options(PretrainingOptions):
     name: RunName = "dino"  # the run goes to runs/<name>
     architecture: str = "vit_small_patch16_224"  # timm's vit_{small,base}_patch{8,16}_224, vit_…_dinov2 or convnextv2_…
-    weights: str = ""  # continue from these: an official DINO or DINOv2 file (.pth), or a backbone/ folder
-    epochs: Count = 300  # passes over the training images, one field each
-    warmup_epochs: PositiveOrZero = 10  # of linear warm-up
-    field: Annotated[int, Range(2)] = 640  # side in px of the square that a sample's views are cut from
-    global_size: Count = 224  # side of the two global views, px; a multiple of the patch
-    local_size: Count = 96  # side of the local views, px; a multiple of the patch
-    local_views: CountOrZero = 8  # how many; 0 does without
-    scale_split: InnerShare = 0.4  # share of the field's area: a global view shows more, a local one less
-    smallest_scale: InnerShare = 0.05  # share of the field's area that a local view shows at the least
-    outputs: Annotated[int, Range(2)] = 65536  # answers of the projection heads
-    norm_last_layer: bool = True  # keep the last layer's rows at unit length; false for a small ViT that is stable
-    drop_path: ShareBelowOne = 0.1  # probability that the student skips its last block, falling to 0 at the first
-    teacher_momentum: ShareBelowOne = 0.0  # at the start, rises to 1; 0 takes what suits the batch, 0.9995 for 256
-    teacher_temperature: Positive = 0.07  # of the teacher's softmax, reached after the epochs below; lower is sharper
-    temperature_epochs: PositiveOrZero = 30  # in which the teacher's temperature rises
-    freeze_epochs: PositiveOrZero = 1  # at the start, in which the heads' last layer rests
-    base_rate: PositiveOrZero = 5e-4  # learning rate for a global batch of 256; scales linearly
-    weight_decay: PositiveOrZero = 0.04  # of AdamW, at the start
-    final_weight_decay: PositiveOrZero = 0.4  # reached as a cosine
-    clip_gradient: PositiveOrZero = 3.0  # the gradient's largest norm; 0 leaves it as it is
+    weights: str = ""  # initial weights: official DINO or DINOv2 file (.pth) or backbone/ folder; empty: random
+    epochs: Count = 300  # passes over the training images; each gives one field a pass
+    warmup_epochs: PositiveOrZero = 10  # epochs in which the learning rate rises linearly
+    field: Annotated[int, Range(2)] = 640  # side of the square from which all views are cut, px
+    global_size: Count = 224  # side of the two global views, px: a multiple of the patch size
+    local_size: Count = 96  # side of the local views, px: a multiple of the patch size
+    local_views: CountOrZero = 8  # number of local views; 0: none
+    scale_split: InnerShare = 0.4  # global views show more than this share of the field, local views less
+    smallest_scale: InnerShare = 0.05  # smallest share of the field's area that a local view shows
+    outputs: Annotated[int, Range(2)] = 65536  # output channels of the projection heads
+    norm_last_layer: bool = True  # keep rows of the last layer at unit length; false can suit a stable small ViT
+    drop_path: ShareBelowOne = 0.1  # probability that the student skips its last block; falls to 0 at the first
+    teacher_momentum: ShareBelowOne = 0.0  # initial momentum, rises to 1; 0: by batch size, 0.9995 for 256
+    teacher_temperature: Positive = 0.07  # final temperature of the teacher's softmax; lower is sharper
+    temperature_epochs: PositiveOrZero = 30  # epochs in which the teacher's temperature rises
+    freeze_epochs: PositiveOrZero = 1  # first epochs, in which the heads' last layer is frozen
+    base_rate: PositiveOrZero = 5e-4  # learning rate for batch=256; it scales linearly with the batch
+    weight_decay: PositiveOrZero = 0.04  # initial weight decay of AdamW
+    final_weight_decay: PositiveOrZero = 0.4  # final weight decay, reached along a cosine
+    clip_gradient: PositiveOrZero = 3.0  # largest gradient norm; 0: no clipping
 
 
 def main(argv: list[str] | None = None) -> int:

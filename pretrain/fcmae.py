@@ -46,20 +46,20 @@ ENCODERS = {"packed": PackedEncoder, "minkowski": MinkowskiEncoder}
 class Options(PretrainingOptions):
     name: RunName = "fcmae"  # the run goes to runs/<name>
     architecture: str = "convnextv2_pico"  # timm's convnextv2_atto, _femto, _pico, _nano, _tiny, _base, _large or _huge
-    weights: str = ""  # continue from these: a backbone folder, or a .pth of the original code
-    average_stem: bool = False  # weights= of a colour network: take the mean of its first kernels
-    encoder: Literal["packed", "minkowski"] = "packed"  # minkowski: the same on MinkowskiEngine (make minkowski)
-    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
+    weights: str = ""  # initial weights: backbone folder or .pth of the original code; empty: random
+    average_stem: bool = False  # weights= of a colour network: average its first kernels over the colours
+    encoder: Literal["packed", "minkowski"] = "packed"  # minkowski: same network on MinkowskiEngine (make minkowski)
+    mask_ratio: InnerShare = 0.5  # share of the patches that are hidden
     decoder_width: Count = 512  # channels of the decoder's one block
-    normalise_target: bool = True  # paint each patch in units of its own mean and deviation
+    normalise_target: bool = True  # normalise each target patch by its own mean and deviation
     grn_scope: Literal["image", "batch"] = "image"  # batch, in one process: as the original sparse code
     crop: Annotated[int, Range(2 * PATCH, step=PATCH)] = 640  # side of the random crops, px
     flip: Share = 0.5  # probability of a horizontal flip
-    turn: bool = False  # turn crops by quarter turns, too: with flip=0.5 all eight orientations are as likely
-    base_rate: PositiveOrZero = 8e-4  # learning rate for a global batch of 256; scales linearly
-    weight_decay: PositiveOrZero = 0.05  # of AdamW
-    layer_decay: PositiveShare = 1.0  # each layer of the encoder learns at this times the rate of the one above
-    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/
+    turn: bool = False  # also rotate crops by random quarter turns
+    base_rate: PositiveOrZero = 8e-4  # learning rate for batch=256; it scales linearly with the batch
+    weight_decay: PositiveOrZero = 0.05  # weight decay of AdamW
+    layer_decay: PositiveShare = 1.0  # learning rate of each layer relative to the layer above it
+    panels: CountOrZero = 4  # number of validation images drawn into TensorBoard and figures/
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -47,16 +47,16 @@ from sempre.training.pretraining_run import (
 class Options(PretrainingOptions):
     name: RunName = "spark"  # the run goes to runs/<name>
     architecture: str = "unet_medium"  # unet_small, unet_medium or a convolutional network of timm's
-    weights: str = ""  # go on from this backbone folder, or from ImageNet's weights (imagenet); otherwise random ones
-    imagenet_weights: str = ""  # local file of ImageNet weights; otherwise an installed package's, or timm's hub
-    mask_ratio: InnerShare = 0.6  # share of the patches that is hidden
+    weights: str = ""  # initial weights: a backbone folder, or imagenet; empty: random
+    imagenet_weights: str = ""  # file of ImageNet weights; empty: an installed package, then timm's hub
+    mask_ratio: InnerShare = 0.6  # share of the patches that are hidden
     decoder_width: Annotated[int, Range(16)] = 256  # channels of the decoder at stride 32, halved at each finer scale
-    normalise_target: bool = True  # paint each patch in units of its own mean and deviation
+    normalise_target: bool = True  # normalise each target patch by its own mean and deviation
     crop: Annotated[int, Range(2 * PATCH, step=PATCH)] = 256  # side of the random crops, px
     flip: Share = 0.5  # probability of a horizontal flip
-    base_rate: PositiveOrZero = 4e-3  # learning rate for a global batch of 256; scales linearly
-    weight_decay: PositiveOrZero = 0.05  # of AdamW
-    panels: CountOrZero = 4  # validation images drawn into TensorBoard and figures/
+    base_rate: PositiveOrZero = 4e-3  # learning rate for batch=256; it scales linearly with the batch
+    weight_decay: PositiveOrZero = 0.05  # weight decay of AdamW
+    panels: CountOrZero = 4  # number of validation images drawn into TensorBoard and figures/
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """What values an option may have: the types of the fields of a recipe's options.
 
-    epochs: Count = 800  # passes over the training images, one crop each
+    epochs: Count = 800  # passes over the training images; each gives one crop a pass
     flip: Share = 0.5  # probability of a horizontal flip
     crop: Annotated[int, Range(64, step=32)] = 640  # side of the random crops, px
     keep: Literal["last", "lowest"] = "last"  # backbone that is kept

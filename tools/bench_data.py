@@ -24,7 +24,7 @@ from sempre.errors import run_command
 
 @dataclass
 class Options:
-    folder: str = ""  # where to put the temporary files; empty = the system's place
+    folder: str = ""  # folder for temporary files; empty: the system's
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -32,10 +32,10 @@ SIDE = 96  # px
 
 @dataclass
 class Options:
-    count: Count = 10000  # images
+    count: Count = 10000  # number of images
     backbone: str = "random:convnextv2_atto"  # as in evaluate/
     map: MapMethod = "auto"  # plane of the map
-    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # of clustering
+    methods: Methods = field(default_factory=lambda: ["kmeans", "agglomerative"])  # clustering methods
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,12 +37,12 @@ from sempre.segmentation.tiling import paint_particles
 class Options:
     height: Count = 1200  # of the image, px
     width: Count = 1920  # of the image, px
-    detections: Count = 200  # found on the image
+    detections: Count = 200  # number of detections on the image
     architecture: str = "convnextv2_pico"  # backbone
     pyramid_channels: Count = 256  # width of the feature pyramid and mask head
-    threads: Count = 2  # of ONNX Runtime
-    model: str = DEFAULT  # the bundle that is timed beside them: a released model's name or a folder
-    repeats: Count = 3  # timed runs of each, after one that is not
+    threads: Count = 2  # threads of ONNX Runtime
+    model: str = DEFAULT  # also time this bundle: a released model's name or a folder
+    repeats: Count = 3  # timed runs of each, after one that is not timed
 
 
 class PastingTransform(MicrographTransform):

@@ -41,10 +41,10 @@ from sempre.synthetic import render_field
 @dataclass(kw_only=True)
 class Options(ExtractionOptions):
     backbone: str = "random:convnextv2_atto"  # as in evaluate/
-    images: str = ""  # folder of micrographs; fields are rendered when empty
-    count: Count = 64  # fields to render
-    size: CountOrZero = 224  # longer side that micrographs are resized to, px
-    repeats: Count = 3  # of each; the median counts
+    images: str = ""  # folder of micrographs; empty: rendered fields
+    count: Count = 64  # number of fields to render
+    size: CountOrZero = 224  # resize the longer side to this, px
+    repeats: Count = 3  # timed runs of each; the median is reported
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,13 +55,13 @@ FLOW_STEPS = 200  # px of the maps that a pixel can flow
 class Options:
     data: str = "???"  # folder of labelled micrographs
     backbone: str = "none"  # backbone folder of pretrain/spark.py, or none
-    label_count: CountOrZero = 0  # train on so many of the training micrographs; 0 on all
-    seeds: Count = 3  # trainings
-    crops: Count = 6000  # a training
-    batch: Count = 8  # crops a step
-    rate: PositiveOrZero = 2e-3  # peak learning rate of AdamW
-    workers: CountOrZero = 1  # loader processes
-    held_out: CountOrZero = 0  # score so many of the held-out micrographs; 0 all
+    label_count: CountOrZero = 0  # use only this many training micrographs; 0: all
+    seeds: Count = 3  # number of trainings
+    crops: Count = 6000  # crops in one training
+    batch: Count = 8  # crops in one step
+    rate: PositiveOrZero = 2e-3  # highest learning rate of AdamW
+    workers: CountOrZero = 1  # data-loading processes
+    held_out: CountOrZero = 0  # number of held-out micrographs to score; 0: all
 
 
 class CropsOfAll(DenseCrops):

@@ -45,11 +45,11 @@ MILLION = 1_000_000
 
 @dataclass
 class Options:
-    folder: str = ""  # where to put the temporary files; empty = the system's place
-    images: Count = 100  # micrographs
+    folder: str = ""  # folder for temporary files; empty: the system's
+    images: Count = 100  # number of micrographs
     batch: Count = 64  # crops
     workers: Count = 2  # loader processes of the second comparison
-    rounds: Count = 5  # in which all sides are timed once
+    rounds: Count = 5  # rounds; each times every variant once
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,11 +18,11 @@ from sempre.ranges import Count, Seed
 
 @dataclass
 class Options:
-    instances: Count = 500  # true and predicted
-    height: Count = 1200  # px
-    width: Count = 1920  # px
-    repeats: Count = 7  # the median is printed
-    seed: Seed = 0  # of the discs
+    instances: Count = 500  # number of true, and of predicted instances
+    height: Count = 1200  # height of the image, px
+    width: Count = 1920  # width of the image, px
+    repeats: Count = 7  # timed runs; the median is printed
+    seed: Seed = 0  # random seed of the discs
 
 
 def main(argv: list[str] | None = None) -> int:

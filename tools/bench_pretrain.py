@@ -49,17 +49,17 @@ WARM_UP = 3  # steps that compile, and find the quickest convolutions
 
 @dataclass
 class Options:
-    architectures: list[str] = field(default_factory=list)  # timm ConvNeXtV2s; empty = those that suit the device
+    architectures: list[str] = field(default_factory=list)  # timm names of ConvNeXtV2; []: suited to the device
     size: Count = 640  # side of the crops, px
-    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
-    batch: CountOrZero = 0  # crops a step; 0 = as many as the memory of the device suggests
+    mask_ratio: InnerShare = 0.5  # share of the patches that are hidden
+    batch: CountOrZero = 0  # crops in one step; 0: chosen from the device's memory
     steps: Count = 20  # timed steps of each row
     workers: CountOrZero = 8  # loader processes of the last row
-    micrographs: Count = 64  # of 1200x1920 px in the loader's store
+    micrographs: Count = 64  # number of micrographs (1200x1920 px) in the loader's store
     compile: bool = True  # also time the compiled network
-    gpu: bool = False  # insist on a GPU, and on Atto, Pico, Base and Huge
-    minutes: Positive = 7.5  # no row begins that would, by those before, end later
-    out: str = "bench_pretrain.csv"  # the table
+    gpu: bool = False  # require a GPU, and time Atto, Pico, Base and Huge
+    minutes: Positive = 7.5  # time limit, minutes; skip rows expected to exceed it
+    out: str = "bench_pretrain.csv"  # CSV file for the table
 
 
 @dataclass(frozen=True)

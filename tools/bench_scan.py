@@ -43,17 +43,17 @@ Samples = Annotated[list[str], OneOf(*SAMPLES), NotEmpty()]
 
 @dataclass(kw_only=True)
 class Options(ThinkOptions):
-    samples: Samples = field(default_factory=lambda: list(SAMPLES))  # that are scanned
-    seeds: Numbers = field(default_factory=lambda: [10, 11, 12, 13, 14])  # of the renders
+    samples: Samples = field(default_factory=lambda: list(SAMPLES))  # samples to scan
+    seeds: Numbers = field(default_factory=lambda: [10, 11, 12, 13, 14])  # random seeds of the renders
     size: Count = 1024  # side of the previews, px
-    side: Positive = 64.0  # of the fields, px
+    side: Positive = 64.0  # side of a field, px
     anomalies: list[str] = field(default_factory=lambda: ["isolation_forest", "bulk", "neighbours"])  # compared
     backbone: str = "particles"  # as in tools/scan.py
-    layer: Index = 0  # of the backbone
-    active: bool = True  # whether the closed loop is measured
-    latency: bool = True  # whether times are measured
-    repeats: Count = 5  # of each time; the median counts
-    threads: Count = 2  # of the network
+    layer: Index = 0  # layer of the backbone to read
+    active: bool = True  # also measure the closed loop
+    latency: bool = True  # also measure times
+    repeats: Count = 5  # repeats of each timing; the median is reported
+    threads: Count = 2  # threads of the network
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,12 +33,12 @@ from sempre.ranges import Count, InnerShare
 class Options:
     architecture: str = "convnextv2_atto"  # a timm ConvNeXtV2
     size: Count = 640  # side of the crops, px
-    mask_ratio: InnerShare = 0.5  # share of the patches that is hidden
+    mask_ratio: InnerShare = 0.5  # share of the patches that are hidden
     batch: Count = 2  # crops
     repeats: Count = 5  # timed turns of each method
-    device: str = "auto"  # cuda where there is one, else cpu
-    threads: Count = 2  # of the CPU
-    memory_of: str = ""  # internal: run this method once and print the peak memory in MB
+    device: str = "auto"  # auto: cuda if there is one, else cpu
+    threads: Count = 2  # CPU threads
+    memory_of: str = ""  # used by the script itself: method whose peak memory (MB) is printed
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -48,13 +48,13 @@ GROUPS = 10  # of equally many particles, in which probabilities are compared wi
 @dataclass
 class Options:
     data: str = "???"  # folder of labelled micrographs
-    bundle: str = DEFAULT  # a dense segmenter's bundle, which is changed, or the name of a model that comes with sempre
-    micrographs: Count = 30  # to calibrate on, and as many to check, at most
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split, as in the training
-    test_fraction: Share = 0.0  # share that is held out then, as in the training
-    split_seed: Seed = 0  # another seed, another split
-    threads: CountOrZero = 0  # of ONNX Runtime; 0 takes every core
+    bundle: str = DEFAULT  # bundle of a dense segmenter to change, or a released model's name
+    micrographs: Count = 30  # largest number to calibrate on, and to check with
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out, as in the training
+    test_fraction: Share = 0.0  # share of images for the test, as in the training
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    threads: CountOrZero = 0  # threads of ONNX Runtime; 0: all cores
     force: bool = False  # write the calibration even if it does not hold
 
 

@@ -41,11 +41,11 @@ BASELINE, RELEASED, ARMS = "Otsu + watershed", "Released model", ("No pretrainin
 
 @dataclass
 class Options:
-    data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
-    name: RunName = "demo"  # everything goes to runs/<name>
-    minutes: Positive = 12.0  # budget of the whole demo
+    data: str = ""  # labelled micrographs; empty: a rendered set
+    name: RunName = "demo"  # all results go to runs/<name>
+    minutes: Positive = 12.0  # time budget of the whole demo, minutes
     synthetic: list[str] = field(default_factory=lambda: list(SYNTHETIC))  # the set, as options of data/synthesize.py
-    seed: Seed = 0  # of the synthetic set, the weights and the crops
+    seed: Seed = 0  # random seed of the rendered set, weights and crops
 
 
 def main(argv: list[str] | None = None) -> int:

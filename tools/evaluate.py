@@ -38,13 +38,13 @@ SIDE_BY_SIDE = not torch.cuda.is_available() and (os.cpu_count() or 1) > 1
 
 @dataclass
 class Options:
-    data: str = ""  # labelled micrographs; a synthetic set is rendered when empty
-    name: RunName = "evaluation"  # everything goes to runs/<name>
-    minutes: Positive = 15.0  # budget of it all
-    others: list[str] = field(default_factory=list)  # more backbones: folders, .pth files, …; perhaps with @<layer>
-    training: Count = 80  # labelled micrographs that prototypes, probes and neighbours come from
-    validation: Count = 40  # held-out micrographs that are scored
-    seed: Seed = 0  # of the synthetic set, the subset and the weights
+    data: str = ""  # labelled micrographs; empty: a rendered set
+    name: RunName = "evaluation"  # all results go to runs/<name>
+    minutes: Positive = 15.0  # time budget of everything, minutes
+    others: list[str] = field(default_factory=list)  # more backbones: folders, .pth files, …; @<layer> is optional
+    training: Count = 80  # number of training micrographs
+    validation: Count = 40  # number of held-out micrographs to score
+    seed: Seed = 0  # random seed of the rendered set, the subset and the weights
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -52,11 +52,11 @@ of grey values for sparse fields; it reads the same network as a bundle.
 
 @dataclass
 class Options:
-    bundle: str = ""  # a bundle's folder, or the name of a model that comes with sempre; the default one when empty
-    out: str = "???"  # the folder that is written
-    name: str = "Particles in electron micrographs"  # of the model, in the zoo
+    bundle: str = ""  # bundle's folder or a released model's name; empty: the default model
+    out: str = "???"  # output folder
+    name: str = "Particles in electron micrographs"  # name of the model in the zoo
     authors: list[str] = field(default_factory=lambda: ["sempre"])  # who made the model
-    micrograph: str = ""  # the test input is cut from it and is published with the model; a render when empty
+    micrograph: str = ""  # source of the published test input; empty: a render
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,9 +38,9 @@ Detections = dict[str, np.ndarray]  # boxes [N, 4], scores [N], masks [N, M, M],
 @dataclass
 class Options:
     run: str = "???"  # folder of a finished fine-tuning, runs/<name>/repeat-<n>
-    out: str = ""  # the bundle's folder; <run>/bundle when empty
-    calibration: str = ""  # folder of micrographs like those to come: a dense segmenter in 8-bit integers; else floats
-    micrograph: str = ""  # to compare ONNX Runtime with PyTorch on; one of the run's own when empty
+    out: str = ""  # folder for the bundle; empty: <run>/bundle
+    calibration: str = ""  # typical micrographs for an 8-bit integer model (dense only); empty: floats
+    micrograph: str = ""  # compare ONNX Runtime with PyTorch on this; empty: one of the run's
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,10 +31,10 @@ SHOWN = 300  # letters of a failure's detail
 
 @dataclass(kw_only=True)
 class Options:
-    formats: list[str] = field(default_factory=list)  # of these; empty takes all
-    cases: Count = 10_000  # of each format
-    seed: Seed = 0  # of the mutations
-    case: CountOrAuto = -1  # run this one alone, in this process
+    formats: list[str] = field(default_factory=list)  # formats to test; []: all
+    cases: Count = 10_000  # number of cases of each format
+    seed: Seed = 0  # random seed of the mutations
+    case: CountOrAuto = -1  # run only this case, in this process; -1: all
     out: str = ""  # file that the one case is written to
     runs: str = "runs/fuzz"  # folder in which a campaign is kept
 

@@ -46,7 +46,7 @@ CHAIN = (
 
 @dataclass
 class Options:
-    folder: str = str(ROOT / "build/lower-bounds")  # of the environment and of what the chain writes
+    folder: str = str(ROOT / "build/lower-bounds")  # folder for the environment and for what the chain writes
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -34,13 +34,13 @@ class Options:
     model: str = "???"  # a finished fold of finetune/unet.py, runs/<name>/fold-<n>
     images: str = "???"  # folder of micrographs, a volume, a folder of volumes with slices=N, or a store
     out: str = "???"  # folder for the masks
-    backbone: str = ""  # where the model's backbone is now, if it has moved
-    weights: str = ""  # its official file, if that has moved
-    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0 takes all of a volume
-    channel: Index = 0  # of a volume; -1 is the last, -2 the last but one
-    skip: CountOrZero = 0  # first slices of a volume that are left out, and as many of the last
-    slice_distance_nm: PositiveOrZero = 0.0  # from slice to slice of a volume; 0: as its file says
-    embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
+    backbone: str = ""  # new place of the model's backbone, if it has moved
+    weights: str = ""  # new place of the backbone's official file, if it has moved
+    slices: CountOrZero = 0  # evenly spaced slices taken from each volume; 0: all
+    channel: Index = 0  # channel of a volume to read; -1: the last
+    skip: CountOrZero = 0  # leave out this many first and last slices of a volume
+    slice_distance_nm: PositiveOrZero = 0.0  # distance between slices of a volume, nm; 0: from its file
+    embeddings: str = ""  # cache folder for embeddings; empty: beside the store, else runs/embeddings
 
 
 def main(argv: list[str] | None = None) -> int:

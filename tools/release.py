@@ -48,20 +48,20 @@ SHOWN = 4  # of the worst of them, in the picture of failures
 
 @dataclass
 class Options:
-    data: str = "???"  # labelled set to train on and to be scored on
+    data: str = "???"  # labelled set for training and scoring
     name: RunName = "release"  # the runs go to runs/<name>
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
-    further: list[str] = field(default_factory=list)  # further labelled sets to train on, and to be scored on
-    further_shares: Shares = field(default_factory=lambda: [0.08])  # of the crops, one for all or one for each set
-    further_sample: str = ""  # regular expression: names with the same match are kept on one side of their split
+    further: list[str] = field(default_factory=list)  # further labelled sets for training and scoring
+    further_shares: Shares = field(default_factory=lambda: [0.08])  # share of crops: one for all or for each
+    further_sample: str = ""  # regular expression; names with the same match stay on one side of the split
     boxes: str = ""  # micrographs with boxes around their particles, as data/boxes.py reads them
-    start: str = ""  # go on from this model, a released one's name or a run's folder; otherwise ImageNet's weights
-    renders: Count = 1600  # rendered fields to train on
-    tried: Annotated[int, Range(2)] = 24  # further rendered fields that the model is tried on, and as many empty ones
+    start: str = ""  # initial model: a released one's name or a run's folder; empty: ImageNet's weights
+    renders: Count = 1600  # number of rendered fields to train on
+    tried: Annotated[int, Range(2)] = 24  # number of other rendered fields to test on, and of empty ones
     training: list[str] = field(default_factory=list)  # further options of finetune/dense.py
-    minutes: PositiveOrZero = 0.0  # budget of the training; 0 trains as long as the configuration says
+    minutes: PositiveOrZero = 0.0  # time budget of the training, minutes; 0: as configured
     source: str = "EMPS (Yildirim and Cole 2021, doi 10.1021/acs.jcim.0c01455, MIT)"  # the set's name and licence
-    further_sources: list[str] = field(default_factory=list)  # names and licences of the further sets, in their order
+    further_sources: list[str] = field(default_factory=list)  # names and licences of further=, in the same order
     boxes_source: str = "github.com/ArdaGen/STEM-Automated-Nanoparticle-Analysis-YOLOv8-SAM (MIT)"  # and of the boxes
 
 

@@ -19,8 +19,8 @@ from sempre.report.comparison_page import write_comparison_report
 class Options:
     data: str = "???"  # folder of labelled micrographs that the runs were scored on
     runs: list[str] = field(default_factory=list)  # folders of finished runs
-    names: list[str] = field(default_factory=list)  # of the runs on the page; empty = the names of their folders
-    out: str = "report.html"  # the page
+    names: list[str] = field(default_factory=list)  # names of the runs on the page; []: their folders' names
+    out: str = "report.html"  # HTML file to write
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,19 +38,19 @@ FITTED_PARAMETERS = (10**5, 10**7)
 
 @dataclass
 class Options:
-    architecture: str = "convnextv2_pico"  # whose gradients travel
-    images_a_second: Positive = 31.0  # of one GPU: tools/bench_pretrain.py measures it
-    batch_a_gpu: Count = 64  # crops a step and GPU
-    gpus: Numbers = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, a row each
-    epochs: Count = 800  # of the run
+    architecture: str = "convnextv2_pico"  # network to model
+    images_a_second: Positive = 31.0  # images per second of one GPU; see tools/bench_pretrain.py
+    batch_a_gpu: Count = 64  # crops in one step on each GPU
+    gpus: Numbers = field(default_factory=lambda: [4**n for n in range(6)])  # numbers of GPUs, one row each
+    epochs: Count = 800  # epochs of the run
     images: Numbers = field(default_factory=lambda: [25_000, 1_000_000, 100_000_000])  # of the set, a column each
-    network_gigabytes: Positive = 20.0  # a second, of an all-reduce between nodes
-    latency_microseconds: PositiveOrZero = 20.0  # of a message between nodes
-    storage_gigabytes: Positive = 10.0  # a second, all nodes together; with stage_to= the nodes' own disks
-    loader_crops: Positive = 5000.0  # a second, of the loader workers of one GPU: tools/bench_loader.py measures one
+    network_gigabytes: Positive = 20.0  # all-reduce speed between nodes, GB/s
+    latency_microseconds: PositiveOrZero = 20.0  # delay of a message between nodes, us
+    storage_gigabytes: Positive = 10.0  # read speed of all nodes together, GB/s; with stage_to=: of their own disks
+    loader_crops: Positive = 5000.0  # crops per second of one GPU's loaders; see tools/bench_loader.py
     check: bool = False  # test the model with two processes of this machine
     size: Count = 128  # side of the crops of the check, px
-    measure: str = ""  # internal: what a process of the check measures
+    measure: str = ""  # used by the script itself: measurement of a process of the check
 
 
 def main(argv: list[str] | None = None) -> int:

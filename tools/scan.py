@@ -47,24 +47,24 @@ Programs = Annotated[list[str], OneOf(*WRITERS)]
 @dataclass(kw_only=True)
 class Options(ExploreOptions, SimulatorOptions):
     preview: str = "???"  # micrograph of low magnification
-    out: str = "???"  # folder for what is written
+    out: str = "???"  # output folder
     backbone: str = "particles"  # backbone/ folder, official .pth, timm's name, random:<name>, intensity or particles
-    weights: str = ""  # official DINO or DINOv2 file for the architecture that backbone names
-    layer: Index = 0  # of the backbone that is read out: the first sees the finest; vision transformers want a late one
+    weights: str = ""  # DINO or DINOv2 file, if backbone= is a name
+    layer: Index = 0  # backbone layer to read; 0: the first, the finest; vision transformers: a late one
     clicks: str = ""  # JSON file of clicks on the preview
-    denoise: Annotated[float, Range(0, 15)] = 0.0  # side of a median filter over the preview, px; 0 for none
-    clahe: Share = 0.0  # clip limit of an adaptive histogram equalisation; 0 for none, 0.01 is usual
-    pixel_size_nm: PositiveOrZero = 0.0  # of the preview; 0: as its file says
-    pixel_size_y_nm: PositiveOrZero = 0.0  # its height, where pixels are not square; 0: as pixel_size_nm
-    centre_um: Position = field(default_factory=lambda: [0.0, 0.0])  # the stage's x and y at the preview's middle
-    rotation_deg: Finite = 0.0  # from the preview's x axis to the stage's
-    mirrored: bool = True  # whether the stage's y grows upwards in the preview
-    bundle: str = ""  # counts particles in each blob: particles, or a bundle's folder
-    coordinates: Programs = field(default_factory=list)  # files for other programs
-    embeddings: str = "runs/embeddings"  # folder for what the backbone made of previews
-    driver: str = ""  # what moves: simulator, or module:Class of your own; nothing moves without
-    sample: str = ""  # for driver=simulator: the micrograph that stands for the sample; the preview where not given
-    go: bool = False  # whether the driver moves after the moves have been listed
+    denoise: Annotated[float, Range(0, 15)] = 0.0  # side of a median filter for the preview, px; 0: none
+    clahe: Share = 0.0  # clip limit of adaptive histogram equalisation; 0: none; 0.01 is usual
+    pixel_size_nm: PositiveOrZero = 0.0  # pixel size of the preview, nm; 0: from its file
+    pixel_size_y_nm: PositiveOrZero = 0.0  # pixel height, nm; 0: same as pixel_size_nm=
+    centre_um: Position = field(default_factory=lambda: [0.0, 0.0])  # x and y of the stage at the preview's centre, um
+    rotation_deg: Finite = 0.0  # angle from the preview's x axis to the stage's, degrees
+    mirrored: bool = True  # true: the stage's y grows upwards in the preview
+    bundle: str = ""  # model that counts particles in each blob: particles, or a bundle's folder
+    coordinates: Programs = field(default_factory=list)  # other programs to write positions for
+    embeddings: str = "runs/embeddings"  # cache folder for the embeddings of previews
+    driver: str = ""  # stage driver: simulator, or your module:Class; empty: nothing moves
+    sample: str = ""  # for driver=simulator: micrograph of the sample; empty: the preview
+    go: bool = False  # make the moves; false: only list them
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -34,15 +34,15 @@ PARTS = 5  # of a batch, whose peaks of memory are compared
 
 @dataclass(kw_only=True)
 class Options:
-    out: str = "???"  # folder for micrographs and results, empty or of an earlier soak
-    micrographs: Count = 5000  # small ones
-    side: Annotated[int, Range(64)] = 96  # of them, px
-    fields: Count = 50  # of them are rendered, the others are these with other noise
-    large: CountOrZero = 3  # large ones
-    large_side: Count = 20_000  # of them, px
-    kills: CountOrZero = 20  # of each batch
-    model: str = ""  # bundle; the released one by default
-    seed: Seed = 0  # of renders, noise and the moments of the kills
+    out: str = "???"  # folder for micrographs and results: empty, or of an earlier soak
+    micrographs: Count = 5000  # number of small micrographs
+    side: Annotated[int, Range(64)] = 96  # side of the small micrographs, px
+    fields: Count = 50  # number of rendered ones; the others add other noise
+    large: CountOrZero = 3  # number of large micrographs
+    large_side: Count = 20_000  # side of the large micrographs, px
+    kills: CountOrZero = 20  # number of kills of each batch
+    model: str = ""  # folder of the bundle; empty: the released model
+    seed: Seed = 0  # random seed of renders, noise and times of the kills
 
 
 def main(argv: list[str] | None = None) -> int:

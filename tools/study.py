@@ -47,10 +47,10 @@ SHOWN = 6  # names of further cells of a recipe and arm in a dry run
 
 @dataclass(kw_only=True)
 class Options(StudyOptions):
-    run: Literal["here", "slurm", "report"] = "here"  # slurm: write the job arrays; report: of what is there
-    dry_run: bool = False  # only say which cells and jobs there are, and what they cost
-    sbatch: list[str] = field(default_factory=list)  # of run=slurm: options for all jobs, beside slurm/environment.sh
-    at_once: Count = 20  # tasks of a Slurm array that run at the same time
+    run: Literal["here", "slurm", "report"] = "here"  # slurm: write job arrays; report: of finished cells
+    dry_run: bool = False  # only list the cells and jobs and their costs
+    sbatch: list[str] = field(default_factory=list)  # run=slurm: options of all jobs, after slurm/environment.sh
+    at_once: Count = 20  # tasks of a Slurm array that run at once
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[1]
 @dataclass
 class Options:
     sweep: str = "???"  # the sweep's YAML file
-    csv: str = ""  # the table goes here; runs/<sweep>.csv by default
-    run: CountOrAuto = -1  # only print the command of this run, a word a line, or nothing when it has finished
-    options: list[str] = field(default_factory=list)  # in the place of the file's, as in [data=my_set]
-    here: bool = False  # first run those that have not finished on this machine, one after another
+    csv: str = ""  # file for the table; empty: runs/<sweep>.csv
+    run: CountOrAuto = -1  # print this run's command, one word a line, if it has not finished; -1: off
+    options: list[str] = field(default_factory=list)  # options that replace the file's, for example [data=my_set]
+    here: bool = False  # first run the unfinished runs on this machine, one after another
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -32,16 +32,16 @@ class SplitOptions(Protocol):
 @dataclass(kw_only=True)
 class FoldOptions:
     data: str = "???"  # folder of labelled micrographs
-    protocol: HeldOut = "split"  # what is held out: a side of the split, or each sample in turn
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images held out by the seeded split
-    test_fraction: Share = 0.0  # share that is scored then; the validation share chooses epoch and threshold
-    split_seed: Seed = 0  # another seed, another split
-    sample_pattern: str = PREFIX  # regular expression whose first group tells the sample from a micrograph's name
-    folds: CountOrZero = 0  # samples that are left out in turn, drawn from all; 0 takes all
-    label_share: PositiveShare = 1.0  # of the training micrographs that is used; a smaller one is part of a larger
-    label_count: CountOrZero = 0  # or: exactly so many of them; 0 goes by the share
-    stopping: Stopping = "part"  # what decides when to stop: a fifth of them, what is held out, or nothing
+    protocol: HeldOut = "split"  # split: hold out a side of the split; else each sample in turn
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that the seeded split holds out
+    test_fraction: Share = 0.0  # share of images for the test; validation then chooses epoch and threshold
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    sample_pattern: str = PREFIX  # regular expression; its first group is the sample
+    folds: CountOrZero = 0  # number of samples, drawn at random, to hold out in turn; 0: all
+    label_share: PositiveShare = 1.0  # share of the training micrographs to use; smaller shares are subsets
+    label_count: CountOrZero = 0  # or: number of training micrographs to use; 0: by label_share=
+    stopping: Stopping = "part"  # micrographs that decide when to stop: a fifth of training, held out, none
     seed: Seed = 0  # of which micrographs are the labelled share, and which samples are left out
 
 

@@ -24,10 +24,10 @@ from sempre.ranges import CountOrZero, Index, IndexOrNone
 
 @dataclass(kw_only=True)
 class SliceOptions:
-    slices: CountOrZero = 0  # evenly spaced ones of each volume; 0: data holds micrographs
-    channel: Index = 0  # of the volumes; -1 is the last, -2 the last but one
-    label_channel: IndexOrNone = None  # of the volumes that holds their labels, as -1; else labels/ holds them
-    skip: CountOrZero = 0  # first slices of each volume that are left out, and as many of the last
+    slices: CountOrZero = 0  # evenly spaced slices taken from each volume; 0: data= holds micrographs
+    channel: Index = 0  # channel of the volumes to read; -1: the last
+    label_channel: IndexOrNone = None  # channel of the volumes with the labels; None: labels are in labels/
+    skip: CountOrZero = 0  # leave out this many first and last slices of each volume
 
 
 class VolumeSource(Source):

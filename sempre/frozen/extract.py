@@ -46,17 +46,17 @@ COMMIT_CELLS = COMMIT_PIXELS = 1 << 24
 
 @dataclass(kw_only=True)
 class ExtractionOptions:
-    layer: Index = -1  # ConvNeXtV2's stage or vision transformer's block that is read out; negative ones from the last
-    scale: Magnification = 1.0  # micrographs are embedded at this many times their size
-    size: CountOrZero = 0  # or: the longer side that all are resized to, px
-    square: bool = False  # with size=, bring both sides to it, as networks of one input size ask; shapes are squashed
-    pixel_size_nm: PositiveOrZero = 0.0  # or: the pixel size that all are brought to, nm
-    batch: CountOrZero = 0  # micrographs of one shape that are embedded at a time; 0: as many as the device likes best
-    workers: CountOrAuto = -1  # processes that read micrographs; -1: none on a CPU, which they would slow, 8 on a GPU
-    precision: Precision = "auto"  # auto takes bf16 where a GPU has it
-    percentiles: Percentiles = field(default_factory=list)  # that become black and white; none: as in pretraining
-    plain_percentiles: bool = False  # take the percentiles at their word: a sparse field's range is widened otherwise
-    embeddings: str = ""  # folder for what is extracted; else beside the store, or runs/embeddings
+    layer: Index = -1  # ConvNeXtV2 stage or transformer block to read; -1: the last
+    scale: Magnification = 1.0  # resize micrographs by this factor before embedding
+    size: CountOrZero = 0  # or: resize the longer side to this, px; 0: keep it
+    square: bool = False  # resize both sides to size=; this distorts shapes
+    pixel_size_nm: PositiveOrZero = 0.0  # or: resize to this pixel size, nm; 0: do not
+    batch: CountOrZero = 0  # micrographs embedded at once; 0: chosen for the device
+    workers: CountOrAuto = -1  # processes that read micrographs; -1: none on a CPU, 8 on a GPU
+    precision: Precision = "auto"  # number format; auto: bf16 if the GPU supports it, else float32
+    percentiles: Percentiles = field(default_factory=list)  # percentiles made black and white; []: as in pretraining
+    plain_percentiles: bool = False  # do not widen the grey range of sparse fields beyond the percentiles
+    embeddings: str = ""  # cache folder for embeddings; empty: beside the store, else runs/embeddings
 
 
 class Inputs(Dataset):

@@ -58,15 +58,15 @@ KINDS = ("same micrograph", "same sample", "other sample")  # that prototypes ar
 
 @dataclass(kw_only=True)
 class PrototypeOptions(ExtractionOptions):
-    points: Count = 20  # of each sort that prototypes are made of
-    margin: PositiveOrZero = 8.0  # px that points keep from the instances' boundaries
-    prototypes: Count = 1  # of each sort
-    weight: PositiveOrZero = 0.8  # of negative prototypes
-    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # for instances, transfer and numbers of points
-    percent: Percent = 10.0  # of a micrograph that threshold=top takes
-    draws: Count = 3  # times that points are drawn for each number of them
-    sample_pattern: str = PREFIX  # regular expression whose first group is the sample in a name
-    seed: Seed = 0  # of points, prototypes, map and random weights
+    points: Count = 20  # number of points on particles, and on background
+    margin: PositiveOrZero = 8.0  # smallest distance from points to instance outlines, px
+    prototypes: Count = 1  # number of prototypes of particles, and of background
+    weight: PositiveOrZero = 0.8  # weight of negative prototypes
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # threshold in the scores of instances, transfer and points
+    percent: Percent = 10.0  # share of a micrograph that threshold=top takes, %
+    draws: Count = 3  # random draws for each number of points
+    sample_pattern: str = PREFIX  # regular expression; its first group is the sample
+    seed: Seed = 0  # random seed of points, prototypes, map and random weights
 
 
 @dataclass(frozen=True)

@@ -89,17 +89,17 @@ def _balanced(values: np.ndarray, labels: np.ndarray) -> float:
 @dataclass(kw_only=True)
 class TaskOptions(ExtractionOptions):
     backbones: Several = MISSING  # backbone/ folders, official .pth files, timm's names, random:<timm's>, intensity
-    data: str = ""  # labelled micrographs, to tell cells of particles from background
-    images: str = ""  # store or folder whose images have labels, to tell those apart
-    labels_from: RuleOrAuto = "auto"  # of images; auto: a store's own, a folder's subfolders
+    data: str = ""  # labelled micrographs: classify cells as particle or background
+    images: str = ""  # store or folder of images with labels: classify images
+    labels_from: RuleOrAuto = "auto"  # labels of images=; auto: the store's own, or sub-folder names
     labels_csv: str = ""  # file of rows file,label for labels_from=csv
-    pooling: str = "top-32"  # of an image's cells into its vector: top-<k>, mean or class
-    patches: Count = 200  # cells drawn from each labelled micrograph, half of them of particles where there are as many
-    micrographs: CountOrZero = 0  # so many of data's micrographs on each side of the split; 0 takes all
-    split_file: str = ""  # of data: JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    validation_fraction: Share = 0.2  # share of the images that are asked about; the others answer
-    split_seed: Seed = 0  # another seed, another split
-    seed: Seed = 0  # of the cells that are drawn, and of random backbones
+    pooling: str = "top-32"  # how an image's cells become one vector: top-<k>, mean or class
+    patches: Count = 200  # cells drawn from each labelled micrograph, half of them on particles if possible
+    micrographs: CountOrZero = 0  # number of micrographs on each side of the split; 0: all
+    split_file: str = ""  # of data=: JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    validation_fraction: Share = 0.2  # share of images that are classified; the others are the neighbours
+    split_seed: Seed = 0  # seed of the split; another one holds out other images
+    seed: Seed = 0  # random seed of the drawn cells and of random weights
 
 
 @dataclass(frozen=True)

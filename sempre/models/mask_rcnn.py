@@ -113,7 +113,7 @@ class DetectorOptions:
     pyramid_channels: int = 256
     box_head_width: int = 1024
     mask_head_layers: int = 4
-    proposals: int = 1000  # proposals an image that reach the heads
+    proposals: int = 1000  # proposals of each image that reach the heads
     proposals_sampled: int = 256  # of them, used for the heads' loss
     positive_share: float = 0.25  # of those, at most this share shows particles; the mask head learns from no others
     detections: int = 500  # at most this many particles an image

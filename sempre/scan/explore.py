@@ -29,10 +29,10 @@ Limits = Annotated[list[float], Items(0, 4), Range()]
 
 @dataclass(kw_only=True)
 class ExploreOptions(ThinkOptions, PlanOptions):
-    retries: CountOrZero = 2  # of a move or acquisition that fails; then its field is skipped
-    judged_weight: PositiveOrZero = 0.1  # of likeness to the fields that were judged, where nothing was clicked before
-    most_fields: CountOrZero = 0  # after so many the loop ends; 0: as many as the budget allows
-    limits_um: Limits = field(default_factory=list)  # x and y that the stage may go to: [x0,y0,x1,y1]
+    retries: CountOrZero = 2  # retries of a failed move or acquisition before its field is skipped
+    judged_weight: PositiveOrZero = 0.1  # weight of similarity to judged fields, if nothing was clicked
+    most_fields: CountOrZero = 0  # largest number of fields; 0: as many as the budget allows
+    limits_um: Limits = field(default_factory=list)  # allowed range of the stage, um: [x0,y0,x1,y1]
 
 
 @dataclass

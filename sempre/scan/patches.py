@@ -61,11 +61,11 @@ class Patches:
 
 @dataclass(kw_only=True)
 class PatchOptions:
-    scales: Sides = field(default_factory=lambda: [24, 48])  # sides of the patches that are seen together, px
-    stride: Annotated[int, Range(4)] = 12  # px from patch to patch
-    surround: CountOrZero = 64  # px; what a patch shares with its surroundings is taken off its features; 0 keeps it
-    components: Count = 50  # principal components that are kept of a patch's features
-    whiten: bool = False  # whether every component counts the same
+    scales: Sides = field(default_factory=lambda: [24, 48])  # sides of the patches at each place, px
+    stride: Annotated[int, Range(4)] = 12  # distance between patches, px
+    surround: CountOrZero = 64  # width of the surroundings subtracted from a patch's features, px; 0: none
+    components: Count = 50  # principal components kept of a patch's features
+    whiten: bool = False  # scale all components to the same variance
 
 
 def see(preview: Preview, encoder: Encoder, options: PatchOptions, embeddings: str = "runs/embeddings") -> Patches:

@@ -21,12 +21,12 @@ Approach = Annotated[list[int], Items(2), Range(-1, 1)]
 
 @dataclass(kw_only=True)
 class TimingOptions:
-    speed_um_s: Positive = 100.0  # of the stage, um per s
-    settle_s: PositiveOrZero = 0.5  # after each move, until the stage stands still
-    backlash_um: PositiveOrZero = 1.0  # that the stage goes too far and back, where it would arrive from the wrong side
-    approach: Approach = field(default_factory=lambda: [1, 1])  # x, y: 1 to arrive upwards, -1 down, 0 as it comes
-    dwell_us: Positive = 5.0  # of the beam on each px of a field's micrograph
-    field_px: Annotated[int, Range(16, 8192)] = 512  # side of a field's micrograph
+    speed_um_s: Positive = 100.0  # speed of the stage, um/s
+    settle_s: PositiveOrZero = 0.5  # waiting time after each move, s
+    backlash_um: PositiveOrZero = 1.0  # overshoot to arrive from the right side, um
+    approach: Approach = field(default_factory=lambda: [1, 1])  # arrival in x, y: 1 upwards, -1 downwards, 0 either
+    dwell_us: Positive = 5.0  # dwell time of the beam on each px, us
+    field_px: Annotated[int, Range(16, 8192)] = 512  # side of a field's micrograph, px
 
 
 def travel_times(positions: np.ndarray, options: TimingOptions) -> np.ndarray:
@@ -178,11 +178,11 @@ Overlap = Annotated[float, Range(0, 0.4)]
 @dataclass(kw_only=True)
 class PlanOptions(TimingOptions):
     field_um: PositiveOrZero = 0.0  # side of a field of view, um; 0: 64 px of the preview
-    overlap: Overlap = 0.1  # share of a field's side within its border that does not count as shown
-    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # none where a budget alone decides
-    quantile: ShareBelowOne = 0.95  # for threshold=quantile: the share of the preview below it
-    area_percent: Percent = 100.0  # of the preview that may be scanned
-    minutes: PositiveOrZero = 0.0  # of stage and beam that may be spent; 0: as long as it takes
+    overlap: Overlap = 0.1  # margin of a field that does not count as seen, as share of its side
+    threshold: Annotated[str, OneOf(*RULES)] = "otsu"  # threshold of the priority; none: only the budget decides
+    quantile: ShareBelowOne = 0.95  # for threshold=quantile: share of the preview below it
+    area_percent: Percent = 100.0  # largest part of the preview to scan, %
+    minutes: PositiveOrZero = 0.0  # time budget of stage and beam, minutes; 0: no limit
 
     def side_px(self, calibration: Calibration) -> float:
         """Side of a field of view in px of the preview."""

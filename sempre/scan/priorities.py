@@ -148,15 +148,15 @@ PARTS = ("anomaly", "clicks", "text")
 
 @dataclass(kw_only=True)
 class ThinkOptions(PatchOptions):
-    anomaly: Annotated[str, OneOf(*METHODS)] = "neighbours"  # what finds the strange
-    text: list[str] = field(default_factory=list)  # what is sought in words, for example [cracks,long thin lines]
-    without: list[str] = field(default_factory=list)  # what is not, for example [round particles]
-    clip: str = ""  # folder with CLIP's weights, for text
-    anomaly_weight: PositiveOrZero = 1.0  # of strangeness in the priority
-    clicks_weight: PositiveOrZero = 1.0  # of likeness to what was clicked, where something was
-    text_weight: PositiveOrZero = 1.0  # of likeness to text, where there is some
-    background: Count = 100  # patches that are drawn as what is not sought, beside negative clicks
-    seed: Seed = 0  # of trees, banks and background
+    anomaly: Annotated[str, OneOf(*METHODS)] = "neighbours"  # method that finds unusual places
+    text: list[str] = field(default_factory=list)  # words for what to look for, for example [cracks,long thin lines]
+    without: list[str] = field(default_factory=list)  # words for what to avoid, for example [round particles]
+    clip: str = ""  # for text=: folder with CLIP's weights
+    anomaly_weight: PositiveOrZero = 1.0  # weight of unusualness in the priority
+    clicks_weight: PositiveOrZero = 1.0  # weight of similarity to the clicks, if there are any
+    text_weight: PositiveOrZero = 1.0  # weight of similarity to text=, if given
+    background: Count = 100  # random patches used as negatives, in addition to negative clicks
+    seed: Seed = 0  # random seed of trees, banks and background
 
 
 @dataclass(frozen=True)

@@ -159,11 +159,11 @@ SIMULATOR = "simulator"
 
 @dataclass(kw_only=True)
 class SimulatorOptions:
-    drift_nm_s: PositiveOrZero = 0.0  # simulator: how far the sample wanders in a second
-    electrons_us: Positive = 20.0  # simulator: that a bright px gets in 1 us of dwell
+    drift_nm_s: PositiveOrZero = 0.0  # simulator: drift of the sample, nm/s
+    electrons_us: Positive = 20.0  # simulator: electrons that a bright px gets in 1 us
     failures: Share = 0.0  # simulator: share of the moves that fail
-    latency_s: PositiveOrZero = 0.0  # simulator: of each command, s
-    pace: PositiveOrZero = 0.0  # simulator: real seconds for each simulated one; 0 does not wait
+    latency_s: PositiveOrZero = 0.0  # simulator: delay of each command, s
+    pace: PositiveOrZero = 0.0  # simulator: real seconds per simulated second; 0: no waiting
 
 
 @contextmanager

@@ -78,36 +78,36 @@ FINISHED = "finished"  # an empty file in a cell's folder, left when its recipe 
 @dataclass(kw_only=True)
 class StudyOptions:
     name: RunName = "study"  # the study goes to runs/<name>
-    data: str = ""  # folder of labelled micrographs; empty renders a set, by render=
-    unlabelled: str = ""  # folder of the micrographs to pretrain on; empty takes the rendered ones
-    split_file: str = ""  # JSON with "train", "validation" and perhaps "test" stems; otherwise a seeded split
-    groups: str = ""  # shown apart: magnification (a field of view above or below 50 um), folder, or a CSV file
-    methods: Methods = field(default_factory=lambda: list(METHODS))  # of segmentation
-    arms: Arms = field(default_factory=lambda: list(ARMS))  # ways to begin
-    sizes: Sizes = field(default_factory=lambda: ["atto"])  # of the ConvNeXtV2
-    repeats: Count = 2  # seeds of each fine-tuning
-    detail_size: str = ""  # of the figures of single micrographs and the two curves; empty takes the first
-    image_exponents: Exponents = field(default_factory=list)  # FCMAE on 2^s images for these s; [-1] for 0 … all
-    label_shares: Shares = field(default_factory=list)  # of the labels, for the curve over labels: 0.1 and so on
-    equal: Annotated[str, OneOf("steps", "epochs")] = "steps"  # in FCMAE on fewer images; the article has equal epochs
-    image_repeats: Count = 1  # subsets of each number of images, and pretrainings on them, that the repeats begin with
-    curve_methods: CurveMethods = field(default_factory=lambda: ["mask_rcnn"])  # that the curves are made with
-    imagenet: str = "imagenet/convnextv2_{size}_1k_224_ema.pt"  # local file: the original code's .pt, or timm's weights
+    data: str = ""  # folder of labelled micrographs; empty: a set rendered by render=
+    unlabelled: str = ""  # folder of micrographs for pretraining; empty: the rendered ones
+    split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
+    groups: str = ""  # also score groups: magnification (limit: field of 50 um), folder, or a CSV file
+    methods: Methods = field(default_factory=lambda: list(METHODS))  # segmentation methods
+    arms: Arms = field(default_factory=lambda: list(ARMS))  # initial weights to compare
+    sizes: Sizes = field(default_factory=lambda: ["atto"])  # sizes of the ConvNeXtV2
+    repeats: Count = 2  # number of seeds of each fine-tuning
+    detail_size: str = ""  # size for the figures of micrographs and the two curves; empty: the first
+    image_exponents: Exponents = field(default_factory=list)  # FCMAE on 2^s images, for each s; [-1]: from 0 to all
+    label_shares: Shares = field(default_factory=list)  # shares of the labels for their curve, for example 0.1
+    equal: Annotated[str, OneOf("steps", "epochs")] = "steps"  # equal for all numbers of images; article: epochs
+    image_repeats: Count = 1  # subsets drawn of each number of images, each with its own pretraining
+    curve_methods: CurveMethods = field(default_factory=lambda: ["mask_rcnn"])  # segmentation methods of the curves
+    imagenet: str = "imagenet/convnextv2_{size}_1k_224_ema.pt"  # weights file: .pt of the original code, or timm's
     render: list[str] = field(default_factory=list)  # arguments of data/synthesize.py
-    prepare: list[str] = field(default_factory=list)  # further arguments of data/prepare.py, and so on:
-    fcmae: list[str] = field(default_factory=list)  # of pretrain/fcmae.py; a YAML file may be among them
-    densecl: list[str] = field(default_factory=list)  # of pretrain/densecl.py
-    mask_rcnn: list[str] = field(default_factory=list)  # of finetune/mask_rcnn.py
-    dense: list[str] = field(default_factory=list)  # of finetune/dense.py
-    seconds_a_step: Seconds = field(default_factory=dict)  # of Atto: fcmae, densecl, mask_rcnn, dense
-    measured_on: str = ""  # the machine that seconds_a_step is of, in words
-    parallel: Count = 1  # cells at the same time on this machine
+    prepare: list[str] = field(default_factory=list)  # further arguments of data/prepare.py
+    fcmae: list[str] = field(default_factory=list)  # further arguments of pretrain/fcmae.py; may include a YAML file
+    densecl: list[str] = field(default_factory=list)  # further arguments of pretrain/densecl.py
+    mask_rcnn: list[str] = field(default_factory=list)  # further arguments of finetune/mask_rcnn.py
+    dense: list[str] = field(default_factory=list)  # further arguments of finetune/dense.py
+    seconds_a_step: Seconds = field(default_factory=dict)  # of Atto, s, for fcmae, densecl, mask_rcnn, dense
+    measured_on: str = ""  # machine on which seconds_a_step= was measured, in words
+    parallel: Count = 1  # number of cells that run at once on this machine
     # By stage (pretrain, finetune), recipe (fcmae) or recipe and size (fcmae-huge); the nearest says it:
-    nodes: Counts = field(default_factory=dict)  # of a cell's job; one where nothing is said
-    hours: Counts = field(default_factory=dict)  # time limit of a cell's job, after which it is queued again
-    accumulation: Counts = field(default_factory=dict)  # parts that a GPU's share of the batch is computed in
-    gpus_a_node: Count = 1  # on the cluster
-    gpu_gigabytes: PositiveOrZero = 0.0  # memory of a GPU; a plan that does not fit is refused; 0 asks nothing
+    nodes: Counts = field(default_factory=dict)  # nodes of a cell's job; 1 if not given
+    hours: Counts = field(default_factory=dict)  # time limit of a cell's job, hours; it is then queued again
+    accumulation: Counts = field(default_factory=dict)  # split each GPU's batch into this many parts
+    gpus_a_node: Count = 1  # GPUs on a node of the cluster
+    gpu_gigabytes: PositiveOrZero = 0.0  # memory of a GPU, GB; larger plans are refused; 0: no check
 
 
 @dataclass(frozen=True)

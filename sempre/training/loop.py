@@ -39,7 +39,7 @@ class LoopOptions:
     validate_every: int = 1  # epochs between two validations; the last epoch is always validated
     patience: int = 0  # validations in a row without a new lowest loss that end the training; 0 never does
     log_every: int = 10  # steps between two lines of the log; whether a checkpoint is due is asked then
-    checkpoint_minutes: float = 15.0  # between two checkpoints; 0 makes one with every line of the log
+    checkpoint_minutes: float = 15.0  # minutes between checkpoints; 0: one with each log line
 
 
 def nothing(*_: object) -> None:
