@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 DEPLOYMENT = [
     "numpy>=1.26",
-    "scipy>=1.11.1",  # 1.11.0 was withdrawn for its licences
+    "scipy>=1.11.4",  # earlier ones find no connected components of 64-bit graphs, in silence
     "scikit-image>=0.22",
     "pillow>=10.1",
     "tifffile>=2023.7.10",

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def lower_bounds() -> list[str]:
-    """The requirements of setup.py, each at its lowest version, as in `timm==1.0.16`."""
+    """The requirements of setup.py, each at its lowest version, as in `timm==1.0.21`."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     lists = {
         node.targets[0].id: ast.literal_eval(node.value)
