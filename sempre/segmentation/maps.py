@@ -25,7 +25,6 @@ LEAST_SIDE = 48  # px that the shorter side of a micrograph has at the scales th
 MEASURED = 100  # of the particles, the largest, whose solidity tells how well a scale suits them
 # A micrograph is enlarged to more px than this only if its particles are still narrow then, px.
 MOST_PIXELS, WIDE = 4 << 20, 60
-WIDTH_POWER = 0.07  # by which support falls with the width beyond WIDE: 5 % for each doubling
 AGREEMENT = 8  # power of the agreement of two scales' depths, by which the other one weighs
 LEAST_WEIGHT = 0.01  # that is worth a look
 
@@ -131,13 +130,12 @@ def count_looks(shape: tuple[int, int], settings: DenseSettings) -> int:
 def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     """How well maps `[2, h, w]` agree with the instances that they show, from 0 to 1; and how wide these are seen, px.
 
-    Support is a product of four.
+    Support is a product of three.
 
     - the Dice that the probabilities expect of their own foreground;
     - how deep each particle is seen to be: one too large for the network has no sure middle, and one that is too
       small has none at all;
-    - how solid each is: particles are convex on the whole, and fragments of them are not;
-    - a slow fall with the seen width: of two scales that are supported alike, the coarser one is right more often.
+    - how solid each is: particles are convex on the whole, and fragments of them are not.
 
     Particles count by their area.
     """
@@ -154,8 +152,7 @@ def support(maps: np.ndarray, decoding: Decoding) -> tuple[float, float]:
     solidities = [solidity(labels[boxes[index]] == index + 1) for index in largest]
     solid = np.average(solidities, weights=areas[largest])
     width = STRIDE * np.average(np.sqrt(4 / np.pi * areas), weights=areas)
-    seen_wide = (WIDE / max(width, WIDE)) ** WIDTH_POWER
-    return float(dice * np.average(depths, weights=areas) * solid * seen_wide), float(width)
+    return float(dice * np.average(depths, weights=areas) * solid), float(width)
 
 
 def instances(maps: np.ndarray, shape: tuple[int, int], decoding: Decoding) -> tuple[np.ndarray, np.ndarray]:
