@@ -13,7 +13,7 @@ from sempre.deploy.formats import result_paths
 from sempre.errors import InputError
 from sempre.files import write_csv, write_json
 from sempre.sizes.borders import Field, Sample, frame_of_field
-from sempre.sizes.uncertainty import pixel_size_uncertainty
+from sempre.sizes.uncertainty import CALIBRATION_LIMITS, pixel_size_uncertainty
 
 BAR_EDGE = 2  # rows beside an information bar in which a particle counts as cut, as in sempre.segmentation.particles
 STATISTICS, CLASSES, PAGE = "statistics.json", "size_distribution.csv", "report.html"
@@ -259,6 +259,9 @@ def facts_of(sample: Sample, tables: Sequence[Table], choices) -> dict[str, str]
     size = {0: "none", 1: f"{sizes[0]} nm per px" if sizes else ""}.get(
         len(sizes), f"{sizes[0]} to {sizes[-1]} nm per px" if sizes else ""
     )
+    assumed = ""
+    if choices.pixel_size_uncertainty is None:
+        assumed = f". That the microscope's scale is right within ± {CALIBRATION_LIMITS:.0%} is assumed, not measured"
     smallest = f"{choices.smallest_px:g} px" if choices.smallest_px else "none"
     excluded = [f"{len(sample.failed)} that could not be segmented: {_listed(sample.failed)}"] if sample.failed else []
     if sample.without_scale:
@@ -269,7 +272,7 @@ def facts_of(sample: Sample, tables: Sequence[Table], choices) -> dict[str, str]
         "Instrument and settings": _listed(_texts(whole, "instrument")) or "the files do not say",
         "Pixel size": size,
         "Calibration": f"{_listed([source for source in sources if source])}; relative standard uncertainty"
-        f" {max(unsure):.2%}"
+        f" {max(unsure):.2%}{assumed}"
         if unsure
         else "none",
         "Model": _listed(_texts(whole, "model")) or "not recorded",

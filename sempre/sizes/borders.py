@@ -3,7 +3,7 @@
 A large particle is cut by a border more often than a small one. If cut particles are left out, large ones are too rare;
 if they are counted with the size of their visible part, large ones look too small. R. E. Miles ("On the elimination of
 edge effects in planar sampling", 1974) and C. Lantuéjoul (1978) weight every particle that is whole by the inverse of
-the probability that a particle of its box lies whole in the field. ISO 13322-1 knows the same rule.
+the probability that a particle of its box lies whole in the field.
 """
 
 from collections.abc import Sequence

@@ -175,7 +175,7 @@ def _enough(result: Result) -> str:
     number, volume = particles_needed(gsd), particles_needed(gsd, power=3)
     return (
         f"If particles were independent and log-normal with this GSD, {number:,.0f} would give D50 by number within"
-        f" ± 5 % and {volume:,.0f} that by volume (Masuda and Iinoya 1971). {counted:,} were counted."
+        f" ± 5 % and {volume:,.0f} that by volume (after Masuda and Iinoya 1971). {counted:,} were counted."
     )
 
 

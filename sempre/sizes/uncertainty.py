@@ -171,9 +171,9 @@ def particles_needed(gsd: float, relative: float = 0.05, power: int = 0) -> floa
     """How many independent particles a log-normal distribution takes for its median, within `relative` at `LEVEL`.
 
     n = u² σ² (c² σ² + 1) exp(c² σ²) / δ², with σ = ln GSD, u the normal quantile, and c the power by which particles
-    are weighted, 0 by number and 3 by volume. It is the form of H. Masuda and K. Iinoya, "Theoretical study of the
-    scatter of experimental data due to particle-size-distribution", J. Chem. Eng. Japan 4 (1971), which ISO 13322-1
-    takes over, for the estimator exp(Σ d^c ln d / Σ d^c).
+    are weighted, 0 by number and 3 by volume. It is after H. Masuda and K. Iinoya, "Theoretical study of the
+    scatter of experimental data due to particle-size-distribution", J. Chem. Eng. Japan 4 (1971), for the estimator
+    exp(Σ d^c ln d / Σ d^c).
     """
     sigma2, c2 = float(np.log(gsd)) ** 2, float(power) ** 2
     u = float(stats.norm.ppf((1 + LEVEL) / 2))
