@@ -51,6 +51,10 @@ FIGURES = {
     "DV90": "D90 by volume",
     "span_volume": "span by volume",
 }
+COVERAGE = (
+    f"Intervals are made for {LEVEL:.0%}. In simulations those by number held in 92 % of cases or more, those by"
+    " volume and of the GSD less often, down to 84 %."
+)
 BARE = ("span", "GSD", "span_volume")  # have no unit
 
 
@@ -76,7 +80,7 @@ def write_report(
         provenance: by the sample's name.
     """
     title = "Size distribution" if len(results) == 1 else f"Size distributions of {len(results)} samples"
-    parts = [f"<h1>{title}</h1>", f'<p class="note">sempre {__version__}. Intervals are at {LEVEL:.0%}.</p>']
+    parts = [f"<h1>{title}</h1>", f'<p class="note">sempre {__version__}. {COVERAGE}</p>']
     chosen = [by_rule[choices.rule] for by_rule in results.values() if choices.rule in by_rule]
     if len(results) > 1:
         parts += _comparison_parts(chosen, comparisons)

@@ -141,7 +141,8 @@ def test_each_folder_of_micrographs_is_a_sample(measured, tmp_path):
 
 def test_a_csv_says_which_micrograph_is_of_which_sample(measured, tmp_path):
     with (tmp_path / "groups.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("micrograph", "sample"), ("small0.tif", "A"), ("small1.tif", "A"), ("large2", "B")])
+        rows = [("micrograph", "sample"), ("small0.tif", "A"), ("small1.tif", "A"), ("large2", "B")]
+        csv.writer(file).writerows(rows)
     arguments = ("statistics", measured, "--groups", tmp_path / "groups.csv", "--out", tmp_path / "out")
     assert run(*arguments) in (0, None)
     assert {s["name"]: s["micrographs"] for s in statistics_of(tmp_path / "out")["samples"]} == {"A": 2, "B": 1}

@@ -15,9 +15,15 @@ from sempre.sizes.uncertainty import (
 )
 from tests.sizes.fields import disc_field, log_normal, sample
 
+LEAST_HELD = {  # the least share of intervals of 95 % that hold the true figure
+    **dict.fromkeys(("D10", "D50", "D90", "mean", "geometric_mean"), 0.9),
+    **dict.fromkeys(("D[3,2]", "DV10", "DV50"), 0.86),
+    **dict.fromkeys(("GSD", "D[4,3]", "DV90"), 0.82),
+}
 
-def test_intervals_hold_their_level_in_200_simulations():
-    """Of ten micrographs that differ by 10 % among each other, as clusters of particles do."""
+
+def test_how_often_each_interval_holds_in_200_simulations():
+    """Of ten micrographs that differ by 10 % among each other; intervals by volume and of GSD hold less often."""
     random, inside, simulations = np.random.default_rng(0), {}, 200
     true = log_normal(random, 60.0, 1.5, 400_000, 200.0)
     wanted = describe(true * np.exp(0.1 * random.standard_normal(len(true))), np.ones(len(true)))
@@ -27,9 +33,8 @@ def test_intervals_hold_their_level_in_200_simulations():
         counted = count(type(made)("discs", "nm", fields))
         for name, interval in intervals(counted, bootstrap(counted, draws=200)).items():
             inside[name] = inside.get(name, 0) + (interval.low <= wanted[name] <= interval.high)
-    for name in ("D10", "D50", "D90", "mean", "geometric_mean"):
-        assert 0.9 <= inside[name] / simulations <= 0.985, inside
-    assert all(share / simulations >= 0.82 for share in inside.values()), inside
+    for name, share in inside.items():
+        assert LEAST_HELD[name] <= share / simulations <= 0.99, (name, inside)
 
 
 def test_particles_of_one_micrograph_are_not_independent():
