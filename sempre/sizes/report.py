@@ -52,7 +52,7 @@ FIGURES = {
     "span_volume": "span by volume",
 }
 COVERAGE = (
-    f"Intervals are made for {LEVEL:.0%}. In simulations those by number held in 92 % of cases or more, those by"
+    f"Intervals are made for {LEVEL:.0%}. In simulations those by number held in 90 % of cases or more, those by"
     " volume and of the GSD less often, down to 84 %."
 )
 BARE = ("span", "GSD", "span_volume")  # have no unit
