@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,25 @@ def test_names_of_earlier_days_are_still_there():
 
     assert Segmenter is sempre.Segmenter
     assert PackedEncoder is sempre.PackedEncoder
+
+
+@pytest.mark.parametrize(
+    ("former", "name", "now"),
+    [
+        ("sempre.data.labels.labelled", "LabelledSet", "sempre.data.labelled"),
+        ("sempre.deploy.networks.segmenter", "Segmenter", "sempre.deploy.segmenter"),
+        ("sempre.images.reading.read", "read_micrograph", "sempre.images.read"),
+        ("sempre.images.synthetic", "render_field", "sempre.synthetic"),
+        ("sempre.models.segmenters.mask_rcnn", "TimmPyramid", "sempre.models.mask_rcnn"),
+        ("sempre.models.weights.checkpoints", "load_backbone", "sempre.models.backbones"),
+    ],
+)
+def test_a_module_under_its_former_name_is_the_same_and_warns(former, name, now):
+    sys.modules.pop(former, None)
+    with pytest.warns(DeprecationWarning, match=now):
+        module = import_module(former)
+    assert getattr(module, name) is getattr(import_module(now), name)
+    assert module.__name__ == now
 
 
 def test_what_the_microscopes_pc_uses_needs_no_torch():
