@@ -12,7 +12,7 @@ from sempre.data.labelled_folder import save_labelled
 from sempre.deploy.released import DEFAULT
 from sempre.errors import InputError
 from sempre.files import read_json
-from sempre.training.background import BackgroundTraining, find_checkout, training_job
+from sempre.training.background import BackgroundTraining, training_job
 
 FOLDER, NAME = "labelled", "improved"
 BATCH = 4
@@ -67,7 +67,7 @@ def show_saving(file: Upload, found: Found) -> None:
         try:
             steps = max(1, round(minutes * pace(set_folder())))
             options = [f"start={DEFAULT}", *SHORT, f"crops_an_epoch={BATCH * steps}"]
-            job = training_job(find_checkout() or "", set_folder(), next_name(set_folder()), options)
+            job = training_job(set_folder(), next_name(set_folder()), options)
             st.session_state["training"] = training = BackgroundTraining(job)
             st.rerun()
         except (InputError, OSError) as error:

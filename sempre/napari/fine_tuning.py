@@ -37,16 +37,15 @@ class FineTuning(QObject):
         self.patience.timeout.connect(self.process.kill)
         self.cancelled = False
 
-    def start(self, checkout: str | Path, data: str | Path, name: str, options: list[str]) -> None:
-        """Start `finetune/dense.py` of `checkout` on the labelled set `data` with further `options`, as `key=value`.
+    def start(self, data: str | Path, name: str, options: list[str]) -> None:
+        """Start `finetune/dense.py` on the labelled set `data` with further `options`, as `key=value`.
 
         Raises:
-            InputError: for a folder without the recipes, an installation without PyTorch, a name that is taken, and
-                while one is running.
+            InputError: for an installation without PyTorch, a name that is taken, and while one is running.
         """
         if self.running:
             raise InputError("a fine-tuning is running: wait for it, or cancel it")
-        self.job = training_job(checkout, data, name, options)
+        self.job = training_job(data, name, options)
         self.cancelled = False
         if self.job.is_trained:
             self._export()

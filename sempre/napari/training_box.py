@@ -21,7 +21,6 @@ from sempre.deploy.released import DEFAULT
 from sempre.errors import InputError
 from sempre.napari.fine_tuning import FineTuning
 from sempre.napari.layers import layer_pixel_size, micrograph_pixels
-from sempre.training.background import find_checkout
 
 
 class TrainingBox(QGroupBox):
@@ -35,8 +34,6 @@ class TrainingBox(QGroupBox):
         self.image: Image | None = None
         self.labels: Labels | None = None
         self.folder, folder_row = _folder_field("The labelled set's folder")
-        self.checkout, checkout_row = _folder_field("The folder of sempre's repository")
-        self.checkout.setText(str(find_checkout() or ""))
         self.save_button, self.start_button = QPushButton("Save as labelled set"), QPushButton("Fine-tune on these")
         self.cancel_button, self.bar = QPushButton("Cancel"), QProgressBar()
         self.name, self.options = QLineEdit("napari_1"), QLineEdit(f"start={DEFAULT}")
@@ -58,7 +55,6 @@ class TrainingBox(QGroupBox):
         form.addRow("Name of the run", self.name)
         form.addRow("Epochs", self.epochs)
         form.addRow("Options", self.options)
-        form.addRow("Repository", checkout_row)
         form.addRow(self.start_button)
         form.addRow(self.cancel_button)
         form.addRow(self.bar)
@@ -84,7 +80,7 @@ class TrainingBox(QGroupBox):
             if not self.folder.text():
                 raise InputError("choose the labelled set's folder first")
             options = [f"epochs={self.epochs.value()}", *shlex.split(self.options.text())]
-            self.fine_tuning.start(self.checkout.text(), self.folder.text(), self.name.text(), options)
+            self.fine_tuning.start(self.folder.text(), self.name.text(), options)
         except ValueError as error:  # InputError, and quotes that do not close
             self.said.emit(str(error))
         else:

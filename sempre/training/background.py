@@ -13,20 +13,13 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import sempre
 from sempre.errors import InputError, how_to_install
+from sempre.recipes import FOLDER
 
 RECIPE, EXPORT = Path("finetune/dense.py"), Path("tools/export_onnx.py")
 PROGRESS = re.compile(r"([^\r\n%]*):\s+\d+%\|[^|\r\n]*\|\s*(\d+)/(\d+)")  # a bar of tqdm
 PATIENCE = 30.0  # s that a cancelled process has to save what it has done
 MOST_OUTPUT = 20_000  # characters of a process's output that are kept
-
-
-def find_checkout() -> Path | None:
-    """The folder with the recipes that this sempre was installed from by `pip install -e`; None if by a wheel, which
-    holds the library alone."""
-    root = Path(sempre.__file__).parents[1]
-    return root if (root / RECIPE).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -51,30 +44,24 @@ class TrainingJob:
         return (self.run / "summary.json").exists()
 
 
-def training_job(checkout: str | Path, data: str | Path, name: str, options: list[str]) -> TrainingJob:
-    """The commands of `finetune/dense.py` of `checkout` on the labelled set `data`, with `options` as `key=value`.
+def training_job(data: str | Path, name: str, options: list[str]) -> TrainingJob:
+    """The commands of `finetune/dense.py` on the labelled set `data`, with `options` as `key=value`.
 
     The run goes to `runs/<name>` in the set's folder. One that was cancelled goes on when the same is started again.
 
     Raises:
-        InputError: for a folder without the recipes, an installation without PyTorch, a set without labels, and a name
-            that is taken.
+        InputError: for an installation without PyTorch, a set without labels, and a name that is taken.
     """
-    if not str(checkout) or not (Path(checkout) / RECIPE).is_file():
-        raise InputError(
-            f"'{checkout}' has no {RECIPE.as_posix()}: clone sempre's repository and choose its folder, for the "
-            "recipes do not come with pip install"
-        )
     if not importlib.util.find_spec("torch"):
         raise InputError(f"fine-tuning needs PyTorch: {how_to_install('train')} in this environment")
-    root, data = Path(checkout).resolve(), Path(data).resolve()
+    data = Path(data).resolve()
     if not (data / "labels").is_dir():
         raise InputError(f"{data} has no labels: save some micrographs with their labels there first")
     run = data / "runs" / name
     if (run / "bundle").exists():
         raise InputError(f"{run} is finished: give another name")
-    recipe = [sys.executable, str(root / RECIPE), f"data={data}", f"name={name}", *options]
-    export = [sys.executable, str(root / EXPORT), f"run={run / 'repeat-0'}", f"out={run / 'bundle'}"]
+    recipe = [sys.executable, str(FOLDER / RECIPE), f"data={data}", f"name={name}", *options]
+    export = [sys.executable, str(FOLDER / EXPORT), f"run={run / 'repeat-0'}", f"out={run / 'bundle'}"]
     return TrainingJob(data, run, recipe, export)
 
 

@@ -200,6 +200,3 @@ def test_why_a_fine_tuning_cannot_start_or_failed_is_said(panel, application, tm
     training.folder.setText(str(tmp_path))
     training.start_button.click()
     assert "has no labels" in panel.news.text()
-    training.checkout.setText(str(tmp_path))
-    training.start_button.click()
-    assert "clone sempre's repository" in panel.news.text()
