@@ -59,10 +59,10 @@ class Method:
     accelerator: Accelerator
 
     def fit(self, folder: Path, epochs: int = 2, **changed) -> Progress | None:
-        """Four steps an epoch; `changed` are options and hooks of the loop, and `rate`."""
-        rate = changed.pop("rate", lambda step: RATE)
+        """Four steps an epoch; `changed` are options and hooks of the loop, `rate` and `stop`."""
+        rate, stop = changed.pop("rate", lambda step: RATE), changed.pop("stop", None)
         options, hooks = options_and_hooks({"epochs": epochs, "seed": 5, "log_every": 2} | changed)
-        place = {"accelerator": self.accelerator, "folder": folder}
+        place = {"accelerator": self.accelerator, "folder": folder, "stop": stop}
         return Trainer(self.model, self.optimizer, self.loader(), rate, options, hooks, **place).train()
 
     def loader(self, shuffle: bool = True) -> DataLoader:
