@@ -4,6 +4,7 @@ The picture is a component of our own (`correcting.js`) by Streamlit's interface
 script is sent over the page's own connection, and nothing else is served.
 """
 
+import threading
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
@@ -54,6 +55,8 @@ class Corrected:
     applied: int = 0
     problem: InputError | None = None
     picture: str = ""
+    # Streamlit begins the next run of the page in a new thread before the one under way has come to its end.
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def edits(self) -> int:
@@ -67,6 +70,10 @@ class Corrected:
         """
         if kind not in KINDS or not KINDS[kind] <= len(points) <= MOST_POINTS:
             raise InputError(f"'{kind}' with {len(points)} points is no edit: give one of {', '.join(KINDS)}")
+        with self.lock:
+            self._edit(kind, points, width)
+
+    def _edit(self, kind: str, points: list[tuple[float, float]], width: float) -> None:
         old = self.corrections.labels
         if kind == "undo":
             self.corrections.undo()
@@ -137,11 +144,12 @@ def start_over(file: Upload, settings: Settings) -> None:
     """Forget the corrections of a micrograph."""
     kept = st.session_state["corrected"]
     old = kept[file.sha256, settings]
-    while old.edits:
-        old.corrections.undo()
-        old.scores = old.scores_before.pop()
-    old.problem = None
-    old._measure()
+    with old.lock:
+        while old.edits:
+            old.corrections.undo()
+            old.scores = old.scores_before.pop()
+        old.problem = None
+        old._measure()
 
 
 @lru_cache(1)
@@ -156,26 +164,28 @@ def show_correcting(file: Upload, corrected: Corrected) -> None:
     key = f"correct.{file.sha256[:16]}"
 
     def apply() -> None:
-        corrected.problem = None
-        for edit in st.session_state[key].get("edits") or []:
-            number = int(edit["number"])
-            if number <= corrected.applied:
-                continue
-            corrected.applied = number
-            try:
-                points = [(float(y), float(x)) for y, x in edit["points"]]
-                corrected.edit(str(edit["kind"]), points, float(edit["width"]))
-            except InputError as error:
-                corrected.problem = error
+        with corrected.lock:
+            corrected.problem = None
+            for edit in st.session_state[key].get("edits") or []:
+                number = int(edit["number"])
+                if number <= corrected.applied:
+                    continue
+                corrected.applied = number
+                try:
+                    points = [(float(y), float(x)) for y, x in edit["points"]]
+                    corrected.edit(str(edit["kind"]), points, float(edit["width"]))
+                except InputError as error:
+                    corrected.problem = error
 
-    if not corrected.picture:
-        size = corrected.found.pixel_size
-        labels = corrected.found.segmentation.labels
-        picture, _ = reduced(draw_overlay(corrected.found.pixels, labels, size.x if size else None))
-        corrected.picture = data_url(picture)
-    height, width = corrected.found.pixels.shape
-    data = {"picture": corrected.picture, "width": width, "height": height, "applied": corrected.applied}
-    data |= {"edits": corrected.edits, "title": f"particles of {file.path.name}, to correct"}
+    with corrected.lock:
+        if not corrected.picture:
+            size = corrected.found.pixel_size
+            labels = corrected.found.segmentation.labels
+            picture, _ = reduced(draw_overlay(corrected.found.pixels, labels, size.x if size else None))
+            corrected.picture = data_url(picture)
+        height, width = corrected.found.pixels.shape
+        data = {"picture": corrected.picture, "width": width, "height": height, "applied": corrected.applied}
+        data |= {"edits": corrected.edits, "title": f"particles of {file.path.name}, to correct"}
     _component()(key=key, data=data, on_edits_change=apply)
     if corrected.problem is not None:
         show_error(corrected.problem)

@@ -22,7 +22,7 @@ def correcting(page, micrograph):
     segmented(page, micrograph)
     page.get_by_text("Correct by hand").click()
     page.get_by_role("button", name="Merge", exact=True).wait_for()
-    page.wait_for_function("document.querySelector('[data-testid=stSpinner]') === null")
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_timeout(1500)  # until the picture lies where it stays
 
 
@@ -52,7 +52,7 @@ class Hand:
 
     def counts(self, number):
         self.page.wait_for_function(
-            f"document.querySelector('[data-testid=stMetricValue]').innerText === '{number}'", timeout=60_000
+            f"document.querySelector('[data-testid=stMetricValue]')?.innerText === '{number}'", timeout=60_000
         )
 
 

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 import zipfile
 
 import numpy as np
@@ -131,3 +132,22 @@ def test_typed_points_are_x_and_y():
     for typed in ("12", "a,b", "1,2,3", "nan,1"):
         with pytest.raises(InputError, match="is no point"):
             parse_points(typed)
+
+
+def test_edits_from_two_threads_are_all_done():
+    corrected = corrected_pair()
+
+    def draw(top):
+        for left in range(1, 50, 12):
+            corner = [(top, left), (top, left + 3), (top + 3, left + 3), (top + 3, left)]
+            corrected.edit("polygon", corner, 1)
+
+    threads = [threading.Thread(target=draw, args=(top,)) for top in (1, 5, 32, 36)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert corrected.edits == 20 and len(corrected.found.segmentation.particles) == 22
+    for _ in range(20):
+        corrected.edit("undo", [], 1)
+    assert np.array_equal(corrected.found.segmentation.labels, corrected_pair().found.segmentation.labels)
