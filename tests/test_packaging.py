@@ -16,6 +16,7 @@ from sempre.images import write_labels
 from sempre.synthetic import render_field
 
 ROOT = Path(__file__).parents[1]
+PACKED = "sempre/**/*.py", "sempre/released/**/*.*", "sempre/**/*.schema.json", "sempre/app/*.js", "sempre/app/*.css"
 # Of what is meant to be in a package.
 SUFFIXES = {".py", ".pyi", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml", ".sh", ".sbatch"}
 
@@ -29,12 +30,7 @@ def source_of(file: Path) -> Path:
 def test_a_package_holds_every_module_recipe_model_and_schema_and_nothing_stray(tmp_path):
     build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    wanted = {
-        file
-        for pattern in ("sempre/**/*.py", "sempre/released/**/*.*", "sempre/**/*.schema.json", "sempre/py.typed")
-        for file in ROOT.glob(pattern)
-        if file.suffix != ".pyc"
-    }
+    wanted = {file for pattern in (*PACKED, "sempre/py.typed") for file in ROOT.glob(pattern) if file.suffix != ".pyc"}
     for folder in ("pretrain", "finetune", "evaluate", "data", "tools", "slurm"):
         wanted |= set((ROOT / folder).glob("*.py")) | set((ROOT / folder).glob("*.sbatch"))
     wanted |= set((ROOT / "configs").rglob("*.yaml"))
