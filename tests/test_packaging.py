@@ -18,7 +18,7 @@ from sempre.synthetic import render_field
 ROOT = Path(__file__).parents[1]
 PACKED = "sempre/**/*.py", "sempre/released/**/*.*", "sempre/**/*.schema.json", "sempre/app/*.js", "sempre/app/*.css"
 # Of what is meant to be in a package.
-SUFFIXES = {".py", ".pyi", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml", ".sh", ".sbatch"}
+SUFFIXES = {".py", ".pyi", ".onnx", ".safetensors", ".json", ".md", ".jpg", ".yaml", ".sh", ".sbatch", ".js", ".css"}
 
 
 def source_of(file: Path) -> Path:

@@ -52,7 +52,7 @@ def test_a_dry_run_tells_all_and_writes_nothing(study, tmp_path, preset, capsys)
     study(preset, "dry_run=true")
     printed = capsys.readouterr().out
     assert "mask_rcnn-atto-fcmae-0: finetune/mask_rcnn.py" in printed
-    assert "finetune=$(sbatch" in printed
+    assert re.search(r"^finetune\w*=\$\(sbatch", printed, re.MULTILINE), printed
     told = printed.rpartition("report=$(")[2]
     assert re.search(r"^in all (more than )?[\d.]+ hours .* GB$|^in all unknown hours: give", told, re.MULTILINE)
     assert " 0.0 hours" not in told and printed.count("\n") < 50
