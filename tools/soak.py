@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     render_large(large, options)
     failures = []
     for folder in [folder for folder, many in ((small, options.micrographs), (large, options.large)) if many]:
-        alone, killed = out / f"alone-{folder.name}", out / f"killed-{folder.name}"
+        alone, killed = out / "alone" / folder.name, out / "killed" / folder.name
         if alone.exists() or killed.exists():
             raise InputError(f"{out} holds results of an earlier soak: remove {alone} and {killed}")
         peaks, starting, computed = run_alone(folder, alone, options)
@@ -137,8 +137,9 @@ def run_alone(folder: Path, out: Path, options: Options) -> tuple[list[float], f
             computed = sum(process.cpu_times()[:2])
             if (out / "summary.csv").exists():
                 done = (out / "summary.csv").read_bytes().count(b"\n") - 1
-                part = min(max(done, 0) * len(peaks) // micrographs, len(peaks) - 1)
-                peaks[part] = max(peaks[part], process.memory_info().rss)
+                if done < micrographs:  # the statistics of the whole batch come after its last micrograph
+                    part = max(done, 0) * len(peaks) // micrographs
+                    peaks[part] = max(peaks[part], process.memory_info().rss)
             else:
                 starting = computed
         except psutil.Error:  # it has just ended

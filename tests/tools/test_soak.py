@@ -21,5 +21,5 @@ def test_a_killed_batch_ends_as_one_left_alone(tmp_path):
     finished = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False)
     assert re.search(r"memory at most [1-9]\d*(, [1-9]\d*)+ MB", finished.stdout), finished.stdout
     assert re.search("killed [12] times, 0 files differ", finished.stdout), finished.stdout + finished.stderr
-    summary = (tmp_path / "soak/killed-small/summary.csv").read_text().splitlines()
+    summary = (tmp_path / "soak/killed/small/summary.csv").read_text().splitlines()
     assert len(summary) == 1 + 24
