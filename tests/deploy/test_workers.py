@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +33,11 @@ def write_square(path, side=50):
 
 
 def contents(out):
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    """The bytes of all files of a results' folder, whose own name, which is the sample's, is left out."""
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for name in {"statistics.json", "size_distribution.csv"} & files.keys():
+        files[name] = re.sub(rf'(?m)^{out.name},|"{out.name}"'.encode(), b"", files[name])
+    return files
 
 
 def rows(summary):
