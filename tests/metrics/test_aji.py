@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sempre.errors import InputError
-from sempre.metrics import aji_plus, label_overlap, mask_overlap
-from sempre.metrics import matching as aji
+from sempre.metrics import aji, aji_plus, label_overlap, mask_overlap
 
 IDS = [0, 0, 1, 2, 3, 900, 2**31 - 1]  # not contiguous, one of them too large for a table
 
