@@ -209,6 +209,8 @@ def test_a_micrograph_that_changes_later_is_segmented_again_and_so_is_one_whose_
         tifffile.imwrite(folder / "a.tif", picture(20))
         wait_for(lambda rows: "a.tif" in rows)
         tifffile.imwrite(folder / "a.tif", picture(40))
+        later = time.time() + 2  # dates count by the second, and files settle for longer than that
+        os.utime(folder / "a.tif", (later, later))
         wait_for(lambda rows: float(rows["a.tif"]["covered_share"]) > 0.07)
         (folder / "a.txt").write_text("[SemImageFile]\nPixelSize=4.5\n")
         wait_for(lambda rows: rows["a.tif"]["pixel_size_nm"] == "4.5")

@@ -53,7 +53,7 @@ def test_what_has_been_visited_is_not_planned_again_and_counts_as_area(places, s
         assert not {*map(tuple, rest.centres)} & {*map(tuple, visited)}
         visited = np.concatenate([visited, rest.centres[-1:]])
     done = Fields(visited, np.zeros(len(visited)), side)
-    assert done.contain(patches.centres[priority.argmax()][None]).any()
+    assert done.contain(patches.centres[priority.ravel() == priority.max()]).any()
     covered = np.zeros((256, 256), bool)
     for window in done.windows(covered.shape):
         covered[window] = True
