@@ -217,8 +217,8 @@ def test_killed_workers_and_ctrl_c(micrographs, tmp_path, ending):
     finally:
         process.kill()
     assert "Traceback" not in stderr, stderr
-    assert not list(out.rglob(".*")), "no half-written file is left"
     if ending == "Ctrl-C":
+        assert not list(out.rglob(".*")), "no half-written file is left"  # SIGKILL may leave one, under a hidden name
         assert process.returncode == 130 and stderr.rstrip().endswith("interrupted")
         assert not any(worker.is_running() for worker in workers)
         return
