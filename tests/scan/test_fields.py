@@ -51,7 +51,7 @@ def test_what_has_been_visited_is_not_planned_again_and_counts_as_area(places, s
     visited = np.zeros((0, 2))
     while len(rest := cover(patches, priority, side, area=0.4, visited=visited)):
         assert not {*map(tuple, rest.centres)} & {*map(tuple, visited)}
-        visited = np.concatenate([visited, rest.centres[-1:]])
+        visited = np.concatenate([visited, rest.centres[:1]])
     done = Fields(visited, np.zeros(len(visited)), side)
     assert done.contain(patches.centres[priority.ravel() == priority.max()]).any()
     covered = np.zeros((256, 256), bool)
