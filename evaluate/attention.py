@@ -66,9 +66,10 @@ def main(argv: list[str] | None = None) -> int:
         (folder / kind).mkdir(parents=True, exist_ok=True)
     save_options(options, folder / "config.yaml")
 
-    examples = []
+    examples, count = [], 0
     for index, stem in enumerate(tqdm(stems, desc="attention", unit="image")):
         heads = head_maps(encoder, tiles, index)
+        count = len(heads)
         example = AttentionExample(encoder.name, stem, to_grey(tiles.micrograph(index)), heads)
         write_channels(folder / f"heads/{stem}.tif", heads)
         pictures = [picture for picture, _ in draw_attention(example)]
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         if index < options.shown:
             examples.append(example)
     write_page(folder / "report.html", f"Attention: {Path(options.images).name}", attention_parts(examples))
-    print(f"{len(stems)} images, {len(heads)} heads each: {folder / 'report.html'}")
+    print(f"{len(stems)} images, {count} heads each: {folder / 'report.html'}")
     return 0
 
 

@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     save_options(options, folder / "config.yaml")
 
     results, rows, pages = {}, [], {}
+    samples: dict[str, list[int]] = {}
     for backbone in options.backbones:
         encoder = open_encoder(backbone, layer=options.layer, seed=options.seed)
         everything = np.arange(len(labelled))

@@ -147,10 +147,11 @@ class DetectionCrops(Dataset):
         index = int(self.indices[position])
         micrograph = self._cache.get(index) or self._read(index)
         draws = generator(self.seed, epoch, index, repeat, AUGMENT)
-        for _ in range(DENSE_DRAWS if self.depths else DRAWS):
-            image, layers, areas = self._draw(micrograph, draws)
+        image, layers, areas = self._draw(micrograph, draws)
+        for _ in range((DENSE_DRAWS if self.depths else DRAWS) - 1):
             if visible_instances(layers, areas)[1]:
                 break
+            image, layers, areas = self._draw(micrograph, draws)
         return image, layers, areas, draws
 
     def _read(self, index: int) -> LabelledMicrograph:

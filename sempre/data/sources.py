@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from sempre.files import file_sha256
 from sempre.images import find_micrographs, percentile_normalise_to_uint8, read_micrograph
 
 STORE_SUFFIXES = (".h5", ".hdf5")
+
+if TYPE_CHECKING:
+    lazy_property = property  # pyright takes no cached_property where a protocol asks for a property
+else:
+    lazy_property = cached_property
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,24 @@ class Place:
 class Source(Protocol):
     """Micrographs to embed, or parts of them, by their position: what is asked of `FolderSource` and all like it."""
 
-    path: Path
-    names: Sequence[str]
-    sha256s: Sequence[str]
-    preparation: dict[str, Any]
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def sha256s(self) -> Sequence[str]: ...
+
+    @property
+    def preparation(self) -> dict[str, Any]: ...
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> tuple[np.ndarray, float | None]: ...
 
 
-class FolderSource(Source):
+class FolderSource:
     """The micrographs of a folder, or those of `files` alone, in the order of their paths; with `colour` as RGB.
 
     `names` are paths relative to the folder; `labels` what `label_of` gives of these, by default the subfolders that
@@ -85,7 +97,7 @@ class FolderSource(Source):
     def __len__(self) -> int:
         return len(self.files)
 
-    @cached_property
+    @lazy_property
     def sha256s(self) -> list[str]:
         """SHA-256 of every file."""
         return [file_sha256(file) for file in self.files]
@@ -112,7 +124,7 @@ class FolderSource(Source):
         return Place(self.micrograph_name(index), pixel_size_nm=self._pixel_sizes_nm[index])
 
 
-class StoreSource(Source):
+class StoreSource:
     """The micrographs of a store, in the order of its index; as `FolderSource`. Labels are by default the store's."""
 
     def __init__(self, store: Store, label_of: LabelRule | None = None):
@@ -125,11 +137,11 @@ class StoreSource(Source):
     def __len__(self) -> int:
         return len(self.store)
 
-    @cached_property
+    @lazy_property
     def names(self) -> list[str]:
         return [self.store.file_of(index) for index in range(len(self.store))]
 
-    @cached_property
+    @lazy_property
     def sha256s(self) -> list[str]:
         return [sha256.decode() for sha256 in self.store.entries.sha256]
 
@@ -205,13 +217,13 @@ class PatchSource(StoreSource):
     def __len__(self) -> int:
         return len(self.micrograph_of)
 
-    @cached_property
+    @lazy_property
     def names(self) -> list[str]:
         """The micrograph's path and the patch's corner in the store."""
         places = zip(self.micrograph_of, self._corners, strict=True)
         return [f"{self._micrographs[micrograph]} at x={x} y={y}" for micrograph, (y, x) in places]
 
-    @cached_property
+    @lazy_property
     def sha256s(self) -> list[str]:
         """SHA-256 of each patch's place in a micrograph of this SHA-256."""
         sha256s = self.store.entries.sha256[self.micrograph_of].tolist()

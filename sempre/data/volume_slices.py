@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.labelled import LabelledSet
-from sempre.data.sources import STORE_SUFFIXES, FolderSource, Source, StoreSource, open_source
+from sempre.data.sources import STORE_SUFFIXES, FolderSource, Source, StoreSource, lazy_property, open_source
 from sempre.errors import InputError
 from sempre.images import MICROGRAPH_SUFFIXES, find_micrographs, percentile_normalise_to_uint8, write_labels
 from sempre.images.label_names import LABEL_FOLDERS
@@ -30,7 +29,7 @@ class SliceOptions:
     skip: CountOrZero = 0  # leave out this many first and last slices of each volume
 
 
-class VolumeSource(Source):
+class VolumeSource:
     """Slices of one channel of volumes as micrographs; as `FolderSource`, but known by their pixels' SHA-256.
 
     A slice's name is its volume's stem and its number, counted from 0: `steel_0012`; so a volume is a sample
@@ -84,7 +83,7 @@ class VolumeSource(Source):
     def __len__(self) -> int:
         return len(self._slices)
 
-    @cached_property
+    @lazy_property
     def sha256s(self) -> list[str]:
         """SHA-256 of every slice's shape and grey values."""
         return [self._sha256(index) for index in tqdm(range(len(self)), desc="reading slices", unit="slice")]

@@ -302,6 +302,7 @@ def load_refiner(folder: str | Path, backbone: str = "", weights: str = "") -> R
     folder = Path(folder)
     details = read_details(folder, "a finished fold, such as runs/unet/fold-0")
     encoder, heat_maps = None, None
+    own_slice, layer, seed, checksum = False, 0, 0, ""
     try:
         channels = input_channels(details["input"])
         width, levels = details["width"], details.get("levels", 2)

@@ -19,7 +19,7 @@ from sempre.segmentation.tiling import tile_boxes
 OWN_SIZE = {"scale": 1.0, "size": 0, "pixel_size_nm": 0.0}  # options that leave a micrograph as it is
 
 
-class TileSource(Source):
+class TileSource:
     """The tiles of a source's micrographs, as micrographs to be embedded: what `FolderSource` is for whole ones.
 
     Micrographs are first brought to the size that `options` ask for. Those that are larger than a tile are cut into

@@ -61,11 +61,11 @@ def stages_at(network: TimmNetwork) -> dict[int, int]:
     return {stride: list(same)[-1][0] for stride, same in groupby(numbered, key=lambda item: item[1])}
 
 
-class TimmEncoder(nn.Module):
-    """A network of timm's as maps at strides s = 2, 4, 8, 16, 32, or from 4 on.
+class TimmBody(nn.Module):
+    """A network of timm's for maps at the strides 2, 4, 8, 16, 32 that it has, or from 4 on.
 
-    `forward(images [B, 1, H, W])` gives a map `[B, C_s, H / s, W / s]` for each stride; H and W are multiples of 32.
-    `body` is timm's network itself, under timm's names, so its weights load and save as timm's.
+    `body` is timm's network itself, under timm's names, so its weights load and save as timm's. `widths` are the
+    channels of the maps.
 
     Args:
         architecture: timm's name.
@@ -91,25 +91,14 @@ class TimmEncoder(nn.Module):
             strides = [stride for stride in STRIDES if stride in stages and stride >= finest]
             self.taken = [stages[stride] for stride in strides]
             widths = {stride: widths[stride] for stride in strides}
-        if finest == STRIDES[0] and finest not in widths:
-            self.fine = nn.Sequential(
-                nn.Conv2d(1, FINE_WIDTH, 5, 2, 2, bias=False),
-                nn.BatchNorm2d(FINE_WIDTH),
-                nn.ReLU(),
-                ResidualBlock(FINE_WIDTH, FINE_WIDTH),
-            )
-            widths = {finest: FINE_WIDTH, **widths}
+        self.finest = min(widths)
         self.widths: tuple[int, ...] = tuple(widths.values())
         # A distributed run waits for the gradients of every parameter that asks for one.
         for name in unused_parameters(architecture, tuple(self.taken)):
             self.body.get_parameter(name).requires_grad_(False)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        fine = [self.fine(images)] if hasattr(self, "fine") else []
-        return [*fine, *self.coarse(images)]
-
     def coarse(self, images: Tensor) -> list[Tensor]:
-        """The maps that `body` gives, without the branch beside it."""
+        """The maps that `body` gives for images `[B, 1, H, W]`, one for each stride."""
         if not self.patch:
             return intermediates(self.body, images, self.taken)
         share = self.patch / _power_of_two(self.patch)  # a patch of 14 px stands for a cell of 16
@@ -117,6 +106,29 @@ class TimmEncoder(nn.Module):
             images = functional.interpolate(images, scale_factor=share, mode="bilinear")
         (last,) = intermediates(self.body, images, self.taken)
         return [layers(last) for layers in self.rescale]
+
+
+class TimmEncoder(TimmBody):
+    """A network of timm's as maps at strides s = 2, 4, 8, 16, 32, or from 4 on.
+
+    `forward(images [B, 1, H, W])` gives a map `[B, C_s, H / s, W / s]` for each stride; H and W are multiples of 32.
+    Where the network has no map at stride 2, a small branch of convolutions beside it gives one.
+    """
+
+    def __init__(self, architecture: str, finest: int = 2):
+        super().__init__(architecture, finest)
+        if finest == STRIDES[0] < self.finest:
+            self.fine = nn.Sequential(
+                nn.Conv2d(1, FINE_WIDTH, 5, 2, 2, bias=False),
+                nn.BatchNorm2d(FINE_WIDTH),
+                nn.ReLU(),
+                ResidualBlock(FINE_WIDTH, FINE_WIDTH),
+            )
+            self.widths = (FINE_WIDTH, *self.widths)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        fine = [self.fine(images)] if hasattr(self, "fine") else []
+        return [*fine, *self.coarse(images)]
 
 
 def intermediates(network: nn.Module, images: Tensor, stages: list[int], norm: bool = False) -> list[Tensor]:

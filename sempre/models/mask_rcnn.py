@@ -31,7 +31,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sempre.data.labelled import LabelledSet
 from sempre.images.normalise import MEAN, STD
 from sempre.images.resize import boxes_between, resize
-from sempre.models.encoders import TimmEncoder
+from sempre.models.encoders import TimmBody
 from sempre.models.weight_files import (
     DETAILS,
     WEIGHTS,
@@ -119,7 +119,7 @@ class DetectorOptions:
     detections: int = 500  # at most this many particles an image
 
 
-class TimmPyramid(TimmEncoder):
+class TimmPyramid(TimmBody):
     """A timm network's maps through torchvision's feature pyramid.
 
     `forward(images [B, C, H, W])` gives five maps `[B, pyramid_channels, H/s, W/s]`, s = 4, 8, 16, 32, 64.

@@ -46,11 +46,12 @@ class PackedEncoder(nn.Module):
         grid = height // PATCH, width // PATCH
         x = self.network.stem(pack_pixels(images, visible))
         tile = PATCH // self.network.feature_info[0]["reduction"]
+        rows = cell_rows(visible, grid, tile)
         for stage in stages_of(self.network):
             if not isinstance(stage.downsample, nn.Identity):
                 x = stage.downsample(x)
                 tile //= 2
-            rows = cell_rows(visible, grid, tile)
+                rows = cell_rows(visible, grid, tile)
             x = x.permute(0, 2, 3, 1)
             for block in blocks_of(stage):
                 x = block(x, rows, (batch, grid[0] * tile, grid[1] * tile))
@@ -89,8 +90,8 @@ class GatherRows(torch.autograd.Function):
         return x.index_select(0, rows)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,), (rows,) = gradients, ctx.saved_tensors
         return gradient.new_zeros(ctx.length, gradient.shape[1]).index_copy_(0, rows, gradient), None
 
 

@@ -2,14 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from skimage.exposure import equalize_adapthist
 
-from sempre.data.sources import Source
+from sempre.data.sources import lazy_property
 from sempre.errors import InputError
 from sempre.images import (
     PixelSize,
@@ -87,7 +86,7 @@ PERCENTILES = 1.0, 99.0  # of the grey values, which become black and white
 
 
 @dataclass(frozen=True)
-class Preview(Source):
+class Preview:
     """Prepared grey values uint8 `[H, W]`, and nm per px, None when unknown. Its pixels are square: `enlarged` says how
     many times as many rows and columns it has as its file, whose pixels may not be.
 
@@ -115,7 +114,7 @@ class Preview(Source):
     def preparation(self) -> dict:
         return {"prepared": True, "percentiles": PERCENTILES}  # the checksum is of the prepared pixels
 
-    @cached_property
+    @lazy_property
     def sha256s(self) -> list[str]:
         return [hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()]
 
