@@ -90,7 +90,7 @@ def like_windows(monkeypatch):
 def begin_chain(monkeypatch, tmp_path):
     """`begin_chain(main, *options)`: a tool's `main`, in the test's folder, whose recipes are started warm."""
     from sempre.study import cells  # here, for the base install has tests too, and no PyTorch
-    from sempre.training import stages
+    from sempre.training import recipe_chain
     from tests.warm import WarmProcess
 
     def start(command: list[str], env: Mapping[str, str] | None = None, **outputs: object) -> WarmProcess:
@@ -99,7 +99,7 @@ def begin_chain(monkeypatch, tmp_path):
     warm = SimpleNamespace(Popen=start, call=lambda command: start(command).wait())
 
     def begin(main, *options: str) -> None:
-        for module in (cells, stages, sys.modules[main.__module__]):
+        for module in (cells, recipe_chain, sys.modules[main.__module__]):
             monkeypatch.setattr(module, "subprocess", warm, raising=False)
         monkeypatch.setattr(sys, "argv", [main.__module__, *options])
         monkeypatch.chdir(tmp_path)

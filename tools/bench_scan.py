@@ -3,7 +3,7 @@
     python tools/bench_scan.py                      # three rendered sets, five seeds: some minutes of one core
     python tools/bench_scan.py seeds=[0] anomalies=[isolation_forest,bulk,neighbours] latency=false
 
-Every sample is rendered with its defects (`sempre.synthetic.samples`). Without a click the priority is
+Every sample is rendered with its defects (`sempre.synthetic.known_defects`). Without a click the priority is
 the strangeness alone; one click is on a defect drawn by the seed, and "mixed" is the mean of both. Fields are `side` px
 wide, and a defect is found when a field shows it (of a crack, the share that is shown). Raster, serpentine, random and
 oracle scan the same preview by the same fields. "Active" looks at its fields one after the other and is told by the
@@ -33,7 +33,7 @@ from sempre.scan.plan import acquisition_s, best_within, shortest_path, travel_t
 from sempre.scan.preview import Calibration, prepare
 from sempre.scan.priorities import ThinkOptions, decide
 from sempre.scan.stages import SimulatedStage
-from sempre.synthetic.samples import SAMPLES, Defects, Sample, render_sample
+from sempre.synthetic.known_defects import SAMPLES, Defects, Sample, render_sample
 
 FREE, CLICKED = 0.15, 0.10  # of the area: the goals' budgets without a click and after one
 NO_POINTS = np.zeros((0, 2))

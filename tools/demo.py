@@ -24,7 +24,7 @@ from sempre.files import write_json
 from sempre.models.packed import PATCH
 from sempre.ranges import Positive, RunName, Seed
 from sempre.report.chain_page import write_chain_report
-from sempre.training.stages import begin_stages, folder_name, last_step, seconds_a_step
+from sempre.training.recipe_chain import begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 PRETRAINING, FINE_TUNING = ROOT / "configs/spark/demo.yaml", ROOT / "configs/dense/demo.yaml"

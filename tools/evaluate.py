@@ -24,7 +24,7 @@ from sempre.files import write_json
 from sempre.frozen.encoder import INTENSITY, RANDOM, open_encoder, split_layer
 from sempre.ranges import Count, Positive, RunName, Seed
 from sempre.report.chain_page import CELL, write_evaluation_report
-from sempre.training.stages import Stages, begin_stages, folder_name, last_step, seconds_a_step
+from sempre.training.recipe_chain import Stages, begin_stages, folder_name, last_step, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = "convnextv2_atto"  # of both demo configurations

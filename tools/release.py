@@ -35,7 +35,7 @@ from sempre.ranges import Count, PositiveOrZero, Range, RunName, Shares
 from sempre.report.judged_overlay import draw_judged_overlay
 from sempre.report.model_card import aji_plus_of, model_card
 from sempre.synthetic import Field, FieldOptions, render_field
-from sempre.training.stages import Stages, begin_stages, seconds_a_step
+from sempre.training.recipe_chain import Stages, begin_stages, seconds_a_step
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/dense/release.yaml"

@@ -21,7 +21,7 @@ from sempre.deploy.inputs import Inputs, Source, choose_pages, name_pages, name_
 from sempre.deploy.overlay import write_overlay
 from sempre.deploy.pages import PageTables, read_diameters
 from sempre.deploy.rois import write_rois
-from sempre.deploy.samples import PAGE, Table, instrument, write_statistics
+from sempre.deploy.sample_statistics import PAGE, Table, instrument, write_statistics
 from sempre.deploy.scale import find_pixel_size, scale_warning, square_warning
 from sempre.deploy.segmenter import DECODING_VERSION, Segmentation, Segmenter
 from sempre.deploy.size_plot import write_size_plot

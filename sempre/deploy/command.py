@@ -341,7 +341,7 @@ def statistics(options: argparse.Namespace) -> None:
     Raises:
         InputError: for folders without results, damaged tables, and options that cannot be used.
     """
-    from sempre.deploy.samples import group, read_tables, write_statistics
+    from sempre.deploy.sample_statistics import group, read_tables, write_statistics
 
     choices = read_choices(options)
     tables = {table.particles.resolve(): (folder, table) for folder in options.folders for table in read_tables(folder)}

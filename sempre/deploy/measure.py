@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sempre.deploy.formats import result_paths
 from sempre.deploy.inputs import Source, expand, name_results
 from sempre.deploy.overlay import write_overlay
-from sempre.deploy.samples import Table, instrument, write_statistics
+from sempre.deploy.sample_statistics import Table, instrument, write_statistics
 from sempre.deploy.segmenter import Segmentation
 from sempre.deploy.summary import Summary, summarise
 from sempre.errors import InputError, one_line

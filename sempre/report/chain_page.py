@@ -17,8 +17,8 @@ from sempre.report.cluster_page import draw_mask, rows_of_pictures
 from sempre.report.comparison_page import Arm, error_reductions, overlay_parts, read_arms, score_parts
 from sempre.report.figures import arm_styles, loss_curves
 from sempre.report.html import figure_row, heading, linked, paragraph, picture, table, write_page
+from sempre.training.recipe_chain import folder_name
 from sempre.training.run_folder import read_log
-from sempre.training.stages import folder_name
 
 
 def write_chain_report(

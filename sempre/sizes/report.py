@@ -18,7 +18,7 @@ from sempre.sizes.analysis import Choices, Result, class_rows
 from sempre.sizes.borders import RULES, Rule
 from sempre.sizes.comparison import Comparison
 from sempre.sizes.distributions import TYPES
-from sempre.sizes.figures import DPI, draw_distribution, draw_fits, draw_overlaid, draw_settling
+from sempre.sizes.report_figures import DPI, draw_distribution, draw_fits, draw_overlaid, draw_settling
 from sempre.sizes.uncertainty import LEVEL, Interval, particles_needed
 
 STYLE = """

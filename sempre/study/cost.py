@@ -8,7 +8,7 @@ from pathlib import Path
 from sempre.errors import InputError
 from sempre.study.design import Cell, StudyOptions, of_table, processes, read_settings
 from sempre.training.cost_model import GRADIENT_BYTES, state_bytes
-from sempre.training.stages import seconds_a_step
+from sempre.training.recipe_chain import seconds_a_step
 
 # Of ConvNeXtV2 (Woo et al., 2023): millions of parameters without the classifier, billions of multiply-adds at 224 px.
 PARAMETERS = {

@@ -12,7 +12,7 @@ from shutil import which
 import pytest
 
 from sempre.images.write import write_micrograph
-from sempre.synthetic.samples import render_sample
+from sempre.synthetic.known_defects import render_sample
 
 ROOT = Path(__file__).parents[2]
 WAIT_MS = 60_000

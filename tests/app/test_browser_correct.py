@@ -10,7 +10,7 @@ import tifffile
 from sempre.data.labelled import LabelledSet
 from sempre.deploy.segmenter import Segmenter
 from sempre.images.write import write_micrograph
-from sempre.synthetic.samples import render_sample
+from sempre.synthetic.known_defects import render_sample
 from tests.app.test_browser_segment import downloaded, segmented
 
 pytestmark = pytest.mark.browser

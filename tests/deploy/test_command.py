@@ -15,7 +15,7 @@ from roifile import ImagejRoi
 import sempre
 from sempre.deploy import released
 from sempre.deploy.command import main, parse_pixel_size
-from sempre.deploy.samples import WRITTEN
+from sempre.deploy.sample_statistics import WRITTEN
 from sempre.errors import InputError, how_to_install
 from sempre.images import read_labels
 from tests.deploy.conftest import bright_box_model, write_bundle

@@ -12,7 +12,7 @@ from sempre.errors import InputError
 from sempre.images.write import write_micrograph
 from sempre.scan.fields import Fields
 from sempre.scan.protocol import calibration_of, fields_of, read_protocol, schema
-from sempre.synthetic.samples import render_sample
+from sempre.synthetic.known_defects import render_sample
 from tests.recipes.conftest import ROOT
 from tools.scan import main
 

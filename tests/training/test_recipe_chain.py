@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sempre.errors import InputError
+from sempre.training.recipe_chain import Stages, last_step, seconds_a_step
 from sempre.training.run_folder import open_run, set_aside_if_changed
-from sempre.training.stages import Stages, last_step, seconds_a_step
 from tests.training.test_run_folder import Options
 
 

@@ -57,7 +57,7 @@ SITE = 24  # px between the sites that stand for a crack
 
 
 def render_cracked_film(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, Defects, float]:
-    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.samples.render_sample`."""
+    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.known_defects.render_sample`."""
     random = np.random.default_rng([seed, 3])
     grain = random.uniform(5, 11)  # px
     relief = (correlated_noise(size, 0.2, grain, random) * grain * 0.1).astype(np.float32)
@@ -128,7 +128,7 @@ VACANCY, SUBSTITUTION = "vacancy", "substitution"
 
 
 def render_perovskite(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, Defects, float]:
-    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.samples.render_sample`.
+    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.known_defects.render_sample`.
 
     A vacant column keeps up to 0.4 of its intensity, for others of its atoms are there; a column with a heavy dopant
     has 1.6 to 2.2 times its own.
@@ -202,7 +202,7 @@ SEEN = 0.5  # of a rare particle's own area: one that shows less lies under othe
 
 
 def render_rare_particles(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, Defects, float]:
-    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.samples.render_sample`.
+    """Grey values uint8 `[H, W]`, defects, nm per px; see `sempre.synthetic.known_defects.render_sample`.
 
     The rare ones have the spheres' size and material: shape alone tells them.
     """

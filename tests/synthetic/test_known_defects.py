@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sempre.errors import InputError
-from sempre.synthetic.samples import SAMPLES, render_sample
+from sempre.synthetic.known_defects import SAMPLES, render_sample
 
 SIZE = (320, 384)
 
