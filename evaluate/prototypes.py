@@ -38,10 +38,10 @@ from sempre.frozen.prototype_study import (
     percent_sensitivity,
     point_sensitivity,
     rule_scores,
-    token_planes,
     transfer,
 )
 from sempre.frozen.prototypes import RULES, Prototypes
+from sempre.frozen.separability import token_planes
 from sempre.frozen.tasks import labelled_source
 from sempre.images import read_labels
 from sempre.images.volume import evenly_spaced

@@ -34,16 +34,14 @@ from sempre.frozen.prototype_study import (
     KINDS,
     Micrographs,
     PrototypeOptions,
-    Tokens,
     own_model,
     protocol_rows,
     protocol_summary,
     scorable,
-    separability,
     sweeps,
-    token_planes,
 )
 from sempre.frozen.prototypes import Clicks
+from sempre.frozen.separability import Tokens, separability, token_planes
 from sempre.frozen.tasks import labelled_source
 from sempre.processes import run_in_one_process
 from sempre.ranges import Count, RunName, Several

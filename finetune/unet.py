@@ -36,13 +36,12 @@ from sempre.frozen.embedding_file import Embeddings
 from sempre.frozen.encoder import open_encoder
 from sempre.frozen.extract import ExtractionOptions, extract, file_percentiles
 from sempre.frozen.extract import check as check_extraction
+from sempre.frozen.heat_maps import fit_heat_maps, fit_own_heat_maps
 from sempre.frozen.refinement import (
     INPUTS,
     RefinerInputs,
     as_batch,
     choose_cut,
-    fit_heat_maps,
-    fit_own_heat_maps,
     input_channels,
     score_fold,
     summarise_folds,

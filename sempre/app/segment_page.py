@@ -16,9 +16,9 @@ from sempre.app.kept import Upload, default, folder, uploader, value
 from sempre.app.messages import show_command, show_error, shown_errors
 from sempre.app.pictures import across, down, layered, picture_layer, reduced
 from sempre.app.segmenting import Found, Settings, above, open_model, pages_left_out, read, segment
-from sempre.deploy.batch import write_results
-from sempre.deploy.command import parse_pixel_size
+from sempre.deploy.arguments import parse_pixel_size
 from sempre.deploy.formats import SUFFIXES, result_paths
+from sempre.deploy.micrograph_results import write_results
 from sempre.deploy.overlay import draw_overlay, draw_scale_bar
 from sempre.deploy.released import released_names
 from sempre.deploy.size_plot import logarithmic_bins

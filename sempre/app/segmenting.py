@@ -8,8 +8,9 @@ import numpy as np
 import streamlit as st
 
 from sempre.app.kept import Upload
-from sempre.deploy.batch import in_frame, scale_bar_reader
+from sempre.deploy.batch import scale_bar_reader
 from sempre.deploy.bundle import DenseBundle
+from sempre.deploy.micrograph_results import in_frame
 from sempre.deploy.released import find_bundle
 from sempre.deploy.scale import find_pixel_size, scale_warning, square_warning
 from sempre.deploy.segmenter import Segmentation, Segmenter

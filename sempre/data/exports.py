@@ -8,30 +8,34 @@ import binascii
 import csv
 import io
 import math
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 import numpy as np
 from PIL import Image
-from roifile import ROI_TYPE, ImagejRoi
 
 from sempre.data.boxes import parse_xml, refuse_boxes
-from sempre.data.coco import BACKGROUND, coco_layers, merge_entries, portable_name, read_coco
-from sempre.errors import InputError, one_input_error, warn
+from sempre.data.coco import BACKGROUND, coco_layers, merge_entries, read_coco
+from sempre.data.imagej_rois import read_rois
+from sempre.data.outlines import (
+    add_outline,
+    ellipse,
+    outline_entry,
+    placed_mask,
+    polygon,
+    rectangle,
+    say_skipped,
+    warn_of_boxes,
+)
+from sempre.errors import InputError, one_input_error
 from sempre.files import parse_json, read_json
-from sempre.images.instances import encode_rle_of_crop
 from sempre.images.label_images import read_labels
 from sempre.images.read import check_size
 
 SET_SUFFIXES = (".json", ".xml", ".csv")  # of files that hold the outlines of many micrographs
 OUTLINE_SUFFIXES = (".json", ".zip", ".roi")  # of files that hold those of one
-CORNERS = 96  # of the polygon that stands for an ellipse: its area is 0.07 % too small
-MOST_BYTES, MOST_ROIS = 1 << 28, 1 << 20  # unpacked, of an archive of ROIs
-AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.RECT, ROI_TYPE.OVAL, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
-CURVE_STEPS = 16  # lines that a curve of a composite ROI is drawn with
 VIA3_SHAPES = {2: "rect", 3: "circle", 4: "ellipse", 7: "polygon"}
 
 
@@ -58,15 +62,15 @@ def read_annotations(path: str | Path) -> dict[str, dict]:
                 raise InputError(f"{path} is LabelMe's file of one micrograph: put it beside that, with its stem")
             if not isinstance(content, dict) or not _is_via(content):
                 images = read_coco(path)
-                _warn_of_boxes(path, images.values())
+                warn_of_boxes(path, images.values())
                 return images
             entries = _read_via(content, skipped)
     images = {}
     for entry in entries:
         name = entry["file_name"]
         images[name] = merge_entries(path, name, images[name], entry) if name in images else entry
-    _say_skipped(path, skipped)
-    _warn_of_boxes(path, images.values())
+    say_skipped(path, skipped)
+    warn_of_boxes(path, images.values())
     return images
 
 
@@ -107,62 +111,12 @@ def read_label_file(path: Path, shape: tuple[int, int] | None, components: bool 
     if path.suffix.lower() not in OUTLINE_SUFFIXES:
         return read_labels(path, components)[None]
     with one_input_error(lambda reason: f"{path} cannot be read as labels: {reason}"):
-        entry = _read_rois(path) if path.suffix.lower() in (".zip", ".roi") else _read_json_of_one(path)
+        entry = read_rois(path) if path.suffix.lower() in (".zip", ".roi") else _read_json_of_one(path)
         height, width = entry["height"] or (shape and shape[0]), entry["width"] or (shape and shape[1])
         if height is None or width is None:
             raise InputError(f"{path} does not say how large its micrograph is: take label images on the other side")
         check_size(path, (height, width))
         return coco_layers({**entry, "height": height, "width": width}, path)
-
-
-def _entry(name: str, height: object = None, width: object = None) -> dict:
-    size = [int(side) if side else None for side in (height, width)]  # pyright: ignore[reportArgumentType]
-    return {"file_name": portable_name(name), "height": size[0], "width": size[1], "segmentations": [], "boxes": []}
-
-
-def _add(entry: dict, segmentation: list | dict) -> None:
-    entry["segmentations"].append(segmentation)
-    entry["boxes"].append(None)
-
-
-def _say_skipped(path: Path, skipped: Sequence[str]) -> None:
-    if skipped:
-        warn(f"{path} has {len(skipped)} shapes that outline no area, as {skipped[0]}: they are left out")
-
-
-def _warn_of_boxes(path: Path, entries: Iterable[dict]) -> None:
-    """Say where all outlines are upright rectangles: of round particles these are boxes."""
-    outlines = [outline for entry in entries for outline in entry["segmentations"]]
-    if len(outlines) > 2 and all(isinstance(outline, list) and _is_rectangle(outline) for outline in outlines):
-        warn(
-            f"{path}: all {len(outlines)} outlines are rectangles: if they are boxes around round particles, outline"
-            " these (data/boxes.py makes ellipses from YOLO's boxes)"
-        )
-
-
-def _is_rectangle(polygons: list) -> bool:
-    if len(polygons) != 1 or len(polygons[0]) not in (8, 10):
-        return False
-    points = np.array(polygons[0], float).reshape(-1, 2)
-    return (
-        len(np.unique(points[:, 0])) == 2 and len(np.unique(points[:, 1])) == 2 and len(np.unique(points, axis=0)) == 4
-    )
-
-
-def _polygon(points: Iterable[Sequence[float]]) -> list:
-    return [[float(number) for x, y in points for number in (x, y)]]
-
-
-def _rectangle(x0: float, y0: float, x1: float, y1: float) -> list:
-    return _polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-
-
-def _ellipse(x: float, y: float, radius_x: float, radius_y: float, turned: float = 0.0) -> list:
-    """A polygon for an ellipse around (x, y) whose axes are turned by `turned` radians."""
-    angles = np.linspace(0, 2 * math.pi, CORNERS, endpoint=False)
-    along, across = radius_x * np.cos(angles), radius_y * np.sin(angles)
-    cosine, sine = math.cos(turned), math.sin(turned)
-    return _polygon(zip(x + along * cosine - across * sine, y + along * sine + across * cosine, strict=True))
 
 
 # LabelMe
@@ -174,16 +128,16 @@ def _read_json_of_one(path: Path) -> dict:
     if isinstance(content, dict) and "shapes" in content:
         return _read_labelme(path, content)
     if isinstance(content, dict) and {"size", "instances"} <= set(content):
-        entry = _entry(path.stem, *content["size"])
+        entry = outline_entry(path.stem, *content["size"])
         for instance in content["instances"]:
-            _add(entry, {"size": list(content["size"]), "counts": instance["counts"]})
+            add_outline(entry, {"size": list(content["size"]), "counts": instance["counts"]})
         return entry
     raise InputError(f"{path} holds no run lengths (size and instances) and no shapes of LabelMe")
 
 
 def _read_labelme(path: Path, content: dict) -> dict:
     """Shapes that share a label and a group's number are one particle, as LabelMe's own converters take them."""
-    entry = _entry(content.get("imagePath") or path.stem, content.get("imageHeight"), content.get("imageWidth"))
+    entry = outline_entry(content.get("imagePath") or path.stem, content.get("imageHeight"), content.get("imageWidth"))
     groups: dict[tuple[str, str], list] = {}
     skipped = []
     for shape in content["shapes"]:
@@ -191,28 +145,28 @@ def _read_labelme(path: Path, content: dict) -> dict:
         if label.lower() in BACKGROUND:
             continue
         if kind == "mask":
-            _add(entry, _labelme_mask(shape, entry))
+            add_outline(entry, _labelme_mask(shape, entry))
             continue
         if kind in ("polygon", "rotation", "oriented_rectangle") or (kind == "rectangle" and len(points) == 4):
-            polygons = _polygon(points) if len(points) > 2 else []
+            polygons = polygon(points) if len(points) > 2 else []
         elif kind == "rectangle":
-            polygons = _rectangle(*points[0], *points[1])
+            polygons = rectangle(*points[0], *points[1])
         elif kind == "circle":
             (x, y), edge = points
             radius = math.dist((x, y), edge)
-            polygons = _ellipse(x, y, radius, radius)
+            polygons = ellipse(x, y, radius, radius)
         else:
             polygons = []
         if not polygons:
             skipped.append(f"a {kind} of {len(points)} points")
         elif shape.get("group_id") is None:
-            _add(entry, polygons)
+            add_outline(entry, polygons)
         elif (group := (label, str(shape["group_id"]))) in groups:
             groups[group] += polygons
         else:
             groups[group] = polygons
-            _add(entry, polygons)
-    _say_skipped(path, skipped)
+            add_outline(entry, polygons)
+    say_skipped(path, skipped)
     return entry
 
 
@@ -229,15 +183,7 @@ def _labelme_mask(shape: dict, entry: dict) -> dict:
         if image.width > entry["width"] or image.height > entry["height"]:
             raise ValueError("the mask of a shape is larger than its image")
         mask = np.asarray(image.convert("L")) > 0
-    return _placed(mask, x, y, entry["height"], entry["width"])
-
-
-def _placed(mask: np.ndarray, x: int, y: int, height: int, width: int) -> dict:
-    """Run lengths of a bool mask `[h, w]` whose upper left pixel lies at (x, y) of an image; what juts out is cut."""
-    if x >= width or y >= height or x + mask.shape[1] <= 0 or y + mask.shape[0] <= 0:
-        raise ValueError("a mask lies outside of its image")
-    inside = mask[max(-y, 0) : height - y, max(-x, 0) : width - x]
-    return encode_rle_of_crop(inside, max(y, 0), max(x, 0), (height, width))
+    return placed_mask(mask, x, y, entry["height"], entry["width"])
 
 
 # VIA (VGG Image Annotator)
@@ -256,7 +202,7 @@ def _read_via(content: dict, skipped: list[str]) -> list[dict]:
         return _read_via3(content, skipped)
     entries = []
     for image in content.get("_via_img_metadata", content).values():
-        entry = _entry(image["filename"])
+        entry = outline_entry(image["filename"])
         regions = image["regions"]
         for region in regions.values() if isinstance(regions, dict) else regions:
             _add_via_shape(entry, region["shape_attributes"], skipped)
@@ -269,7 +215,7 @@ def _read_via_csv(path: Path, skipped: list[str]) -> list[dict]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             name = row.get("filename") or row["#filename"]
-            entry = entries.setdefault(name, _entry(name))
+            entry = entries.setdefault(name, outline_entry(name))
             shape = parse_json(row["region_shape_attributes"] or "{}")
             if shape:
                 _add_via_shape(entry, shape, skipped)
@@ -279,21 +225,21 @@ def _read_via_csv(path: Path, skipped: list[str]) -> list[dict]:
 def _add_via_shape(entry: dict, shape: dict, skipped: list[str]) -> None:
     kind = shape["name"]
     if kind == "polygon" and len(shape["all_points_x"]) > 2:
-        _add(entry, _polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
+        add_outline(entry, polygon(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
     elif kind == "rect":
         x, y = shape["x"], shape["y"]
-        _add(entry, _rectangle(x, y, x + shape["width"], y + shape["height"]))
+        add_outline(entry, rectangle(x, y, x + shape["width"], y + shape["height"]))
     elif kind == "circle":
-        _add(entry, _ellipse(shape["cx"], shape["cy"], shape["r"], shape["r"]))
+        add_outline(entry, ellipse(shape["cx"], shape["cy"], shape["r"], shape["r"]))
     elif kind == "ellipse":
-        _add(entry, _ellipse(shape["cx"], shape["cy"], shape["rx"], shape["ry"], shape.get("theta") or 0.0))
+        add_outline(entry, ellipse(shape["cx"], shape["cy"], shape["rx"], shape["ry"], shape.get("theta") or 0.0))
     else:
         skipped.append(f"a {kind}")
 
 
 def _read_via3(content: dict, skipped: list[str]) -> list[dict]:
     """Version 3: shapes are lists that begin with their kind's number, of views, which show files."""
-    entries = {key: _entry(file["fname"]) for key, file in content["file"].items()}
+    entries = {key: outline_entry(file["fname"]) for key, file in content["file"].items()}
     for shape in content["metadata"].values():
         files = content["view"][str(shape["vid"])]["fid_list"]
         kind, *numbers = shape["xy"] or [0]
@@ -301,15 +247,15 @@ def _read_via3(content: dict, skipped: list[str]) -> list[dict]:
         match VIA3_SHAPES.get(int(kind)):
             case "rect":
                 x, y, width, height = numbers
-                _add(entry, _rectangle(x, y, x + width, y + height))
+                add_outline(entry, rectangle(x, y, x + width, y + height))
             case "circle":
                 x, y, radius = numbers
-                _add(entry, _ellipse(x, y, radius, radius))
+                add_outline(entry, ellipse(x, y, radius, radius))
             case "ellipse":
                 x, y, radius_x, radius_y = numbers
-                _add(entry, _ellipse(x, y, radius_x, radius_y))
+                add_outline(entry, ellipse(x, y, radius_x, radius_y))
             case "polygon":
-                _add(entry, _polygon(zip(numbers[::2], numbers[1::2], strict=True)))
+                add_outline(entry, polygon(zip(numbers[::2], numbers[1::2], strict=True)))
             case _:
                 skipped.append(f"a shape of kind {kind}")
     return list(entries.values())
@@ -327,19 +273,19 @@ def _read_cvat(path: Path, skipped: list[str]) -> list[dict]:
             f"{path} is no export of CVAT's images" + (" but of a video" if videos else "") + ": choose CVAT for images"
         )
     readers: dict[str, Callable[[dict, dict], list | dict]] = {
-        "polygon": lambda shape, _: _polygon(_points(shape["points"])),
+        "polygon": lambda shape, _: polygon(_points(shape["points"])),
         "box": lambda shape, _: _cvat_box(shape),
         "ellipse": lambda shape, _: _cvat_ellipse(shape),
         "mask": _cvat_mask,
     }
     entries = []
     for image in root.iter("image"):
-        entry = _entry(image.attrib["name"], image.get("height"), image.get("width"))
+        entry = outline_entry(image.attrib["name"], image.get("height"), image.get("width"))
         for shape in image:
             if shape.get("label", "").lower() in BACKGROUND or shape.tag == "tag":
                 continue
             if shape.tag in readers:
-                _add(entry, readers[shape.tag](shape.attrib, entry))
+                add_outline(entry, readers[shape.tag](shape.attrib, entry))
             else:
                 skipped.append(f"a {shape.tag}")
         entries.append(entry)
@@ -356,12 +302,12 @@ def _cvat_box(shape: dict) -> list:
     turned = math.radians(float(shape.get("rotation") or 0))
     x, y, cosine, sine = (x0 + x1) / 2, (y0 + y1) / 2, math.cos(turned), math.sin(turned)
     corners = [(x0 - x, y0 - y), (x1 - x, y0 - y), (x1 - x, y1 - y), (x0 - x, y1 - y)]
-    return _polygon((x + dx * cosine - dy * sine, y + dx * sine + dy * cosine) for dx, dy in corners)
+    return polygon((x + dx * cosine - dy * sine, y + dx * sine + dy * cosine) for dx, dy in corners)
 
 
 def _cvat_ellipse(shape: dict) -> list:
     x, y, radius_x, radius_y = (float(shape[name]) for name in ("cx", "cy", "rx", "ry"))
-    return _ellipse(x, y, radius_x, radius_y, math.radians(float(shape.get("rotation") or 0)))
+    return ellipse(x, y, radius_x, radius_y, math.radians(float(shape.get("rotation") or 0)))
 
 
 def _cvat_mask(shape: dict, entry: dict) -> dict:
@@ -375,77 +321,4 @@ def _cvat_mask(shape: dict, entry: dict) -> dict:
     # The background at the end may be left out.
     counts = np.append(counts, [0] * (len(counts) % 2) + [height * width - counts.sum()])
     mask = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
-    return _placed(mask, int(float(shape["left"])), int(float(shape["top"])), entry["height"], entry["width"])
-
-
-# ImageJ
-
-
-def _read_rois(path: Path) -> dict:
-    """The entry of ROIs, which do not say how large their micrograph is."""
-    entry, skipped, positions = _entry(path.stem), [], set()
-    for roi in _rois(path):
-        if roi.position:
-            positions.add(roi.position)
-        if roi.composite and roi.multi_coordinates is not None:
-            _add(entry, {"even_odd": [ring for ring in _rings(roi.multi_coordinates.tolist()) if len(ring) >= 6]})
-        elif roi.roitype not in AREAS:
-            skipped.append(f"a {roi.roitype.name.lower()}")
-        elif roi.roitype == ROI_TYPE.OVAL:
-            x0, y0, x1, y1 = _bounds(roi)
-            _add(entry, _ellipse((x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2))
-        elif roi.roitype == ROI_TYPE.RECT:
-            _add(entry, _rectangle(*_bounds(roi)))
-        else:
-            points = np.asarray(roi.coordinates(), float)
-            if len(points) > 2:
-                _add(entry, _polygon(points.tolist()))
-            else:
-                skipped.append(f"a polygon of {len(points)} points")
-    if len(positions) > 1:
-        raise InputError(f"{path} holds ROIs of {len(positions)} slices of a stack: save those of each slice apart")
-    if not entry["segmentations"]:
-        raise InputError(f"{path} holds no ROI with an area")
-    _say_skipped(path, skipped)
-    return entry
-
-
-def _rois(path: Path) -> list[ImagejRoi]:
-    if path.suffix.lower() == ".roi":
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
-        return [ImagejRoi.frombytes(path.read_bytes())]
-    with zipfile.ZipFile(path) as archive:
-        members = [member for member in archive.infolist() if member.filename.lower().endswith(".roi")]
-        if len(members) > MOST_ROIS or sum(member.file_size for member in members) > MOST_BYTES:
-            raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
-        return [ImagejRoi.frombytes(archive.read(member)) for member in members]
-
-
-def _bounds(roi: ImagejRoi) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 in px."""
-    if roi.subpixelrect:
-        return roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
-    return roi.left, roi.top, roi.right, roi.bottom
-
-
-def _rings(path: list[float]) -> list[list[float]]:
-    """The closed polygons x0, y0, x1, y1, … of a composite's path, of java.awt.geom.PathIterator's segments."""
-    rings: list[list[float]] = []
-    numbers = {0: 2, 1: 2, 2: 4, 3: 6, 4: 0}  # move to, line to, quadratic and cubic curve, close
-    at = 0
-    while at < len(path):
-        kind = int(path[at])
-        if kind not in numbers or at + numbers[kind] >= len(path):
-            raise ValueError(f"a composite has the segment {kind}")
-        points = np.array(path[at + 1 : at + 1 + numbers[kind]]).reshape(-1, 2)
-        at += 1 + numbers[kind]
-        if kind == 0:
-            rings.append(points.ravel().tolist())
-        elif kind != 4:
-            points = np.concatenate([[rings[-1][-2:]], points])
-            degree = len(points) - 1
-            shares = np.linspace(0, 1, CURVE_STEPS + 1)[1:] if degree > 1 else np.ones(1)
-            weights = [math.comb(degree, k) * shares**k * (1 - shares) ** (degree - k) for k in range(degree + 1)]
-            rings[-1] += (np.array(weights).T @ points).ravel().tolist()
-    return rings
+    return placed_mask(mask, int(float(shape["left"])), int(float(shape["top"])), entry["height"], entry["width"])

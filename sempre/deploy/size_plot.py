@@ -7,6 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from sempre.deploy.formats import SIZE_PLOT, result_paths
+from sempre.deploy.pages import read_diameters
 from sempre.files import ORIGIN, whole_or_absent
 
 MOST_BINS = 60
@@ -58,3 +60,34 @@ def logarithmic_bins(diameters: np.ndarray) -> np.ndarray:
         low, high = 0.9 * low, 1.1 * high
     advised = len(np.histogram_bin_edges(np.log10(diameters), bins="fd", range=(np.log10(low), np.log10(high)))) - 1
     return np.geomspace(low, high, int(np.clip(advised, 5, MOST_BINS)) + 1)  # the ends are exact
+
+
+def plot_sizes(out: Path, rows: list[dict[str, str]]) -> list[str]:
+    """Plot the sizes that the tables of a summary's rows list, in nm if any pixel size is known, else in px.
+
+    Pixels of different micrographs may be of different sizes. So where some pixel sizes are known, the particles of the
+    other micrographs are left out, and these are named. Particles that a border cuts are left out, too. Where none
+    remain there is no plot.
+
+    Returns:
+        The micrographs with whole particles that are left out, because their pixel size is not known.
+
+    Raises:
+        InputError: for a table that is damaged.
+        OSError: for one that cannot be read, or a plot that cannot be written.
+    """
+    tables = {row["results"]: result_paths(out / row["results"], ("csv",))[0] for row in rows if not row["error"]}
+    listed = [row for row in rows if row["results"] in tables and tables[row["results"]].is_file()]
+    scaled = [row for row in listed if row["pixel_size_nm"]]
+    unit, shown = ("nm", scaled) if any(map(_whole_particles, scaled)) else ("px", listed)
+    diameters = [read_diameters(tables[row["results"]], unit) for row in shown if _whole_particles(row)]
+    if not sum(map(len, diameters)):
+        (out / SIZE_PLOT).unlink(missing_ok=True)  # an earlier batch's would be taken for this one's
+        return []
+    cut = sum(int(row["particles_cut"]) for row in shown)
+    write_size_plot(out / SIZE_PLOT, np.concatenate(diameters), unit, len(shown), cut)
+    return [row["micrograph"] for row in listed if row not in shown and _whole_particles(row)]
+
+
+def _whole_particles(row: dict[str, str]) -> int:
+    return int(row["particles"]) - int(row["particles_cut"])

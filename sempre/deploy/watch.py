@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sempre.deploy.batch import Batch, tell
+from sempre.deploy.batch import Batch
 from sempre.deploy.inputs import Source, find_inputs, share_of
+from sempre.deploy.micrograph_results import tell
 from sempre.errors import InputError, one_line
 from sempre.images.read import count_pages, read_micrograph
 from sempre.images.sidecar import find_sidecars

@@ -7,16 +7,8 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sempre.deploy.batch import (
-    BatchOptions,
-    Job,
-    Run,
-    batch_settings,
-    in_this_process,
-    scale_bar_reader,
-    segment_or_fail,
-    tell,
-)
+from sempre.deploy.batch import Job, Run, batch_settings, in_this_process, scale_bar_reader
+from sempre.deploy.micrograph_results import BatchOptions, segment_or_fail, tell
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
 from sempre.processes import Died, Workers, enough_shared_memory

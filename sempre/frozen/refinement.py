@@ -1,7 +1,7 @@
 """The U-Net that refines heat maps: its inputs, its masks, and its scores over folds."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,11 @@ from sempre.errors import InputError
 from sempre.frozen.embedding_file import Embedding, Embeddings
 from sempre.frozen.encoder import Encoder, open_encoder
 from sempre.frozen.extract import ExtractionOptions, as_channels, input_shape
+from sempre.frozen.heat_maps import HeatMaps, OwnHeatMaps
 from sempre.frozen.prototype_study import spread
 from sempre.frozen.prototypes import (
     best_cut,
     dice_of_cuts,
-    prototypes,
-    sample_points,
-    score,
-    support_of,
     threshold,
 )
 from sempre.images import write_mask_png
@@ -31,102 +28,6 @@ from sempre.images.resize import resize_to
 from sempre.metrics import by_group, dice, hd95, iou
 from sempre.models.unet import UNet
 from sempre.models.weight_files import DETAILS, WEIGHTS, build_fitting, check_numbers, read_details
-
-
-@dataclass(frozen=True)
-class HeatMaps:
-    """What makes heat maps: prototypes `[P, C]` of particles and `[Q, C]` of background, and the maps' common scale."""
-
-    positive: np.ndarray
-    negative: np.ndarray
-    weight: float = 0.8  # of the likeness to background
-    mean: float = 0.0  # of the scores, which is taken off
-    std: float = 1.0  # of the scores, which they are divided by
-
-    def __call__(self, embedding: Embedding) -> np.ndarray:
-        """The heat map, float32 `[h, w]` at the size that the micrograph was embedded at."""
-        grid = embedding.grid
-        at_input = replace(grid, height=grid.input_height, width=grid.input_width)
-        scores = score(embedding.cells, self.positive, self.negative, self.weight)
-        return at_input.to_pixels((scores - self.mean) / self.std)
-
-
-@dataclass(frozen=True)
-class OwnHeatMaps:
-    """Heat maps of labelled micrographs by points of each one's own mask, `by_sha256`; `common` makes those of
-    micrographs that show only particles or only background."""
-
-    common: HeatMaps
-    by_sha256: Mapping[str, HeatMaps]
-
-    def __call__(self, embedding: Embedding) -> np.ndarray:
-        """As `HeatMaps` gives it."""
-        return self.by_sha256.get(embedding.sha256, self.common)(embedding)
-
-
-def fit_own_heat_maps(
-    embeddings: Sequence[Embedding],
-    masks: Sequence[np.ndarray],
-    common: HeatMaps,
-    points: int,
-    margin: float,
-    count: int,
-    seed: int = 0,
-) -> OwnHeatMaps:
-    """Heat maps of micrographs by points of their own masks, in the scale of `common`.
-
-    A network that is given such maps of held-out micrographs knows points of their truth, as an annotator's clicks on
-    each would tell it. Arguments are those of `fit_heat_maps`.
-    """
-    own = {}
-    for embedding, mask in zip(embeddings, masks, strict=True):
-        seeds = (seed, int(embedding.sha256[:16], 16))
-        support = support_of(embedding, sample_points(mask, points, margin, seeds))
-        if len(support.positive) and len(support.negative):
-            positive, negative = (prototypes(side, count, seed) for side in (support.positive, support.negative))
-            own[embedding.sha256] = replace(common, positive=positive, negative=negative)
-    return OwnHeatMaps(common, own)
-
-
-def fit_heat_maps(
-    embeddings: Sequence[Embedding],
-    masks: Sequence[np.ndarray],
-    points: int,
-    margin: float,
-    count: int,
-    weight: float = 0.8,
-    seed: int = 0,
-) -> HeatMaps:
-    """Heat maps by prototypes from points in micrographs whose masks, bool `[H, W]`, are known.
-
-    Their scale makes the cells of these micrographs have mean 0 and deviation 1, one scale for all micrographs: a map
-    without particles stays low.
-
-    Args:
-        points: drawn in a micrograph's mask, and as many outside, as `sample_points` does it; they depend on the seed
-            and the micrograph's checksum alone.
-        margin: px that points keep from the mask's boundary.
-        count: prototypes of particles, and of background.
-        weight: of the likeness to background.
-
-    Raises:
-        InputError: when no micrograph shows a particle, or none background.
-    """
-    supports = [
-        support_of(embedding, sample_points(mask, points, margin, (seed, int(embedding.sha256[:16], 16))))
-        for embedding, mask in zip(embeddings, masks, strict=True)
-    ]
-    positive, negative = (
-        np.concatenate([getattr(support, side) for support in supports]) for side in ("positive", "negative")
-    )
-    if not len(positive) or not len(negative):
-        missing = "particles" if not len(positive) else "background"
-        raise InputError(f"the {len(masks)} micrographs that prototypes are made from show no {missing}: add others")
-    maps = HeatMaps(prototypes(positive, count, seed), prototypes(negative, count, seed), weight)
-    scores = [score(embedding.cells, maps.positive, maps.negative, weight) for embedding in embeddings]
-    scores = np.concatenate([values.ravel() for values in scores])
-    return replace(maps, mean=float(scores.mean()), std=float(scores.std()) or 1.0)
-
 
 CHANNELS = {"raw": 1, "colour": 3, "heatmap": 1, "mask": 1}
 INPUTS = ("raw", "colour", "heatmap", "raw+heatmap", "colour+heatmap", "raw+heatmap+mask", "colour+heatmap+mask")

@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
-from sempre.images.pixel_size import ome_elements
+from sempre.images.ome_xml import ome_elements
 from sempre.images.read import TIFF_SUFFIXES, one_error
 from sempre.images.tiff import TiffPicture, tiff_pictures
 

@@ -4,15 +4,15 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
-from xml.parsers import expat
 
 import numpy as np
 import tifffile
 
 from sempre.errors import InputError
+from sempre.images.ome_xml import ome_pixels
 
 SQUARE = 0.01  # sides of a pixel that differ by a smaller share are equal
 
@@ -317,40 +317,6 @@ def _ome_attributes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[st
     shape = tuple(map(str, _shape(page)))
     own = [image for image in images if (image.get("SizeX"), image.get("SizeY")) == shape]
     return next(iter(own or images), {})
-
-
-def ome_pixels(text: str) -> list[dict[str, str]]:
-    """The attributes of each `Pixels` of OME-XML, see `ome_elements`."""
-    return [attributes for _, attributes in ome_elements(text, ("Pixels",))]
-
-
-def ome_elements(text: str, names: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Name and attributes of each element of OME-XML that has one of the names, in order, up to where it is damaged.
-
-    No entity is expanded but those that XML itself defines: a document that declares any has none.
-    """
-    # Writers use these names of HTML although XML does not know them.
-    text = re.sub(r"&(micro|mu|Aring|aring|angst);", lambda name: html.unescape(name[0]), text)
-    found: list[tuple[str, dict[str, str]]] = []
-    parser = expat.ParserCreate()
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        local = name.rpartition(":")[2]
-        if local in names:
-            found.append((local, attributes))
-
-    def refuse(*_) -> None:
-        raise ValueError("it declares entities")
-
-    parser.StartElementHandler = start
-    parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(text.strip("\0\ufeff \r\n\t"), True)
-    except ValueError:
-        return []
-    except expat.ExpatError:
-        pass  # what stands before the damage holds
-    return found
 
 
 def _ome_length_nm(attributes: Mapping[str, str], axis: str) -> float | None:

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sempre.deploy.overlay import draw_overlay
-from sempre.frozen.prototype_study import KINDS, Tokens
+from sempre.frozen.prototype_study import KINDS
+from sempre.frozen.separability import Tokens
 from sempre.images import percentile_normalise, to_uint8
 from sempre.report.html import figure_row, heading, paragraph, picture, table, write_page
 

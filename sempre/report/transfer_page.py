@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from sempre.deploy.overlay import outlines
-from sempre.frozen.prototype_study import KINDS, Tokens
+from sempre.frozen.prototype_study import KINDS
 from sempre.frozen.prototypes import Clicks
+from sempre.frozen.separability import Tokens
 from sempre.metrics import with_spread
 from sempre.report.figures import BLUISH_GREEN, SKY_BLUE, VERMILLION, arm_styles
 from sempre.report.html import figure_row, heading, paragraph, picture, subheading, table, write_page

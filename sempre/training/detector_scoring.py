@@ -16,7 +16,7 @@ from sempre import __version__
 from sempre.data.labelled import LabelledSet, Share, one_by_one
 from sempre.deploy.bundle import MaskRCNNBundle
 from sempre.deploy.scale import seen_scales
-from sempre.deploy.segmenter import Detector
+from sempre.deploy.tiled_networks import Detector
 from sempre.images import is_blank
 from sempre.metrics import aji_plus
 from sempre.models.mask_rcnn import DetectorOptions, detect

@@ -224,7 +224,7 @@ def test_damaged_exports_of_cvat_are_explained(tmp_path, content, complaint):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("sempre.data.exports.MOST_BYTES", 1000)
+    monkeypatch.setattr("sempre.data.imagej_rois.MOST_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.roi", bytes(5000))
     with pytest.raises(InputError, match="unpacks to more than"):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.deploy.batch import BatchOptions, read_diameters, segment_batch
+from sempre.deploy.batch import segment_batch
 from sempre.deploy.inputs import find_inputs
+from sempre.deploy.micrograph_results import BatchOptions
+from sempre.deploy.pages import read_diameters
 from sempre.deploy.segmenter import Segmenter
 from sempre.images import read_labels
 
@@ -304,7 +306,7 @@ def test_sizes_in_px_are_pooled_only_where_no_scale_is_known(
     for name, size in scaled.items():
         (micrographs / f"{name}.txt").write_text(f"[SemImageFile]\nPixelSize={size}\n")
     plotted = []
-    monkeypatch.setattr("sempre.deploy.batch.write_size_plot", lambda path, *of: plotted.append(of))
+    monkeypatch.setattr("sempre.deploy.size_plot.write_size_plot", lambda path, *of: plotted.append(of))
     assert segment() == 0
     ((diameters, unit, micrographs_shown, _),) = plotted
     told = capsys.readouterr().err

@@ -14,7 +14,8 @@ from roifile import ImagejRoi
 
 import sempre
 from sempre.deploy import released
-from sempre.deploy.command import main, parse_pixel_size
+from sempre.deploy.arguments import parse_pixel_size
+from sempre.deploy.command import main
 from sempre.deploy.sample_statistics import WRITTEN
 from sempre.errors import InputError, how_to_install
 from sempre.images import read_labels

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sempre.deploy.bundle import read_bundle
-from sempre.deploy.segmenter import Detector
+from sempre.deploy.tiled_networks import Detector
 from sempre.metrics import aji_plus, label_overlap
 from sempre.synthetic import FieldOptions, render_field
 from tests.deploy.fake_detector import LabelSession

@@ -3,8 +3,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sempre.deploy.batch import write_results
 from sempre.deploy.formats import SUFFIXES, parse_formats, result_paths
+from sempre.deploy.micrograph_results import write_results
 from sempre.deploy.segmenter import Segmentation
 from sempre.errors import InputError
 from sempre.images import write_label_png

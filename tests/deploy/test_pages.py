@@ -8,10 +8,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sempre.deploy import batch
-from sempre.deploy.batch import BatchOptions, segment_batch
-from sempre.deploy.command import parse_pages
+from sempre.deploy import micrograph_results
+from sempre.deploy.arguments import parse_pages
+from sempre.deploy.batch import segment_batch
 from sempre.deploy.inputs import find_inputs
+from sempre.deploy.micrograph_results import BatchOptions
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
 from sempre.images import read_labels
@@ -181,8 +182,10 @@ def test_the_table_is_whole_after_a_stop_without_tables_and_with_a_damaged_page(
     assert segment(pages="all") == 0 and pages_table(out) == before, "of results that were there"
 
     (out / "stack_p0002_particles.csv").unlink()
-    reading = batch.read_micrograph
-    monkeypatch.setattr(batch, "read_micrograph", lambda path, page: reading(path, page=page if page != 2 else 9))
+    reading = micrograph_results.read_micrograph
+    monkeypatch.setattr(
+        micrograph_results, "read_micrograph", lambda path, page: reading(path, page=page if page != 2 else 9)
+    )
     assert segment(pages="all") == 1
     assert [(row["page"], row["particles"], "no page 9" in row["error"]) for row in pages_table(out)] == [
         ("1", "1", False),

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from sempre.deploy.batch import Batch, BatchOptions, in_this_process
+from sempre.deploy.batch import Batch, in_this_process
 from sempre.deploy.command import main
+from sempre.deploy.micrograph_results import BatchOptions
 from sempre.deploy.segmenter import Segmenter
 from sempre.deploy.watch import check_folders, watch
 from sempre.errors import InputError
@@ -180,16 +181,16 @@ def test_files_and_folders_that_vanish_are_no_failures(watched, folder, tmp_path
 
 
 def test_a_file_that_vanishes_while_it_is_segmented_is_no_failure(watched, folder, tmp_path, monkeypatch, capsys):
-    import sempre.deploy.batch as batch
+    from sempre.deploy import micrograph_results
 
-    reading = batch.read_micrograph
+    reading = micrograph_results.read_micrograph
 
     def vanish(path, **options):
         if path.name == "a.tif":
             path.unlink()
         return reading(path, **options)
 
-    monkeypatch.setattr(batch, "read_micrograph", vanish)
+    monkeypatch.setattr(micrograph_results, "read_micrograph", vanish)
     whole = encoded(tmp_path)
 
     def write(wait_for):

@@ -15,9 +15,11 @@ import psutil
 import pytest
 import tifffile
 
-from sempre.deploy.batch import Batch, BatchOptions, run_batch
-from sempre.deploy.command import main, parse_shard
+from sempre.deploy.arguments import parse_shard
+from sempre.deploy.batch import Batch, run_batch
+from sempre.deploy.command import main
 from sempre.deploy.inputs import find_inputs, share_of
+from sempre.deploy.micrograph_results import BatchOptions
 from sempre.deploy.released import find_bundle
 from sempre.deploy.workers import Means, begin, divide
 from sempre.errors import InputError

@@ -4,7 +4,7 @@ import pytest
 from sempre.errors import InputError
 from sempre.frozen.embedding_file import Embedding
 from sempre.frozen.encoder import Grid
-from sempre.frozen.refinement import HeatMaps, fit_heat_maps, fit_own_heat_maps
+from sempre.frozen.heat_maps import HeatMaps, fit_heat_maps, fit_own_heat_maps
 
 
 def micrograph(number: int, columns: slice = slice(2, 4)) -> tuple[Embedding, np.ndarray]:

@@ -5,7 +5,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from sempre.frozen.embedding_file import Embedding
 from sempre.frozen.encoder import Grid
-from sempre.frozen.prototype_study import KINDS, cell_separability, kind_of, spread
+from sempre.frozen.prototype_study import KINDS, kind_of, spread
+from sempre.frozen.separability import cell_separability
 
 
 def test_deviations_are_over_micrographs_and_over_draws():

@@ -7,8 +7,9 @@ from sempre.data.labelled import LabelledSet
 from sempre.files import write_json
 from sempre.frozen.encoder import open_encoder
 from sempre.frozen.extract import ExtractionOptions, extract
+from sempre.frozen.heat_maps import fit_heat_maps
 from sempre.frozen.prototypes import threshold
-from sempre.frozen.refinement import RefinerInputs, fit_heat_maps, input_channels, load_refiner
+from sempre.frozen.refinement import RefinerInputs, input_channels, load_refiner
 from sempre.frozen.tasks import labelled_source
 from sempre.images.resize import resize_to
 from sempre.models.unet import UNet

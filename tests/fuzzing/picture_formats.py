@@ -11,9 +11,9 @@ from PIL import Image
 from sempre.data.boxes import read_boxes, refuse_boxes
 from sempre.data.exports import holds_annotations, read_label_file
 from sempre.data.labelled import LabelledSet
-from sempre.deploy.batch import BatchOptions, segment_micrograph
 from sempre.deploy.formats import SUFFIXES
 from sempre.deploy.inputs import Source, is_result
+from sempre.deploy.micrograph_results import BatchOptions, segment_micrograph
 from sempre.deploy.released import find_bundle
 from sempre.deploy.segmenter import Segmenter
 from sempre.errors import InputError
