@@ -4,6 +4,7 @@
 # make evaluate         frozen backbones side by side, its own FCMAE and DINO among them (15 minutes on two CPU cores)
 # make study DATA=… UNLABELLED=…   ways to begin, sizes and numbers of images on your micrographs; PRESET=gpu-hour, DRY_RUN=yes (docs/study.md)
 # make test             the tests
+# make test-long        whole chains, papers' settings and trainings to their end
 # make test-slurm       the batch scripts on a two-node Slurm cluster that is brought up for it (Debian, as root)
 # make app              the cockpit in the browser: segment, find, plan
 # make test-app         the cockpit in a real browser (Debian's chromium)
@@ -27,7 +28,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
-.PHONY: demo release evaluate study app test test-fast test-slurm test-app test-lower-bounds minkowski detectron2 docs lint format clean
+.PHONY: demo release evaluate study app test test-fast test-long test-slurm test-app test-lower-bounds minkowski detectron2 docs lint format clean
 
 demo: .venv/train.installed
 	$(BIN)/python tools/demo.py $(CHOSEN)
@@ -49,7 +50,10 @@ test: .venv/test.installed
 	$(PYTEST)
 
 test-fast: .venv/test.installed
-	$(PYTEST) -m "not slow and not slurm and not browser"
+	$(PYTEST) -m "not slow and not long and not slurm and not browser"
+
+test-long: .venv/test.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 test-slurm: .venv/test.installed
 	$(BIN)/python -m pytest tests/slurm -m slurm

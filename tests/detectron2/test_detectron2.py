@@ -30,6 +30,8 @@ from sempre.synthetic import render_field
 from sempre.training.detector_scoring import segment
 from sempre.training.scoring import predict_and_score, true_masks
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SMALL = Options(
     data="",
@@ -118,7 +120,6 @@ def test_a_labelled_set_in_the_catalogue_has_its_masks(four_fields):
     DatasetCatalog.remove("fields")
 
 
-@pytest.mark.slow
 def test_four_fields_are_learnt_by_heart_and_scored_by_the_same_tool(four_fields, tmp_path):
     options = Options(
         **{

@@ -16,7 +16,8 @@ from sempre.images import write_labels
 from sempre.synthetic import render_field
 from sempre.training.run_folder import read_log
 from tests.images.imaris import write_ims
-from tests.warm import WarmProcess, run_warm
+from tests.in_process import run_here
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[2]
 FIELDS = (0, 2, 5, 6)  # seeds of fields with 4 to 17 particles
@@ -53,11 +54,14 @@ def bone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run():
-    """`run(script, *arguments, cwd=…)`: the finished process, its output as text."""
+    """`run(script, *arguments, cwd=…)`: a recipe run in this process; its exit code and output as text.
+
+    With further variables of the environment it is a process of its own.
+    """
 
     def run_script(script: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
         if environment.items() <= os.environ.items():
-            return run_warm(ROOT / script, *arguments, cwd=cwd)
+            return run_here(script, *arguments, cwd=cwd)
         return subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,

@@ -14,7 +14,7 @@ def test_the_layer_is_the_familys_or_the_users():
     assert list(chosen.values()) == [f"{given[0]}@-1", f"{given[1]}@-2", "intensity@-2", given[3]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_one_command_compares_backbones_that_it_pretrains_itself(labelled_set, run, begin_chain, tmp_path, capsys):
     begin_chain(main, f"data={labelled_set}", "minutes=0.1")

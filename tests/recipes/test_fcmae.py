@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -56,6 +58,28 @@ def test_two_processes_see_the_crops_of_one(pretrained, store, tmp_path, shardin
     assert all(torch.allclose(one[name], two[name], atol=1e-2) for name in one)
     _, details = load_backbone(tmp_path / "runs/two/backbone")
     assert details.validation_loss == min(losses[1])
+
+
+@pytest.mark.long
+def test_torchrun_starts_the_recipe_as_a_module(pretrained, store, tmp_path):
+    """`torchrun -m`, as from a wheel, which has no pretrain/fcmae.py to name: two processes make one run."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    options = [f"store={store}", *SHORT_PRETRAINING, "name=launched"]
+    finished = subprocess.run(
+        [sys.executable, *launcher, "sempre.recipes.pretrain.fcmae", *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    alone, launched = (
+        [(line["step"], line["loss"]) for line in read_log(folder / "log.jsonl") if line["kind"] == "validation"]
+        for folder in (pretrained, tmp_path / "runs/launched")
+    )
+    np.testing.assert_allclose(alone, launched, rtol=1e-3)
+    assert load_backbone(tmp_path / "runs/launched/backbone")[1].architecture == "convnextv2_atto"
 
 
 def test_normalisation_over_the_batch_refuses_a_batch_in_parts(store, run, tmp_path):

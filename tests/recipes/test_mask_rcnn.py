@@ -55,6 +55,7 @@ def many_micrographs(tmp_path):
     return folder
 
 
+@pytest.mark.long
 def test_two_fields_are_learnt_by_heart(labelled_set, tmp_path):
     labelled = LabelledSet(labelled_set)
     options = replace(SMALL, batch=2, epochs=100, rate=1e-3, flip=False, brightness=0.0, contrast=0.0, weight_decay=0.0)

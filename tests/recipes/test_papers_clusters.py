@@ -18,7 +18,7 @@ from sempre.report.refinement_page import read_mask
 from tests.recipes.conftest import ROOT, write_split
 from tools import refine
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PAPERS = ROOT / "configs/papers"
 HELD_OUT = ["labelled_00003", "labelled_00004"]

@@ -58,6 +58,7 @@ def unlabelled_store(study, run) -> Path:
     return study / "store.h5"
 
 
+@pytest.mark.long
 def test_both_parts_of_their_layout_are_read(study, unlabelled_store):
     assert len(open_store(unlabelled_store)) == 4
     labelled = LabelledSet(study)
@@ -66,6 +67,7 @@ def test_both_parts_of_their_layout_are_read(study, unlabelled_store):
     assert names == [["field_0", "field_2"], ["field_5"], ["field_6", "field_7"]]
 
 
+@pytest.mark.long
 def test_their_fine_tuning_goes_on_from_a_pth_of_their_fcmae(study, unlabelled_store, run, tmp_path):
     """FCMAE, its encoder in the layout of the original code, and Mask R-CNN, by their presets."""
     preset, store = PRESETS / "study_fcmae.yaml", f"store={unlabelled_store}"
@@ -94,6 +96,7 @@ def test_their_fine_tuning_goes_on_from_a_pth_of_their_fcmae(study, unlabelled_s
     assert all(torch.equal(weight, model[name]) for name, weight in best.items())
 
 
+@pytest.mark.long
 def test_their_densecl_keeps_the_lowest_validation_loss(unlabelled_store, run, tmp_path):
     arguments = (*SHORT_DENSECL, f"store={unlabelled_store}", "name=densecl")
     finished = run("pretrain/densecl.py", PRESETS / "study_densecl.yaml", *arguments, cwd=tmp_path)
@@ -127,6 +130,7 @@ def test_the_shipped_sweeps_are_made_of_commands_that_the_recipes_take(file, run
             assert (options.epochs, options.batch % 80) == (15_000, 0), "over their 80 GPUs"
 
 
+@pytest.mark.long
 def test_an_item_of_each_sweep_runs_and_image_nets_arm_takes_its_own_local_file(
     study, unlabelled_store, run, tmp_path, monkeypatch
 ):

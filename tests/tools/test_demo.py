@@ -22,7 +22,7 @@ def few_crops(monkeypatch, tmp_path):
     monkeypatch.setattr(demo_tool, "PROBE_CROPS", config.crops_an_epoch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("few_crops")
 def test_one_command_goes_from_micrographs_to_a_bundle_and_a_report(begin_chain, tmp_path, capsys):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 QUICK = ("architecture=unet_small", "epochs=1", "crops_an_epoch=16", "batch=4", "crop=64", "precision=float32")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_command_makes_a_bundle_weights_scores_and_a_card(begin_chain, tmp_path, monkeypatch):
     monkeypatch.setattr(release, "TRIED", (256, 320))
     for folder in ("set/images", "set/labels", "other/images", "other/labels", "boxed/images", "boxed/boxes"):

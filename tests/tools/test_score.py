@@ -1,6 +1,5 @@
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,11 @@ import pytest
 
 from sempre.images import encode_rle, read_labels, write_labels
 from sempre.metrics import aji_plus
+from tests.in_process import run_here
 
-SCRIPT = Path(__file__).parents[2] / "tools/score.py"
 
-
-def score(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def score(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_here("tools/score.py", *arguments, cwd=Path.cwd())
 
 
 @pytest.fixture

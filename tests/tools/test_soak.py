@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy.conftest import bright_box_model, write_bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 SCRIPT = Path(__file__).parents[2] / "tools/soak.py"

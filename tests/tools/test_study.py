@@ -66,7 +66,7 @@ def test_labels_that_do_not_fit_are_told_before_any_cell(study, tmp_path):
     assert not (tmp_path / "runs/study/store.h5").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_command_ends_with_the_whole_report_and_starts_no_cell_twice(begin_chain, tmp_path):
     pytest.importorskip("pytorch_grad_cam", reason="the extra insides is not installed")
     command = [main, str(ROOT / "configs/studies/demo.yaml"), *SMALL]
