@@ -27,7 +27,6 @@ from sempre.data.detection_crops import DetectionCrops
 from sempre.data.folds import NOBODY, sides_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import epoch_sampler
-from sempre.deploy.released import find_weights
 from sempre.errors import InputError, run_command
 from sempre.files import write_json
 from sempre.images import percentile_range
@@ -268,7 +267,7 @@ def build_network(options: Options, seed: int) -> DenseSegmenter:
 def architecture_of(options: Options) -> str:
     """The architecture that `options.start` or `options.backbone` has; of random weights the U-Net's."""
     if options.start:
-        return load_dense(find_weights(options.start))[0].architecture
+        return load_start(options.start)[0].architecture
     if options.backbone == IMAGENET:
         return IMAGENET_ARCHITECTURE
     return architecture_of_backbone(options.backbone) or "unet_medium"
@@ -289,6 +288,8 @@ def settings_of_start(options: Options) -> DenseSettings:
 @lru_cache(1)
 def load_start(start: str) -> tuple[DenseSegmenter, dict]:
     """The whole model that `start` names, and its details."""
+    from sempre.deploy.released import find_weights  # here, for other starts need no model that comes with sempre
+
     return load_dense(find_weights(start))
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from sempre.data.coco import coco_layers
-from sempre.data.exports import OUTLINE_SUFFIXES, SET_SUFFIXES, read_annotations, read_label_file
+from sempre.data.exports import read_annotations, read_label_file
 from sempre.data.groups import read_groups
-from sempre.data.label_files import find_export, scored_files
+from sempre.data.label_files import OUTLINE_SUFFIXES, SET_SUFFIXES, find_export, scored_files
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
 from sempre.images import encode_rle, find_micrographs

@@ -19,6 +19,7 @@ from PIL import Image
 from sempre.data.boxes import parse_xml, refuse_boxes
 from sempre.data.coco import BACKGROUND, coco_layers, merge_entries, read_coco
 from sempre.data.imagej_rois import read_rois
+from sempre.data.label_files import OUTLINE_SUFFIXES
 from sempre.data.outlines import (
     add_outline,
     ellipse,
@@ -34,8 +35,6 @@ from sempre.files import parse_json, read_json
 from sempre.images.label_images import read_labels
 from sempre.images.read import check_size
 
-SET_SUFFIXES = (".json", ".xml", ".csv")  # of files that hold the outlines of many micrographs
-OUTLINE_SUFFIXES = (".json", ".zip", ".roi")  # of files that hold those of one
 VIA3_SHAPES = {2: "rect", 3: "circle", 4: "ellipse", 7: "polygon"}
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from sempre.data.coco import merge_entries
-from sempre.data.exports import OUTLINE_SUFFIXES, SET_SUFFIXES, holds_annotations
 from sempre.deploy.formats import SIZE_PLOT, result_paths
 from sempre.errors import InputError, warn
 from sempre.files import files_below
@@ -25,6 +23,8 @@ from sempre.images.label_names import (
 )
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")  # of label images; the first counts where there are two
+SET_SUFFIXES = (".json", ".xml", ".csv")  # of files that hold the outlines of many micrographs
+OUTLINE_SUFFIXES = (".json", ".zip", ".roi")  # of files that hold those of one
 LABEL_SUFFIXES = (*PICTURE_SUFFIXES, *OUTLINE_SUFFIXES)
 EXPORT_FOLDERS = ("", "annotations")  # of a labelled set, in which exports of labelling tools are looked for
 DRIVE = re.compile(r"^[A-Za-z]:")
@@ -95,12 +95,12 @@ def find_export(folder: Path) -> Path | None:
     Raises:
         InputError: where there are several.
     """
-    files = [
-        file
-        for at in EXPORT_FOLDERS
-        for file in sorted((folder / at).glob("*"))
-        if file.suffix.lower() in SET_SUFFIXES and file.is_file() and holds_annotations(file)
-    ]
+    files = [file for at in EXPORT_FOLDERS for file in sorted((folder / at).glob("*"))]
+    files = [file for file in files if file.suffix.lower() in SET_SUFFIXES and file.is_file()]
+    if files:
+        from sempre.data.exports import holds_annotations  # here, for most sets have label images alone
+
+        files = [file for file in files if holds_annotations(file)]
     if len(files) > 1:
         raise InputError(
             f"{folder} holds labels in both {files[0].name} and {files[1].name}: keep one, annotations.json"
@@ -189,6 +189,8 @@ def find_listed(folder: Path, source: Path, entries: Mapping[str, dict]) -> dict
         else:
             known = found[path]
             assert isinstance(known, dict)
+            from sempre.data.coco import merge_entries  # here, for most sets have label images alone
+
             found[path] = merge_entries(source, name, known, entry)
     if elsewhere:
         name, path = next(iter(elsewhere.items()))
@@ -228,3 +230,60 @@ def _by_last_part(name: str, places: list[Path], there: list[Path], source: Path
                 if same:
                     return same[0]
     return None
+
+
+def labels_in(folder: Path, beside: bool) -> tuple[Path, Mapping[Path, Path | dict]] | None:
+    """Where a folder's labels come from, and those of each micrograph; None for a folder without any.
+
+    `beside` looks for labels beside the micrographs too, after `annotations.json`, a folder of labels and exports.
+    """
+    annotations = folder / "annotations.json"
+    if annotations.is_file():
+        return annotations, entries_of(folder, annotations)
+    images = first_folder(folder, IMAGE_FOLDERS)
+    if labels := first_folder(folder, LABEL_FOLDERS):
+        return labels, _pairs(images or folder, labels)
+    if export := find_export(folder):
+        return export, entries_of(folder, export)
+    if not beside:
+        return None
+    try:
+        micrographs = find_micrographs(images or folder)
+    except InputError:
+        return None
+    files = LabelFiles(images or folder, micrographs)
+    if not any(files.find(image, image.relative_to(images or folder)) for image in micrographs):
+        return None
+    return images or folder, _pairs(images or folder, images or folder)
+
+
+def entries_of(folder: Path, source: Path) -> dict[Path, Path | dict]:
+    """Of each micrograph its entry in the export at `source`."""
+    from sempre.data.exports import read_annotations  # here, for most sets have label images alone
+
+    return find_listed(folder, source, read_annotations(source))
+
+
+def _pairs(images: Path, labels: Path) -> dict[Path, Path | dict]:
+    """The file of labels in the folder `labels` of each micrograph below `images`.
+
+    Raises:
+        InputError: for a folder without micrographs, and a micrograph without labels.
+    """
+    if images == labels.parent and not any(file.is_file() for file in images.iterdir()):
+        images = images / IMAGE_FOLDERS[0]
+    micrographs = find_micrographs(images)
+    files = LabelFiles(labels, micrographs if images == labels else ())
+    found: dict[Path, Path | dict] = {}
+    for image in micrographs:
+        file = files.find(image, image.relative_to(images))
+        if file is None:
+            from sempre.data.boxes import BOX_SUFFIXES, refuse_boxes  # here, for few sets are refused
+
+            refuse_boxes(place / f"{image.stem}{suffix}" for place in (labels, image.parent) for suffix in BOX_SUFFIXES)
+            raise InputError(
+                f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image "
+                "away"
+            )
+        found[image] = file
+    return found

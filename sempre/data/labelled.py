@@ -11,20 +11,16 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from sempre.data.boxes import BOX_SUFFIXES, refuse_boxes
-from sempre.data.coco import coco_layers
-from sempre.data.exports import read_annotations, read_label_file
-from sempre.data.label_files import LabelFiles, find_export, find_listed
+from sempre.data.label_files import OUTLINE_SUFFIXES, entries_of, labels_in
 from sempre.data.splits import Sides, by_sample, make_sides, read_split_file, split_in_three
 from sempre.errors import InputError, warn
 from sempre.files import file_sha256, files_below
 from sempre.images import (
-    find_micrographs,
     percentile_normalise,
     percentile_normalise_to_uint8,
+    read_labels,
     read_micrograph,
 )
-from sempre.images.label_names import IMAGE_FOLDERS, LABEL_FOLDERS, first_folder
 
 
 class Share(Protocol):
@@ -117,12 +113,14 @@ class LabelledSet:
         self._source = Path(coco) if coco else self.folder
         sides = {part: self.folder / part for part in SIDE_FOLDERS if (self.folder / part).is_dir()}
         if coco:
-            self._labels = find_listed(self.folder, self._source, read_annotations(self._source))
-        elif (found := _labels_in(self.folder, beside=not sides)) is not None:
+            self._labels = entries_of(self.folder, self._source)
+        elif (found := labels_in(self.folder, beside=not sides)) is not None:
             self._source, self._labels = found
         else:
-            in_parts = {part: _labels_in(at, beside=True) for part, at in sides.items()}
+            in_parts = {part: labels_in(at, beside=True) for part, at in sides.items()}
             if not any(in_parts.values()):
+                from sempre.data.boxes import refuse_boxes  # here, for few sets are refused
+
                 refuse_boxes(files_below(self.folder))
                 raise InputError(
                     f"{folder} has no labels: put label images into labels/ or segmaps/, beside the micrographs "
@@ -159,12 +157,14 @@ class LabelledSet:
         micrograph = read_micrograph(image)
         pixels = micrograph.pixels
         if isinstance(labels, Path):
-            layers = read_label_file(labels, pixels.shape, self.components)
+            layers = _read_layers(labels, pixels.shape, self.components)
             _check_size(image, pixels.shape, labels, layers.shape[1:])
         else:
             size = labels["height"] or pixels.shape[0], labels["width"] or pixels.shape[1]
             _check_size(image, pixels.shape, self._source, size)
             self._check_outlined()
+            from sempre.data.coco import coco_layers  # here, for most sets have label images alone
+
             layers = coco_layers({**labels, "height": size[0], "width": size[1]}, self._source)
         layers, areas = _contiguous(layers)
         grey = percentile_normalise_to_uint8(pixels, *self.percentiles, self.plain)
@@ -331,52 +331,13 @@ class LabelledSet:
         return sides.training, sides.held_out
 
 
-def _labels_in(folder: Path, beside: bool) -> tuple[Path, Mapping[Path, Path | dict]] | None:
-    """Where a folder's labels come from, and those of each micrograph; None for a folder without any.
+def _read_layers(path: Path, shape: tuple[int, int], components: bool | None) -> np.ndarray:
+    """The layers int32 `[L, H, W]` of one micrograph's file of labels."""
+    if path.suffix.lower() not in OUTLINE_SUFFIXES:
+        return read_labels(path, components)[None]
+    from sempre.data.exports import read_label_file  # here, for most sets have label images alone
 
-    `beside` looks for labels beside the micrographs too, after `annotations.json`, a folder of labels and exports.
-    """
-    annotations = folder / "annotations.json"
-    if annotations.is_file():
-        return annotations, find_listed(folder, annotations, read_annotations(annotations))
-    images = first_folder(folder, IMAGE_FOLDERS)
-    if labels := first_folder(folder, LABEL_FOLDERS):
-        return labels, _pairs(images or folder, labels)
-    if export := find_export(folder):
-        return export, find_listed(folder, export, read_annotations(export))
-    if not beside:
-        return None
-    try:
-        micrographs = find_micrographs(images or folder)
-    except InputError:
-        return None
-    files = LabelFiles(images or folder, micrographs)
-    if not any(files.find(image, image.relative_to(images or folder)) for image in micrographs):
-        return None
-    return images or folder, _pairs(images or folder, images or folder)
-
-
-def _pairs(images: Path, labels: Path) -> dict[Path, Path | dict]:
-    """The file of labels in the folder `labels` of each micrograph below `images`.
-
-    Raises:
-        InputError: for a folder without micrographs, and a micrograph without labels.
-    """
-    if images == labels.parent and not any(file.is_file() for file in images.iterdir()):
-        images = images / IMAGE_FOLDERS[0]
-    micrographs = find_micrographs(images)
-    files = LabelFiles(labels, micrographs if images == labels else ())
-    found: dict[Path, Path | dict] = {}
-    for image in micrographs:
-        file = files.find(image, image.relative_to(images))
-        if file is None:
-            refuse_boxes(place / f"{image.stem}{suffix}" for place in (labels, image.parent) for suffix in BOX_SUFFIXES)
-            raise InputError(
-                f"{labels} has no labels for {image.stem}: add {image.stem}.png or {image.stem}.tif, or move the image "
-                "away"
-            )
-        found[image] = file
-    return found
+    return read_label_file(path, shape, components)
 
 
 def _check_size(image: Path, size: tuple[int, int], labels: Path, labels_size: tuple[int, int]) -> None:

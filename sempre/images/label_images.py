@@ -11,7 +11,6 @@ from PIL.PngImagePlugin import PngInfo
 from sempre.errors import InputError, warn
 from sempre.files import ORIGIN, read_json, whole_or_absent
 from sempre.images.claims import MAX_PIXELS, check_size
-from sempre.images.hdf5_guard import look_through
 from sempre.images.instances import decode_rle
 from sempre.images.read import (
     PICTURE_SUFFIXES,
@@ -278,6 +277,8 @@ def _read_tiff(path: Path) -> np.ndarray:
 def _read_stack(path: Path) -> np.ndarray:
     """Stored numbers of the first page of a file of any other format."""
     if h5py.is_hdf5(path):
+        from sempre.images.hdf5_guard import look_through  # here, for most labels are pictures
+
         look_through(path)
     with open_stacks(path, labels=True) as stacks:
         stack, page = find_page(path, stacks, 0, MAX_PIXELS)

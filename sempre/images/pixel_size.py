@@ -12,7 +12,6 @@ import numpy as np
 import tifffile
 
 from sempre.errors import InputError
-from sempre.images.ome_xml import ome_pixels
 
 SQUARE = 0.01  # sides of a pixel that differ by a smaller share are equal
 
@@ -313,7 +312,12 @@ def _ims_text(information: Mapping, name: str) -> str:
 def _ome_attributes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, str]:
     """Of the `Pixels` of an OME-TIFF's page: PhysicalSizeX, PhysicalSizeXUnit and others; none elsewhere."""
     own_text = page.description if "<OME" in page.description[:2000] or ":OME" in page.description[:2000] else ""
-    images = ome_pixels(file.ome_metadata or own_text)
+    text = file.ome_metadata or own_text
+    if not text:
+        return {}
+    from sempre.images.ome_xml import ome_pixels  # here, for few TIFFs are OME-TIFF
+
+    images = ome_pixels(text)
     shape = tuple(map(str, _shape(page)))
     own = [image for image in images if (image.get("SizeX"), image.get("SizeY")) == shape]
     return next(iter(own or images), {})

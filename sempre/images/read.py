@@ -13,11 +13,8 @@ from PIL import Image
 from sempre.errors import InputError, one_input_error
 from sempre.files import files_below
 from sempre.images.claims import MAX_PIXELS, check_packing, check_png, check_size, open_by_pillow
-from sempre.images.hdf5 import is_velox, open_hdf5, open_ims, open_velox
-from sempre.images.hdf5_guard import look_through
 from sempre.images.label_names import labels_beside, labels_in_folders
 from sempre.images.levels import to_colour, to_grey
-from sempre.images.mrc import open_mrc
 from sempre.images.pixel_size import (
     PixelSize,
     as_pixel_size,
@@ -244,6 +241,8 @@ def _behind_the_picture(path: Path) -> PixelSize | None:
 
 def _read_stack(path: Path, max_pixels: int, levels: Levels, page: int | None) -> Micrograph:
     if h5py.is_hdf5(path):
+        from sempre.images.hdf5_guard import look_through  # here, for most micrographs are pictures
+
         look_through(path)
     with open_stacks(path) as stacks:
         pages = sum(stack.pages for stack in stacks)
@@ -260,10 +259,16 @@ def open_stacks(path: Path, labels: bool = False) -> AbstractContextManager[list
     With `labels` those of an HDF5 file that holds both are its labels, by their names, not its micrograph.
     """
     suffix = path.suffix.lower()
+    if suffix == ".mrc":
+        from sempre.images.mrc import open_mrc  # here, for most micrographs are pictures
+
+        return nullcontext([open_mrc(path)])
+    if suffix not in {*HDF5_SUFFIXES, ".ims", ".emd"}:
+        return open_by_rosettasciio(path)
+    from sempre.images.hdf5 import is_velox, open_hdf5, open_ims, open_velox
+
     if suffix in HDF5_SUFFIXES:
         return open_hdf5(path, labels)
     if suffix == ".ims":
         return open_ims(path)
-    if suffix == ".mrc":
-        return nullcontext([open_mrc(path)])
-    return open_velox(path) if suffix == ".emd" and is_velox(path) else open_by_rosettasciio(path)
+    return open_velox(path) if is_velox(path) else open_by_rosettasciio(path)

@@ -18,7 +18,6 @@ import sempre
 from sempre.errors import InputError
 from sempre.files import code_commit, read_json, write_json
 from sempre.images.normalise import MEAN, STD
-from sempre.models.original_fcmae import open_original_weights
 from sempre.models.unet_encoder import WIDTHS, UNetEncoder
 from sempre.models.weight_files import build_fitting, check_numbers, load_weights, save_weights, to_one_channel
 
@@ -120,6 +119,8 @@ def load_backbone(folder: str | Path) -> tuple[nn.Module, BackboneDetails]:
         InputError: when `folder` is no backbone or is damaged.
     """
     if Path(folder).is_file():
+        from sempre.models.original_fcmae import open_original_weights  # here, for most backbones are folders
+
         network, architecture, levels = open_original_weights(folder)
         normalisation = {"percentiles": [1, 99], **levels}
         channels = len(levels["mean"])

@@ -14,7 +14,6 @@ from sempre import __version__
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
 from sempre.data.folds import NOBODY, SplitOptions, divide
-from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler
 from sempre.data.splits import Sides
@@ -118,7 +117,11 @@ def start_fine_tuning(
         further = LabelledSet(folder, components=components)
         everything = Sides(np.arange(len(further)), NOBODY, NOBODY)
         digests |= {f"{folder}/{name}": digest for name, digest in further.digests(everything).items()}
-    groups = read_groups(options.groups, labelled.paths)
+    groups: dict[str, str] = {}
+    if options.groups:
+        from sempre.data.groups import read_groups  # here, for most runs name no groups
+
+        groups = read_groups(options.groups, labelled.paths)
     stop = StopSignal()
     accelerator = make_accelerator(options.precision, timeout_minutes(options))
     folder = Path("runs") / options.name
