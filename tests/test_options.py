@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +13,7 @@ import yaml
 from sempre.config import changed_keys, help_text, read_options, save_options, saved_options
 from sempre.errors import InputError
 from sempre.ranges import Items, OneOf, Range, Several, Share, check_ranges, rules_of
+from tests.in_process import run_here
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("pretrain", "finetune", "evaluate", "data", "tools")
@@ -217,9 +216,7 @@ def test_the_words_of_a_range_are_those_of_its_complaint():
 )
 def test_nothing_is_read_or_made_before_a_wrong_option_is_told(script, given, name, tmp_path):
     arguments = [*given, *([] if script.startswith("data/") else ["name=mine"])]
-    ended = subprocess.run(
-        [sys.executable, ROOT / script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = run_here(script, *arguments, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"error: {name}=") and ended.stderr.count("\n") == 1, ended.stderr
     assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from sempre.errors import InputError
 from sempre.images import find_micrographs, write_labels
 from sempre.images.label_names import labels_beside
 from tests.data.conftest import DISCS, label_image
+from tests.in_process import run_here
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,9 +111,8 @@ def test_pickles_of_cellpose_are_refused_by_name(tmp_path):
         LabelledSet(tmp_path).read(0)
 
 
-def score(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/score.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def score(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return run_here("tools/score.py", *arguments, cwd=Path.cwd())
 
 
 def test_results_are_scored_and_trained_on_as_they_are(tmp_path):

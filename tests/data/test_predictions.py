@@ -1,7 +1,4 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ from PIL import Image
 from sempre.data.labelled import LabelledSet
 from sempre.images import encode_rle, read_labels, write_labels
 from sempre.training.scoring import Prediction, predict_and_score, true_masks
+from tests.in_process import run_here
 
 
 @pytest.fixture
@@ -52,8 +50,8 @@ def test_average_precision_is_of_all_detections_here_and_of_the_files(overlappin
     (tmp_path / "true").mkdir()
     truth = [encode_rle(mask) for mask in true_masks(overlapping.read(0))]
     (tmp_path / "true/a.json").write_text(json.dumps({"size": [40, 40], "instances": truth}))
-    command = [sys.executable, "tools/score.py", "--pred", run, "--true", tmp_path / "true", "--json", tmp_path / "s"]
-    subprocess.run(list(map(str, command)), check=True, cwd=Path(__file__).parents[2])
+    command = ["--pred", run, "--true", tmp_path / "true", "--json", tmp_path / "s"]
+    assert run_here("tools/score.py", *command, cwd=tmp_path).returncode == 0
     report = json.loads((tmp_path / "s").read_text())
     assert report["summary"] == scores["summary"]
 

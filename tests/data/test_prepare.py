@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from PIL import Image
 from sempre.data.store import Store
 from sempre.data.store_writer import StoreWriter
 from sempre.errors import InputError
+from tests.in_process import run_here
 
 SCRIPT = Path(__file__).parents[2] / "data" / "prepare.py"
 
@@ -34,10 +36,12 @@ def prepare(monkeypatch, *options) -> None:
     load_script().main()
 
 
-def run(*options, **settings) -> subprocess.CompletedProcess:
-    """Run the recipe as a user does."""
+def run(*options, cwd: Path | None = None, preexec_fn: Callable | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the recipe, with `preexec_fn` as a process of its own: its exit code and what it printed."""
+    if preexec_fn is None:
+        return run_here("data/prepare.py", *options, cwd=cwd or Path.cwd())
     command = [sys.executable, str(SCRIPT), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, preexec_fn=preexec_fn)
 
 
 def write_images(folder: Path, count: int = 12) -> Path:

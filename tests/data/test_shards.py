@@ -1,7 +1,6 @@
 import hashlib
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from sempre.data.sources import PatchSource, StoreSource
 from sempre.data.store import Store
 from sempre.data.store_writer import StoredImage, StoreWriter
 from sempre.errors import InputError
+from tests.in_process import run_here
 
 LABELS = [None, "rods", "spheres", "cubes"]
 PREPARE = Path(__file__).parents[2] / "data" / "prepare.py"
@@ -162,9 +162,8 @@ def test_a_shard_that_is_not_finished_is_named(tmp_path):
         open_store(tmp_path)
 
 
-def prepare(*options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PREPARE), "workers=1", *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def prepare(*options) -> subprocess.CompletedProcess[str]:
+    return run_here("data/prepare.py", "workers=1", *options, cwd=Path.cwd())
 
 
 def test_prepared_shards_share_a_folder_out(tmp_path):

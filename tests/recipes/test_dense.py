@@ -40,13 +40,13 @@ def fresh_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_four_fields_are_learnt_by_heart(labelled_set, tmp_path):
+def test_two_fields_are_learnt_by_heart(labelled_set, tmp_path):
     labelled = LabelledSet(labelled_set)
     undisturbed = {"size_range": [25.0, 50.0], "rotation": 0.0, "inverted": 0.0, "annotated": 0.0}
-    options = replace(SMALL, epochs=60, crops_an_epoch=8, batch=2, rate=4e-3, **undisturbed)
-    network = as_network(train(options, 0, labelled, np.arange(4), tmp_path))
-    # Processors round differently, and so short a training depends on it: four seeds end at 0.57 to 0.74.
-    assert mean_aji_plus(network, DenseSettings(), labelled, range(4)) >= 0.5
+    options = replace(SMALL, epochs=45, crops_an_epoch=8, batch=2, rate=4e-3, **undisturbed)
+    network = as_network(train(options, 0, labelled, np.arange(2), tmp_path))
+    # Processors round differently, and so short a training depends on it: two seeds end at 0.67 and 0.75.
+    assert mean_aji_plus(network, DenseSettings(), labelled, range(2)) >= 0.5
 
 
 def test_a_convnextv2_is_fine_tuned_from_its_pretraining_with_finite_losses(labelled_set, pretrained, tmp_path):

@@ -199,6 +199,7 @@ def beside(path: Path) -> None:
     onnx.save_model(model, path, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=64)
 
 
+@pytest.mark.long
 def test_weights_beside_a_graph_are_part_of_the_bundle_and_its_checksums(finished, tmp_path, monkeypatch):
     script = load_script()
     export = script.export_detector

@@ -9,13 +9,13 @@ import tifffile
 
 from sempre.images import write_labels
 from sempre.synthetic import render_field
-from tests.warm import run_warm
+from tests.in_process import run_here
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    return run_warm(ROOT / script, *arguments, cwd=cwd)
+    return run_here(script, *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
