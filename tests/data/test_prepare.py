@@ -193,7 +193,7 @@ def stop_midway(folder: Path, store: Path, how: signal.Signals) -> tuple[int, st
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> tuple[Path, dict]:
     """A folder of more than two batches, and what its store holds."""
-    folder = write_images(tmp_path_factory.mktemp("many") / "images", 1500)
+    folder = write_images(tmp_path_factory.mktemp("many") / "images", 1000)
     assert run(f"images={folder}", f"store={folder.parent / 'whole.h5'}", "workers=1").returncode == 0
     return folder, contents(folder.parent / "whole.h5")
 
@@ -215,7 +215,7 @@ def test_an_interrupted_run_keeps_what_it_has_read(tmp_path, many):
     code, stderr = stop_midway(folder, store, signal.SIGINT)
     assert code == 130
     assert "Traceback" not in stderr
-    assert 256 <= len(Store(store, partial=True)) < 1500
+    assert 256 <= len(Store(store, partial=True)) < 1000
     assert run(f"images={folder}", f"store={store}", "workers=1").returncode == 0
     assert contents(store) == whole
 
