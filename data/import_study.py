@@ -38,7 +38,7 @@ from sempre.data.study_set import (
     above_of,
     divide,
     find_study_set,
-    side_names,
+    split_names,
 )
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_csv, write_json
@@ -108,14 +108,14 @@ def import_labelled(options: Options, files: FilesAndArchives, out: Path) -> Non
                 import_micrograph(options, files, micrograph, Path(scratch), out)
     write_csv(out / "groups.csv", [{"name": entry.name, "group": entry.magnification} for entry in found])
     rows = [
-        {"name": entry.name, "side": entry.side, "micrograph": entry.image, "labels": entry.labels[options.labels]}
+        {"name": entry.name, "side": entry.split, "micrograph": entry.image, "labels": entry.labels[options.labels]}
         for entry in found
     ]
     write_csv(out / "sources.csv", rows)
     for magnification in ("low", "high"):
         if any(entry.magnification == magnification for entry in found):
-            write_json(out / f"split_{magnification}.json", side_names(found, magnification))
-    write_json(out / "split.json", side_names(found))
+            write_json(out / f"split_{magnification}.json", split_names(found, magnification))
+    write_json(out / "split.json", split_names(found))
     print(f"{out}: {summary(found)} (layout {layout})")
 
 
@@ -219,7 +219,7 @@ def summary(micrographs: Sequence[StudyMicrograph]) -> str:
     """As in "51 of low magnification (34 train, 8 validation, 9 test)"."""
     words = []
     for magnification in ("low", "high"):
-        sides = side_names(micrographs, magnification)
+        sides = split_names(micrographs, magnification)
         count = sum(map(len, sides.values()))
         if count:
             words.append(

@@ -35,7 +35,7 @@ class Options:
     test_fraction: Share = 0.0  # share of images for the test; same split as in fine-tuning
     split_seed: Seed = 0  # seed of the split; another one holds out other images
     components: bool = False  # make each connected piece a particle; for masks of 0 and 255
-    sample: str = ""  # regular expression; names with the same match stay on one side of the split
+    sample: str = ""  # regular expression; names with the same match stay in one split
     groups: str = ""  # also score groups: magnification, folder, or a CSV file of rows name,group
     threads: CountOrZero = 0  # threads of ONNX Runtime in each process; 0: all cores
 

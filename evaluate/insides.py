@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def chosen(options: Options, labelled: LabelledSet) -> list[int]:
-    """Positions of the micrographs to show: those named, else some drawn from the held-out side."""
+    """Positions of the micrographs to show: those named, else some drawn from the held-out split."""
     if options.micrographs:
         if unknown := [name for name in options.micrographs if name not in labelled.names]:
             raise InputError(f"micrographs={unknown[0]} is not in {options.data}: give the names without suffix")

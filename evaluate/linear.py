@@ -4,7 +4,7 @@
     python evaluate/linear.py images=store.h5 backbones=[runs/dino/backbone,dinov2_vits14_pretrain.pth] size=448
 
 With `data`, labelled micrographs, logistic regression tells cells of particles from background; with `images`, a store
-or a folder that has labels, it tells the images' labels. It is trained on one side of the split and asked about the
+or a folder that has labels, it tells the images' labels. It is trained on one split and asked about the
 other. `runs/<name>/` holds the table as report.html, table.csv and summary.json.
 """
 

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from sempre.config import part_of, read_options
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
-from sempre.data.folds import NOBODY, sides_of_training
+from sempre.data.folds import NOBODY, parts_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import epoch_sampler
 from sempre.errors import InputError, run_command
@@ -91,9 +91,9 @@ class Options:
     imagenet_weights: str = ""  # file of ImageNet weights; empty: an installed package, then timm's hub
     renders: str = ""  # rendered set of data/synthesize.py, all of which is added to the training
     render_share: Share = 0.35  # share of the crops that come from renders=
-    further: list[str] = field(default_factory=list)  # further labelled sets; their training sides are added
+    further: list[str] = field(default_factory=list)  # further labelled sets; their training splits are added
     further_shares: Shares = field(default_factory=lambda: [0.1])  # share of crops: one for all or for each
-    further_sample: str = ""  # regular expression; names with the same match stay on one side of the split
+    further_sample: str = ""  # regular expression; names with the same match stay in one split
     split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
     validation_fraction: Share = 0.2  # share of images that the seeded split holds out
     test_fraction: Share = 0.0  # share of images for the test; validation then chooses epoch and threshold
@@ -105,7 +105,7 @@ class Options:
     repeats: Count = 1  # number of trainings, with seeds seed, seed + 1, …
     seed: Seed = 0  # random seed of weights, crops and order
     epochs: CountOrZero = 30  # number of epochs, each of crops_an_epoch= crops
-    validate_every: CountOrZero = 5  # epochs between validations if there is a test side; 0: keep the last epoch
+    validate_every: CountOrZero = 5  # epochs between validations if there is a test split; 0: keep the last epoch
     crops_an_epoch: Count = 1000  # crops in one epoch, for any number of micrographs
     batch: Count = 8  # crops in one step, summed over all processes
     accumulation: Count = 1  # split each process's batch into this many parts to save memory
@@ -133,23 +133,23 @@ def main(argv: list[str] | None = None) -> int:
     check_start(options.architecture, options.backbone, options.imagenet_weights)
     also = [folder for folder in (options.renders, *options.further) if folder]
     run = start_fine_tuning(options, percentiles(options), options.components, also)
-    labelled, sides = run.labelled, run.sides
+    labelled, splits = run.labelled, run.splits
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
-        fitted, choosing = sides_of_training(sides.training, options.label_count, seed, sides.choosing)
+        fitted, choosing = parts_of_training(splits.training, options.label_count, seed, splits.choosing)
         run.check_fitted(fitted)
-        network = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
+        network = train(options, seed, labelled, fitted, folder, run.stop, splits.choosing, run.accelerator)
         if network is None:
             return EXIT_PREEMPTED
         share = run.sharing(folder)
         settings = best_settings(settings_of_start(options), as_network(network), labelled, choosing, share)
         began = options.start or initial_weights_name(options.architecture, options.backbone, options.imagenet_weights)
         details = describe_dense(part_of(options, DenseOptions), settings, labelled)
-        details["micrograph"] = str(labelled.images[sides.held_out[0]].resolve())  # that the export is tried on
+        details["micrograph"] = str(labelled.images[splits.held_out[0]].resolve())  # that the export is tried on
         if run.accelerator.is_main_process:
             save_dense(folder, network, {**details, "initial_weights": began})
-        scores = score_dense(as_network(network), settings, labelled, sides.held_out, folder, share)
+        scores = score_dense(as_network(network), settings, labelled, splits.held_out, folder, share)
         if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()
@@ -236,7 +236,7 @@ def make_crops(options: Options, seed: int, labelled: LabelledSet, fitted: np.nd
     for folder, share in zip(options.further, further_shares, strict=False):
         further = LabelledSet(folder, percentiles=labelled.percentiles, components=options.components)
         fraction, pattern = options.validation_fraction, options.further_sample
-        sources.append(cut(further, further.sides(fraction, options.split_seed, sample=pattern).training))
+        sources.append(cut(further, further.splits(fraction, options.split_seed, sample=pattern).training))
         shares.append(share)
     shares[0] -= sum(shares[1:])
     if shares[0] <= 0:

@@ -78,7 +78,7 @@ class Options:
     repeats: Count = 1  # number of trainings, with seeds seed, seed + 1, …
     seed: Seed = 0  # random seed of weights, crops and order
     epochs: CountOrZero = 400  # passes over the labelled images; each gives one crop a pass
-    validate_every: CountOrZero = 10  # epochs between validations if there is a test side; 0: keep the last epoch
+    validate_every: CountOrZero = 10  # epochs between validations if there is a test split; 0: keep the last epoch
     batch: Count = 8  # crops in one step, summed over all processes
     accumulation: Count = 1  # split each process's batch into this many parts to save memory
     crop: Annotated[int, Range(32)] = 512  # side of the training crops, px
@@ -111,13 +111,13 @@ def main(argv: list[str] | None = None) -> int:
     options = read_options(Options, argv)
     check_start(options.architecture, options.backbone, options.imagenet_weights)
     run = start_fine_tuning(options, initial_percentiles(options.backbone, options.percentiles), options.components)
-    labelled, sides = run.labelled, run.sides
+    labelled, splits = run.labelled, run.splits
 
     # Every repeat has its own seed for the random weights, the crops and their order, and for which labels are used.
     for seed, folder in run.unfinished_repeats():
-        fitted, choosing = fitted_and_choosing(sides, options.label_count, seed, options.score_threshold > 0)
+        fitted, choosing = fitted_and_choosing(splits, options.label_count, seed, options.score_threshold > 0)
         run.check_fitted(fitted)
-        detector = train(options, seed, labelled, fitted, folder, run.stop, sides.choosing, run.accelerator)
+        detector = train(options, seed, labelled, fitted, folder, run.stop, splits.choosing, run.accelerator)
         if detector is None:
             return EXIT_PREEMPTED
         share = run.sharing(folder)
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         if run.accelerator.is_main_process:
             kind = {"kind": "detectron2_mask_rcnn"}
             save_model(folder, detector.get_submodule("rcnn"), {**kind, **details, "initial_weights": began})
-        scores = score_detector(detector, options.scale, threshold, labelled, sides.held_out, folder, share)
+        scores = score_detector(detector, options.scale, threshold, labelled, splits.held_out, folder, share)
         if run.accelerator.is_main_process:
             write_json(folder / "summary.json", {"initial_weights": began, **scores})
     run.finish()

@@ -6,9 +6,9 @@
 
 `data` is a labelled set; foreground is what any instance covers. A heat map says how much each place is like particles
 and unlike background to a frozen backbone, judged by prototypes from points in the micrographs that the network is
-fitted to. Held out is one side of the split, or with `protocol=leave_one_sample_out` each sample in turn. When to stop
-and the threshold are decided on a part of the training side. `runs/<name>/fold-<n>/` holds the model and the masks that
-it predicts, `runs/<name>/summary.json` the scores. The same command again goes on where the last stopped. Several
+fitted to. Held out is one split, or with `protocol=leave_one_sample_out` each sample in turn. When to stop and the
+threshold are decided on a part of the training split. `runs/<name>/fold-<n>/` holds the model and the masks that it
+predicts, `runs/<name>/summary.json` the scores. The same command again goes on where the last stopped. Several
 processes (`accelerate launch`) share each batch, and the micrographs that are scored.
 """
 
@@ -28,7 +28,7 @@ from sempre.data.folds import Fold, FoldOptions, make_folds
 from sempre.data.groups import read_groups
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler, epoch_sampler
-from sempre.data.splits import Sides
+from sempre.data.splits import Splits
 from sempre.data.volume_slices import SliceOptions, open_labelled
 from sempre.errors import InputError, run_command
 from sempre.files import read_json, write_json
@@ -121,9 +121,9 @@ def main(argv: list[str] | None = None) -> int:
     groups = read_groups(options.groups, labelled.paths)
     digests = {}
     for fold in folds:
-        sides = Sides(*map(np.array, (fold.fitted, fold.stopping, fold.held_out)))
-        labelled.check_particles(sides)
-        digests |= {f"{fold.name}/{name}": digest for name, digest in labelled.digests(sides).items()}
+        splits = Splits(*map(np.array, (fold.fitted, fold.stopping, fold.held_out)))
+        labelled.check_particles(splits)
+        digests |= {f"{fold.name}/{name}": digest for name, digest in labelled.digests(splits).items()}
     begin(folder, options, accelerator, digests)
 
     # What the frozen backbone makes of the micrographs is the same for all folds; the prototypes are not.

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from sempre.config import read_options
 from sempre.data.dense_crops import DenseCrops
 from sempre.data.detection_crops import DetectionCrops
-from sempre.data.folds import sides_of_training
+from sempre.data.folds import parts_of_training
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler
 from sempre.errors import run_command
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     held_out = held_out[: options.held_out or None]
     rows = []
     for seed in range(options.seeds):
-        fitted, choosing = sides_of_training(training, options.label_count, seed)
+        fitted, choosing = parts_of_training(training, options.label_count, seed)
         network = train(options, seed, labelled, fitted)
         methods = {name: best_thresholds(network, labelled, choosing, grid) for name, grid in METHODS.items()}
         scores = {name: [] for name in methods}

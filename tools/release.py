@@ -53,7 +53,7 @@ class Options:
     out: str = str(ROOT / "sempre/released/particles")  # the released model's folder
     further: list[str] = field(default_factory=list)  # further labelled sets for training and scoring
     further_shares: Shares = field(default_factory=lambda: [0.08])  # share of crops: one for all or for each
-    further_sample: str = ""  # regular expression; names with the same match stay on one side of the split
+    further_sample: str = ""  # regular expression; names with the same match stay in one split
     boxes: str = ""  # micrographs with boxes around their particles, as data/boxes.py reads them
     start: str = ""  # initial model: a released one's name or a run's folder; empty: ImageNet's weights
     renders: Count = 1600  # number of rendered fields to train on

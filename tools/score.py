@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--held-out",
         action="store_true",
-        help="score what is predicted alone, as of a run that predicts its held-out side",
+        help="score what is predicted alone, as of a run that predicts its held-out split",
     )
     parser.add_argument("--components", action="store_true", help="each piece of an id's pixels is a particle")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report here")

@@ -77,13 +77,13 @@ def main(argv: list[str] | None = None) -> int:
     store = folder / "store.h5"
     prepare = ["data/prepare.py", f"images={unlabelled}", f"store={store}", *options.prepare]
     labelled = LabelledSet(data)
-    sides = labelled.sides(split_file=options.split_file or None)
-    if not len(sides.held_out):
+    splits = labelled.splits(split_file=options.split_file or None)
+    if not len(splits.held_out):
         raise InputError(f"no micrograph of {data} is held out to be scored: add some, or give split_file=")
     images = len(find_micrographs(unlabelled))
 
     # Cells: every pretraining, then every fine-tuning.
-    cells = plan_cells(options, data, store, images, len(sides.training))
+    cells = plan_cells(options, data, store, images, len(splits.training))
     left_out = left_out_arms(options)
     plan = [*left_out, *curve_lines(cells, options), *memory_lines(cells, options)]
     plan += plan_summary(cells, options, folder, options.parallel)
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     left_out += look_inside(options, results, [f"data={data}", *split, f"name={options.name}/insides"])
     baseline = read_samples(watershed)
     told = write_study_report(
-        Study(options, folder, results, baseline, groups, training_images(images), len(sides.training), left_out)
+        Study(options, folder, results, baseline, groups, training_images(images), len(splits.training), left_out)
     )
     write_json(folder / "summary.json", told)
     missing = f", {len(told['missing'])} cells are missing" if told["missing"] else ""

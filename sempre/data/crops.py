@@ -18,7 +18,7 @@ class CropDataset(Dataset):
 
     An item's key is (epoch, sample), as `EpochSampler` yields them; sample counts into `indices`. Corner, flip and turn
     are functions of (seed, epoch, index row of the micrograph), so no number of workers or ranks changes a crop, nor
-    does the other side of the split. An epoch that is kept constant gives the fixed crops of validation.
+    does the other split. An epoch that is kept constant gives the fixed crops of validation.
 
     An item is a dict of `image` (`[1, size, size]`), `sample` (index row in the store) and `epoch`: the last two are
     the key under which a mask for this crop may be drawn. The image is float32 and normalised or, with
@@ -26,7 +26,7 @@ class CropDataset(Dataset):
 
     Args:
         store: where the micrographs are.
-        indices: index rows of one side of the split, `[N]`.
+        indices: index rows of one split, `[N]`.
         size: side of the crop in px.
         flip: probability of a horizontal flip.
         seed: of corners and flips.
@@ -52,7 +52,7 @@ class CropDataset(Dataset):
         self.store, self.indices = store, np.asarray(indices)
         self.size, self.flip, self.seed, self.normalise, self.turn = size, flip, seed, normalise, turn
         if not len(self.indices):
-            raise InputError(f"no micrograph of {store.path} is on this side of the split: add images")
+            raise InputError(f"no micrograph of {store.path} is in this split: add images")
         short_side = np.minimum(store.entries.height, store.entries.width)[self.indices]
         small = self.indices[short_side < size]
         if len(small) and not reflect:

@@ -63,7 +63,7 @@ class DetectionCrops(Dataset):
 
     Args:
         labelled: the labelled set.
-        indices: positions of one side of its split, `[N]`.
+        indices: positions of one of its splits, `[N]`.
         size: side of the crop in px.
         seed: of all draws.
         repeats: crops of every micrograph an epoch.
@@ -108,7 +108,7 @@ class DetectionCrops(Dataset):
         if not 0 < scale_range[0] <= scale_range[1]:
             raise InputError(f"scale_range={list(scale_range)} is empty: give [smallest, largest] magnification")
         if not len(indices):
-            raise InputError(f"no micrograph of {labelled.folder} is on this side of the split: add images")
+            raise InputError(f"no micrograph of {labelled.folder} is in this split: add images")
         self.labelled, self.indices, self.size, self.seed = labelled, np.asarray(indices), size, seed
         self.repeats, self.flip, self.rotation = repeats, flip, rotation
         self.scale_range, self.size_range = scale_range, size_range

@@ -7,12 +7,12 @@ import numpy as np
 
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import ORDER, generator
-from sempre.data.splits import PREFIX, Sides, by_sample, seeded_subset
+from sempre.data.splits import PREFIX, Splits, by_sample, seeded_subset
 from sempre.errors import InputError
 from sempre.ranges import CountOrZero, OneOf, PositiveShare, Seed, Share, check_ranges
 
-STOPPING_SIDES = ("part", "held_out", "none")
-Stopping = Annotated[str, OneOf(*STOPPING_SIDES)]
+STOPPING_SPLITS = ("part", "held_out", "none")
+Stopping = Annotated[str, OneOf(*STOPPING_SPLITS)]
 PROTOCOLS = ("split", "leave_one_sample_out")
 HeldOut = Annotated[str, OneOf(*PROTOCOLS)]
 NOBODY = np.zeros(0, dtype=int)
@@ -32,7 +32,7 @@ class SplitOptions(Protocol):
 @dataclass(kw_only=True)
 class FoldOptions:
     data: str = "???"  # folder of labelled micrographs
-    protocol: HeldOut = "split"  # split: hold out a side of the split; else each sample in turn
+    protocol: HeldOut = "split"  # split: hold out one split; else each sample in turn
     split_file: str = ""  # JSON of "train", "validation", "test" (optional) stems; empty: seeded split
     validation_fraction: Share = 0.2  # share of images that the seeded split holds out
     test_fraction: Share = 0.0  # share of images for the test; validation then chooses epoch and threshold
@@ -55,21 +55,21 @@ class Fold:
     held_out: list[int]
 
 
-def divide(labelled: LabelledSet, options: SplitOptions, sample: str = "") -> Sides:
-    """The sides of a labelled set, of which one is held out to be scored.
+def divide(labelled: LabelledSet, options: SplitOptions, sample: str = "") -> Splits:
+    """The splits of a labelled set, of which one is held out to be scored.
 
     Args:
-        sample: keeps the micrographs of one sample together in a seeded split, see `LabelledSet.sides`.
+        sample: keeps the micrographs of one sample together in a seeded split, see `LabelledSet.splits`.
 
     Raises:
         InputError: for a set that cannot be divided so, and where nothing is held out.
     """
-    sides = labelled.sides(
+    splits = labelled.splits(
         options.validation_fraction, options.split_seed, options.split_file or None, options.test_fraction, sample
     )
-    if not len(sides.held_out):
+    if not len(splits.held_out):
         raise InputError(f"no micrograph of {options.data} is held out: raise validation_fraction or add images")
-    return sides
+    return splits
 
 
 def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
@@ -80,10 +80,10 @@ def make_folds(labelled: LabelledSet, options: FoldOptions) -> list[Fold]:
     """
     check_ranges(options)
     if options.protocol == "split":
-        sides = divide(labelled, options)
-        if len(sides.choosing):
-            return [make_fold("test", sides.training, sides.held_out, options, sides.choosing)]
-        return [make_fold("validation", sides.training, sides.held_out, options)]
+        splits = divide(labelled, options)
+        if len(splits.choosing):
+            return [make_fold("test", splits.training, splits.held_out, options, splits.choosing)]
+        return [make_fold("validation", splits.training, splits.held_out, options)]
     samples = by_sample(labelled.names, options.sample_pattern)
     if len(samples) < 2:
         raise InputError(
@@ -104,7 +104,7 @@ def make_fold(
 ) -> Fold:
     """A fold with the labelled share of its training micrographs: the first of a seeded order, so shares are nested.
 
-    Without a side to choose on, `choosing`, what `stopping` names stops the training: a fifth of the share, what is
+    Without a split to choose on, `choosing`, what `stopping` names stops the training: a fifth of the share, what is
     held out, whose scores then flatter the network, or nothing.
 
     Raises:
@@ -123,27 +123,27 @@ def make_fold(
     if choosing is not None:
         return Fold(name, used, choosing.tolist(), held_out.tolist())
     if len(used) < 2:
-        raise InputError(f"the training side has {len(used)} micrographs: two are the least, one decides when to stop")
+        raise InputError(f"the training split has {len(used)} micrographs: two are the least, one decides when to stop")
     fitted = [index for position, index in enumerate(used) if position % STOPPING]
     return Fold(name, fitted, used[::STOPPING], held_out.tolist())
 
 
-def sides_of_training(
+def parts_of_training(
     training: np.ndarray, count: int, seed: int, choosing: np.ndarray = NOBODY
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the training micrographs those that weights are fitted to, and those that thresholds are chosen on.
 
-    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on. With a side
+    The latter are a tenth; fewer than twenty micrographs are all fitted to, and none is left to choose on. With a split
     to choose on, `choosing`, all are fitted to.
 
     Args:
         training: positions in a labelled set, `[N]`.
         count: so many of them are drawn and no others are used; 0 uses all.
         seed: of the draw.
-        choosing: positions of the side of a set of three, `sempre.data.splits.Sides`.
+        choosing: positions of the split of a set of three, `sempre.data.splits.Splits`.
 
     Returns:
-        Both sides' positions, sorted.
+        Both splits' positions, sorted.
     """
     chosen = np.random.default_rng(seed).permutation(training)[: count or None]
     if len(choosing):
@@ -152,13 +152,13 @@ def sides_of_training(
     return np.sort(chosen[kept_back:]), np.sort(chosen[:kept_back])
 
 
-def fitted_and_choosing(sides: Sides, count: int, seed: int, chosen: bool) -> tuple[np.ndarray, np.ndarray]:
+def fitted_and_choosing(splits: Splits, count: int, seed: int, chosen: bool) -> tuple[np.ndarray, np.ndarray]:
     """The training micrographs that weights are fitted to, and those that a threshold is chosen on, as above.
 
     They are the same ones where too few are there to hold any back, or where the threshold was `chosen` beforehand and
     none is needed.
     """
-    fitted, choosing = sides_of_training(sides.training, count, seed, sides.choosing)
-    if not len(sides.choosing) and (chosen or not len(choosing)):
+    fitted, choosing = parts_of_training(splits.training, count, seed, splits.choosing)
+    if not len(splits.choosing) and (chosen or not len(choosing)):
         fitted = choosing = np.union1d(fitted, choosing)
     return fitted, choosing

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sempre.data.label_files import OUTLINE_SUFFIXES, entries_of, labels_in
-from sempre.data.splits import Sides, by_sample, make_sides, read_split_file, split_in_three
+from sempre.data.splits import Splits, by_sample, make_splits, read_split_file, split_in_three
 from sempre.errors import InputError, warn
 from sempre.files import file_sha256, files_below
 from sempre.images import (
@@ -39,7 +39,7 @@ def one_by_one(positions: Iterable[int], work: Callable[[int], Any], label: str)
     return [work(position) for position in tqdm(list(positions), desc=label, unit="image")]
 
 
-SIDE_FOLDERS = {
+SPLIT_FOLDERS = {
     "train": "train",
     "validation": "validation",
     "val": "validation",
@@ -107,17 +107,17 @@ class LabelledSet:
             raise InputError(f"{folder} does not exist: give the folder that holds images/ and labels/")
         if coco and not Path(coco).is_file():
             raise InputError(f"{coco} does not exist: give a COCO instance file")
-        # Of each micrograph: its file of labels, or its entry in the file of annotations; and the side it lies in.
+        # Of each micrograph: its file of labels, or its entry in the file of annotations; and the split it lies in.
         self._labels: Mapping[Path, Path | dict]
-        self._side_of: dict[Path, str] = {}
+        self._split_of: dict[Path, str] = {}
         self._source = Path(coco) if coco else self.folder
-        sides = {part: self.folder / part for part in SIDE_FOLDERS if (self.folder / part).is_dir()}
+        splits = {part: self.folder / part for part in SPLIT_FOLDERS if (self.folder / part).is_dir()}
         if coco:
             self._labels = entries_of(self.folder, self._source)
-        elif (found := labels_in(self.folder, beside=not sides)) is not None:
+        elif (found := labels_in(self.folder, beside=not splits)) is not None:
             self._source, self._labels = found
         else:
-            in_parts = {part: labels_in(at, beside=True) for part, at in sides.items()}
+            in_parts = {part: labels_in(at, beside=True) for part, at in splits.items()}
             if not any(in_parts.values()):
                 from sempre.data.boxes import refuse_boxes  # here, for few sets are refused
 
@@ -127,8 +127,8 @@ class LabelledSet:
                     "(a_masks.tif), or an export of a labelling tool as annotations.json"
                 )
             self._labels = {image: labels for found in in_parts.values() if found for image, labels in found[1].items()}
-            self._side_of = {
-                image: SIDE_FOLDERS[part] for part, found in in_parts.items() if found for image in found[1]
+            self._split_of = {
+                image: SPLIT_FOLDERS[part] for part, found in in_parts.items() if found for image in found[1]
             }
         self.images = sorted(self._labels, key=lambda file: file.stem)
         self.names = [file.stem for file in self.images]
@@ -232,71 +232,71 @@ class LabelledSet:
         """SHA-256 over the sorted SHA-256s of the micrographs: as `Store.fingerprint`."""
         return hashlib.sha256("".join(sorted(self.sha256s)).encode()).hexdigest()
 
-    def digests(self, sides: Sides) -> dict[str, str]:
-        """By name what each micrograph of the sides is: its side, and the SHA-256s of its file and of its labels."""
+    def digests(self, splits: Splits) -> dict[str, str]:
+        """By name what each micrograph of the splits is: its split, and the SHA-256s of its file and of its labels."""
         digests = {}
-        for side, indices in asdict(sides).items():
+        for split, indices in asdict(splits).items():
             for index in map(int, indices):
                 labels = self._labels[self.images[index]]
                 if isinstance(labels, Path):
                     digest = file_sha256(labels)
                 else:
                     digest = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
-                digests[self.names[index]] = f"{side}, pixels {self.sha256s[index]}, labels {digest}"
+                digests[self.names[index]] = f"{split}, pixels {self.sha256s[index]}, labels {digest}"
         return digests
 
-    def check_particles(self, sides: Sides) -> None:
+    def check_particles(self, splits: Splits) -> None:
         """See to it that there is something to learn from and to find; micrographs are read up to the first particle.
 
-        A held-out or choosing side that shows no particle is told, for its AJI+ counts false particles alone.
+        A held-out or choosing split that shows no particle is told, for its AJI+ counts false particles alone.
 
         Raises:
-            InputError: where no micrograph of the training side shows a particle; as `read` does.
+            InputError: where no micrograph of the training split shows a particle; as `read` does.
         """
-        if not self.holds_particles(sides.training):
+        if not self.holds_particles(splits.training):
             raise InputError(
-                f"none of the {len(sides.training)} micrographs of {self.folder} to train on shows a particle: label "
+                f"none of the {len(splits.training)} micrographs of {self.folder} to train on shows a particle: label "
                 "some, or divide the set otherwise"
             )
-        for side, indices in (("choose on", sides.choosing), ("be scored", sides.held_out)):
+        for purpose, indices in (("choose on", splits.choosing), ("be scored", splits.held_out)):
             if len(indices) and not self.holds_particles(indices):
                 warn(
-                    f"none of the {len(indices)} micrographs of {self.folder} to {side} shows a particle: their AJI+ "
-                    "is 1 where nothing is found, else 0"
+                    f"none of the {len(indices)} micrographs of {self.folder} to {purpose} shows a particle: their AJI+"
+                    " is 1 where nothing is found, else 0"
                 )
 
-    def sides(
+    def splits(
         self,
         fraction: float = 0.2,
         seed: int = 0,
         split_file: str | Path | None = None,
         test_fraction: float = 0.0,
         sample: str = "",
-    ) -> Sides:
+    ) -> Splits:
         """Positions of the training, the choosing and the held-out micrographs.
 
         By `split_file` when given, as `sempre.data.splits.read_split_file` reads it; names are stems or file
         names, and what is not listed is left out. Else by the folders train/, validation/ and test/ where the set has
-        them. Else by the rule of `sempre.data.splits`, which a store of the same files shares: two sides, and
+        them. Else by the rule of `sempre.data.splits`, which a store of the same files shares: two splits, and
         three with a `test_fraction`, of which validation is then chosen on and the test held out. With `sample`, a
         regular expression as `sempre.data.splits.sample_of` takes it, micrographs of one sample stay together.
 
         Raises:
             InputError: for a split file that cannot be read, names a micrograph twice or one that is not in the set;
-                for a `test_fraction` of a set that brings its sides, and fractions that leave nothing to train on.
+                for a `test_fraction` of a set that brings its splits, and fractions that leave nothing to train on.
         """
         self._check_outlined()
-        if test_fraction and (split_file or self._side_of):
+        if test_fraction and (split_file or self._split_of):
             given = split_file or f"{self.folder}'s own folders"
-            raise InputError(f"{given} already tell the sides: leave test_fraction={test_fraction:g} away")
+            raise InputError(f"{given} already tell the splits: leave test_fraction={test_fraction:g} away")
         if not 0 <= test_fraction < 1 or (test_fraction and fraction + test_fraction >= 1):
             raise InputError(
                 f"validation_fraction={fraction:g} and test_fraction={test_fraction:g} leave nothing to train on: "
                 "together they must be below 1"
             )
-        if split_file is None and self._side_of:
-            sides = [self._side_of[image] for image in self.images]
-            return make_sides({side: [i for i, own in enumerate(sides) if own == side] for side in set(sides)})
+        if split_file is None and self._split_of:
+            splits = [self._split_of[image] for image in self.images]
+            return make_splits({split: [i for i, own in enumerate(splits) if own == split] for split in set(splits)})
         if split_file is None:
             contents = self.sha256s
             if sample:  # the least checksum of a sample's micrographs decides for all of them
@@ -304,20 +304,20 @@ class LabelledSet:
                 least = {position: min(contents[other] for other in same) for same in of_sample for position in same}
                 contents = [least[position] for position in range(len(contents))]
             validation, test = split_in_three(contents, fraction, test_fraction, seed)
-            sides = {"train": ~validation & ~test, "validation": validation, "test": test}
-            if test_fraction and not sides["train"].any():
-                raise InputError(f"{self.folder} has too few micrographs for three sides: leave test_fraction away")
-            return make_sides({side: np.flatnonzero(members) for side, members in sides.items()})
+            splits = {"train": ~validation & ~test, "validation": validation, "test": test}
+            if test_fraction and not splits["train"].any():
+                raise InputError(f"{self.folder} has too few micrographs for three splits: leave test_fraction away")
+            return make_splits({split: np.flatnonzero(members) for split, members in splits.items()})
         position = {name: index for index, name in enumerate(self.names)}
         position |= {image.name: index for index, image in enumerate(self.images)}
-        sides, seen = read_split_file(split_file), set()
-        for name in (name for names in sides.values() for name in names):
+        splits, seen = read_split_file(split_file), set()
+        for name in (name for names in splits.values() for name in names):
             if name not in position:
                 raise InputError(f"{split_file} names {name}, which is not in {self.folder}")
             if position[name] in seen:
-                raise InputError(f"{split_file} names {name} twice: a micrograph is on one side of the split")
+                raise InputError(f"{split_file} names {name} twice: a micrograph is in one split")
             seen.add(position[name])
-        return make_sides({side: [position[name] for name in names] for side, names in sides.items()})
+        return make_splits({split: [position[name] for name in names] for split, names in splits.items()})
 
     def split(
         self,
@@ -326,9 +326,9 @@ class LabelledSet:
         split_file: str | Path | None = None,
         test_fraction: float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the training and of the held-out micrographs, as `sides`, for what has nothing to choose."""
-        sides = self.sides(fraction, seed, split_file, test_fraction)
-        return sides.training, sides.held_out
+        """Positions of the training and of the held-out micrographs, as `splits`, for what has nothing to choose."""
+        splits = self.splits(fraction, seed, split_file, test_fraction)
+        return splits.training, splits.held_out
 
 
 def _read_layers(path: Path, shape: tuple[int, int], components: bool | None) -> np.ndarray:

@@ -62,7 +62,7 @@ class EpochSampler:
         self, samples: int, batch_size: int, seed: int = 0, rank: int = 0, ranks: int = 1, shuffle: bool = True
     ):
         if samples < (ranks if shuffle else 1):
-            raise InputError(f"this side of the split has {samples} samples for {ranks} processes: add images")
+            raise InputError(f"this split has {samples} samples for {ranks} processes: add images")
         if batch_size < 1 or batch_size % ranks:
             raise InputError(f"a batch of {batch_size} does not divide over {ranks} processes: take a multiple")
         self.samples, self.batch_size, self.seed = samples, batch_size, seed

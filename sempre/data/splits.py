@@ -51,10 +51,10 @@ def seeded_subset(indices: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def is_validation(sha256: str, fraction: float = 0.2, seed: int = 0) -> bool:
-    """Whether the image file with this SHA-256 (hexadecimal) belongs to the validation side.
+    """Whether the image file with this SHA-256 (hexadecimal) belongs to the validation split.
 
     The first 64 bits of sha256("<seed>:<sha256>"), read as a fraction of 2^64, lie below `fraction` for a validation
-    image. So a file stays on its side however many files are added, copies of a file share its side, and with the
+    image. So a file stays on its split however many files are added, copies of a file share its split, and with the
     same seed the pretraining store and the labelled set agree: an image that validates the fine-tuning is held out
     of the pretraining too. (A micrograph saved again in another format is another file.)
     """
@@ -64,8 +64,8 @@ def is_validation(sha256: str, fraction: float = 0.2, seed: int = 0) -> bool:
 def split(sha256s: Iterable[str], fraction: float = 0.2, seed: int = 0) -> np.ndarray:
     """`is_validation` of many files: bool `[N]`, True = validation.
 
-    With two or more distinct files neither side is left empty: where the rule would leave one so, the file of lowest
-    draw goes to validation, or that of highest draw to training (such tiny sets are the only ones whose sides can
+    With two or more distinct files neither split is left empty: where the rule would leave one so, the file of lowest
+    draw goes to validation, or that of highest draw to training (such tiny sets are the only ones whose splits can
     change when files are added). A `fraction` of 0 or 1 is taken at its word.
     """
     return _lowest(_draws(sha256s, seed), fraction)
@@ -77,7 +77,7 @@ def split_in_three(
     """Which of many files validate and which are for the test, both bool `[N]`; the others are trained on.
 
     The test has the lowest draws: it is what `split` holds out by `test_fraction` alone, of a pretraining store too,
-    and validation is what comes next. Of a handful of files one side may get none.
+    and validation is what comes next. Of a handful of files one split may get none.
     """
     draws = _draws(sha256s, seed)
     test = _lowest(draws, test_fraction)
@@ -107,16 +107,16 @@ def _draw(sha256: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{sha256}".encode()).digest()[:8], "big")
 
 
-SIDES = ("train", "validation", "test")
-WANTED = "it must be JSON with train and validation, or with train, validation and test, or rows name,side"
+SPLITS = ("train", "validation", "test")
+WANTED = "it must be JSON with train and validation, or with train, validation and test, or rows name,split"
 
 
 @dataclass(frozen=True)
-class Sides:
+class Splits:
     """Positions in a labelled set, sorted, each `[N]`.
 
     Weights are fitted to `training`, epochs and thresholds chosen on `choosing`, and `held_out` is scored, once, with
-    what was chosen. A set of two sides has no `choosing`: choices are then made on a part of `training`.
+    what was chosen. A set of two splits has no `choosing`: choices are then made on a part of `training`.
     """
 
     training: np.ndarray
@@ -124,40 +124,40 @@ class Sides:
     held_out: np.ndarray
 
 
-def make_sides(positions: Mapping[str, Iterable[int]]) -> Sides:
-    """Sides from the positions of "train", "validation" and "test": validation is scored where there is no test."""
-    train, validation, test = (np.array(sorted(positions.get(side, ())), dtype=int) for side in SIDES)
-    return Sides(train, validation, test) if len(test) else Sides(train, test, validation)
+def make_splits(positions: Mapping[str, Iterable[int]]) -> Splits:
+    """Splits from the positions of "train", "validation" and "test": validation is scored where there is no test."""
+    train, validation, test = (np.array(sorted(positions.get(split, ())), dtype=int) for split in SPLITS)
+    return Splits(train, validation, test) if len(test) else Splits(train, test, validation)
 
 
 def read_split_file(path: str | Path) -> dict[str, list[str]]:
-    """The names of each side, of `SIDES`.
+    """The names of each split, of `SPLITS`.
 
     JSON `{"train": [names], "validation": [names], "test": [names]}` without validation or test, or CSV rows
-    `name,side`.
+    `name,split`.
 
     Raises:
-        InputError: for a file that is neither, or names another side.
+        InputError: for a file that is neither, or names another split.
     """
     path = Path(path)
     try:
         if path.suffix.lower() == ".json":
             content = read_json(path)
-            sides = {side: [str(name) for name in content[side]] for side in SIDES if side in content}
+            splits = {split: [str(name) for name in content[split]] for split in SPLITS if split in content}
         else:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = [(name.strip(), side.strip()) for name, side in (row for row in csv.reader(file) if row)]
-            if rows and rows[0][1] not in SIDES:
+                rows = [(name.strip(), split.strip()) for name, split in (row for row in csv.reader(file) if row)]
+            if rows and rows[0][1] not in SPLITS:
                 rows = rows[1:]  # the columns' names
-            sides = {
-                side: [name for name, of_row in rows if of_row == side] for side in {*SIDES, *(s for _, s in rows)}
+            splits = {
+                split: [name for name, of_row in rows if of_row == split] for split in {*SPLITS, *(s for _, s in rows)}
             }
     except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no split: {WANTED}") from error
-    if "train" not in sides or len(sides) < 2:
+    if "train" not in splits or len(splits) < 2:
         raise InputError(f"{path} is no split: {WANTED}")
-    if other := sorted(set(sides) - set(SIDES)):
-        raise InputError(f"{path} has the side '{other[0]}': sides are {', '.join(SIDES)}")
-    if not any(sides.values()):
+    if other := sorted(set(splits) - set(SPLITS)):
+        raise InputError(f"{path} has the split '{other[0]}': splits are {', '.join(SPLITS)}")
+    if not any(splits.values()):
         raise InputError(f"{path} has no rows name,train or name,validation")
-    return sides
+    return splits

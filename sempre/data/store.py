@@ -241,7 +241,7 @@ class Store:
         return digest.hexdigest()
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Index rows of the training and of the validation side, by the rule of `sempre.data.splits`."""
+        """Index rows of the training and of the validation split, by the rule of `sempre.data.splits`."""
         validation = split(map(bytes.decode, self.entries.sha256), fraction, seed)
         return np.flatnonzero(~validation), np.flatnonzero(validation)
 

@@ -1,7 +1,7 @@
 """The labelled micrographs of Rettenberger et al. (2024, 2025) in the layouts in which people have them.
 
 npj Comput. Mater. 10, 124 (2024) and npj Comput. Mater. 2025, doi 10.1038/s41524-025-01802-3. What is said here of
-layouts, numbers and sides is from the authors' repository Uncertainty-Aware-Particle-Segmentation-for-SEM-Data, whose
+layouts, numbers and splits is from the authors' repository Uncertainty-Aware-Particle-Segmentation-for-SEM-Data, whose
 scripts bring the two archives of osf.io/f2y8w into their final form.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sempre.data.splits import SIDES, seeded_subset
+from sempre.data.splits import SPLITS, seeded_subset
 from sempre.errors import InputError, warn
 
 LAYOUTS = ("osf", "samples", "folders")
@@ -47,14 +47,14 @@ class StudyMicrograph:
     """Where a micrograph and its labels lie, as paths of the source.
 
     `magnification` is "low" or "high", `number` that of their scripts, `labels` the paths of those of `LABELS` that are
-    there, `side` one of `sempre.data.splits.SIDES`, or "" where the layout has none.
+    there, `split` one of `sempre.data.splits.SPLITS`, or "" where the layout has none.
     """
 
     magnification: str
     number: int
     image: str
     labels: Mapping[str, str]
-    side: str = ""
+    split: str = ""
 
     @property
     def name(self) -> str:
@@ -104,7 +104,7 @@ def find_study_set(
 def divide(
     micrographs: Sequence[StudyMicrograph], counts: Mapping[str, tuple[int, int, int]], seed: int = 0
 ) -> list[StudyMicrograph]:
-    """The micrographs with sides: their fixed tests by number, and the rest drawn.
+    """The micrographs with splits: their fixed tests by number, and the rest drawn.
 
     Args:
         counts: of each magnification how many train, validate and are for the test: `ARTICLE` or `SCRIPTS`. Another
@@ -130,15 +130,15 @@ def divide(
         validating = max(round(wanted[1] * share), 1)
         validation = set(seeded_subset(rest, validating, seed).tolist()) if validating < len(rest) else set()
         for i, micrograph in enumerate(own):
-            side = SIDES[2] if i in test else SIDES[1] if i in validation else SIDES[0]
-            divided.append(replace(micrograph, side=side))
+            split = SPLITS[2] if i in test else SPLITS[1] if i in validation else SPLITS[0]
+            divided.append(replace(micrograph, split=split))
     return sorted(divided, key=lambda micrograph: micrograph.name)
 
 
-def side_names(micrographs: Iterable[StudyMicrograph], magnification: str = "") -> dict[str, list[str]]:
-    """The names on each side, of one magnification or of both, as a split file holds them."""
+def split_names(micrographs: Iterable[StudyMicrograph], magnification: str = "") -> dict[str, list[str]]:
+    """The names on each split, of one magnification or of both, as a split file holds them."""
     own = [micrograph for micrograph in micrographs if magnification in ("", micrograph.magnification)]
-    return {side: [micrograph.name for micrograph in own if micrograph.side == side] for side in SIDES}
+    return {split: [micrograph.name for micrograph in own if micrograph.split == split] for split in SPLITS}
 
 
 def _samples(paths: Sequence[str], above: Sequence[str]) -> list[StudyMicrograph]:
@@ -174,12 +174,12 @@ def _folders(paths: Sequence[str], above: Sequence[str], seed: int) -> list[Stud
         names = [part.casefold() for part in parts]
         if len(names) < 5 or names[-2] != "samples" or not at.stem.isdecimal():
             continue
-        side = {"train": SIDES[0], "val": SIDES[1], "test": SIDES[2]}.get(names[-3])
-        if side is None or names[-5] != "base_training" or not names[-4].isdecimal():
+        split = {"train": SPLITS[0], "val": SPLITS[1], "test": SPLITS[2]}.get(names[-3])
+        if split is None or names[-5] != "base_training" or not names[-4].isdecimal():
             continue
         kind = "combined" if "combined" in names else _magnification(parts[:-1])
         if kind:
-            lying.append((int(names[-4]), kind, side, at, path))
+            lying.append((int(names[-4]), kind, split, at, path))
     seeds = list(dict.fromkeys(entry[0] for entry in lying))
     if not seeds:
         return []
@@ -194,7 +194,7 @@ def _folders(paths: Sequence[str], above: Sequence[str], seed: int) -> list[Stud
     # In Combined/ those of high magnification are counted on after those of low, and one number is left out between.
     numbers = {int(at.stem) for *_, at, _ in own}
     gap = next(number for number in range(len(numbers) + 1) if number not in numbers)
-    for _, kind, side, at, path in own:
+    for _, kind, split, at, path in own:
         number = int(at.stem)
         if kind == "combined":
             kind, number = ("low", number) if number < gap else ("high", number - gap - 1)
@@ -203,7 +203,7 @@ def _folders(paths: Sequence[str], above: Sequence[str], seed: int) -> list[Stud
             there,
             {"confident": home / "labels_high_conf" / at.name, "less_certain": home / "labels_low_conf" / at.name},
         )
-        found.append(StudyMicrograph(kind, number, path, labels, side))
+        found.append(StudyMicrograph(kind, number, path, labels, split))
     return found
 
 

@@ -49,7 +49,7 @@ class ViewDataset(Dataset):
 
     Args:
         store: where the micrographs are.
-        indices: index rows of one side of the split, `[N]`.
+        indices: index rows of one split, `[N]`.
         groups: for each name how its views are made, and how many there are.
         field: side in px of the square that all views of a sample are cut from; of a smaller micrograph it is the
             shorter side.
@@ -70,7 +70,7 @@ class ViewDataset(Dataset):
         self.store, self.indices = store, np.asarray(indices)
         self.groups, self.field, self.seed = groups, field, seed
         if not len(self.indices):
-            raise InputError(f"no micrograph of {store.path} is on this side of the split: add images")
+            raise InputError(f"no micrograph of {store.path} is in this split: add images")
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -95,7 +95,7 @@ class TaskOptions(ExtractionOptions):
     labels_csv: str = ""  # file of rows file,label for labels_from=csv
     pooling: str = "top-32"  # how an image's cells become one vector: top-<k>, mean or class
     patches: Count = 200  # cells drawn from each labelled micrograph, half of them on particles if possible
-    micrographs: CountOrZero = 0  # number of micrographs on each side of the split; 0: all
+    micrographs: CountOrZero = 0  # number of micrographs in each split; 0: all
     split_file: str = ""  # of data=: JSON of "train", "validation", "test" (optional) stems; empty: seeded split
     validation_fraction: Share = 0.2  # share of images that are classified; the others are the neighbours
     split_seed: Seed = 0  # seed of the split; another one holds out other images
@@ -119,7 +119,7 @@ def score_backbones(
     """What `score` says of each backbone's tasks, `{backbone: {"<task>: <figure>": value}}`, and where it is read out.
 
     Raises:
-        InputError: when there are no tasks, or a side of the split has no cell or label to tell apart.
+        InputError: when there are no tasks, or a split has no cell or label to tell apart.
     """
     encoders = [open_encoder(backbone, layer=options.layer, seed=options.seed) for backbone in options.backbones]
     rows = {
@@ -152,7 +152,7 @@ def make_tasks(encoder: Encoder, options: TaskOptions) -> list[Task]:
 
 
 def cell_task(encoder: Encoder, options: TaskOptions) -> Task:
-    """Particle (1) or background (0) of cells drawn from both sides of a labelled set's split."""
+    """Particle (1) or background (0) of cells drawn from both splits."""
     percentiles, plain = file_percentiles(options, encoder), options.plain_percentiles
     labelled = LabelledSet(options.data, percentiles=percentiles, components=None, plain=plain)
     sides = labelled.split(options.validation_fraction, options.split_seed, options.split_file or None)

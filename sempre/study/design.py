@@ -199,7 +199,7 @@ def plan_cells(options: StudyOptions, data: Path, store: Path, images: int, labe
 
     Args:
         images: unlabelled micrographs.
-        labelled: labelled micrographs on the training side.
+        labelled: labelled micrographs on the training split.
 
     Raises:
         InputError: as `check_options`, and for settings that say no number of steps.

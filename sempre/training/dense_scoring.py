@@ -28,7 +28,7 @@ def best_settings(
     """`settings` with the thresholds of highest mean AJI+ on the micrographs at `choosing`; as they are without any.
 
     Args:
-        choosing: positions in `labelled`: of the training side, for held-out ones must have no say in it, and of those
+        choosing: positions in `labelled`: of the training split, for held-out ones must have no say in it, and of those
             that the weights were not fitted to.
         share: by which processes.
     """

@@ -38,7 +38,7 @@ def best_score_threshold(
 
     Args:
         scale: the detector sees micrographs at this many times their size.
-        choosing: positions in `labelled`: of the training side, for held-out ones must have no say in it, and best ones
+        choosing: positions in `labelled`: of the training split, for held-out ones must have no say in it, best ones
             that the detector was not fitted to, for it is surer of those that it was.
         share: by which processes.
     """

@@ -16,7 +16,7 @@ from sempre.data.detection_crops import DetectionCrops
 from sempre.data.folds import NOBODY, SplitOptions, divide
 from sempre.data.labelled import LabelledSet
 from sempre.data.samplers import EpochSampler
-from sempre.data.splits import Sides
+from sempre.data.splits import Splits
 from sempre.errors import InputError
 from sempre.files import code_commit, read_json, write_json
 from sempre.metrics import with_spread
@@ -41,12 +41,12 @@ class FineTuningOptions(SplitOptions, Protocol):
 
 @dataclass(frozen=True)
 class FineTuningRun:
-    """A run that has begun: where it is, what it computes on, and the sides of the labelled set."""
+    """A run that has begun: where it is, what it computes on, and the splits of the labelled set."""
 
     options: FineTuningOptions
     folder: Path
     labelled: LabelledSet
-    sides: Sides
+    splits: Splits
     groups: dict[str, str]  # of each micrograph by its name, which are scored apart
     accelerator: Accelerator
     stop: StopSignal
@@ -68,7 +68,7 @@ class FineTuningRun:
         return SharedWork(self.accelerator, self.stop, results_of_training(folder, self.accelerator))
 
     def check_fitted(self, fitted: np.ndarray) -> None:
-        """Check the micrographs at the positions `fitted`, which are drawn from the training side.
+        """Check the micrographs at the positions `fitted`, which are drawn from the training split.
 
         Raises:
             InputError: where none of them shows a particle.
@@ -89,7 +89,7 @@ class FineTuningRun:
         write_json(self.folder / "summary.json", {**summary, **origin})
         blank = "" if summary["scores"]["true_instances"]["mean"] else ", none of which shows a particle"
         score = with_spread(summary["scores"]["aji_plus"])
-        print(f"AJI+ {score} on {len(self.sides.held_out)} micrographs{blank}")
+        print(f"AJI+ {score} on {len(self.splits.held_out)} micrographs{blank}")
 
 
 def start_fine_tuning(
@@ -107,15 +107,15 @@ def start_fine_tuning(
 
     Raises:
         InputError: for a set that cannot be read or divided as is asked, without a particle to learn from, a run of
-            other options or of other micrographs, labels or sides, or one in use.
+            other options or of other micrographs, labels or splits, or one in use.
     """
     labelled = LabelledSet(options.data, percentiles=percentiles, components=components)
-    sides = divide(labelled, options)
-    labelled.check_particles(sides)
-    digests = labelled.digests(sides)
+    splits = divide(labelled, options)
+    labelled.check_particles(splits)
+    digests = labelled.digests(splits)
     for folder in also:
         further = LabelledSet(folder, components=components)
-        everything = Sides(np.arange(len(further)), NOBODY, NOBODY)
+        everything = Splits(np.arange(len(further)), NOBODY, NOBODY)
         digests |= {f"{folder}/{name}": digest for name, digest in further.digests(everything).items()}
     groups: dict[str, str] = {}
     if options.groups:
@@ -127,12 +127,12 @@ def start_fine_tuning(
     folder = Path("runs") / options.name
     if not said_by_main(accelerator, folder.exists):
         # What is wrong with one had better be known before hours of training. Those to train on are read as it begins.
-        labelled.read_through([*sides.choosing, *sides.held_out], SharedWork(accelerator))
+        labelled.read_through([*splits.choosing, *splits.held_out], SharedWork(accelerator))
     with accelerator.main_process_first():
         folder = open_run(folder, options, MAY_CHANGE, micrographs=digests)
         if accelerator.is_main_process:
             lock_run(folder)
-    return FineTuningRun(options, folder, labelled, sides, groups, accelerator, stop)
+    return FineTuningRun(options, folder, labelled, splits, groups, accelerator, stop)
 
 
 def timeout_minutes(options: object) -> float:

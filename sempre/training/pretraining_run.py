@@ -81,7 +81,7 @@ class PretrainingOptions:
 
 @dataclass(frozen=True)
 class PretrainingRun:
-    """A run that has begun: where it is, what it computes on, and the two sides of the split."""
+    """A run that has begun: where it is, what it computes on, and the two splits."""
 
     options: PretrainingOptions
     folder: Path
@@ -277,7 +277,7 @@ def validate_reconstruction(
     """A masked autoencoder's validation losses and `feature_statistics`; `panels` reconstructions go to the log.
 
     Args:
-        loader: the validation side's batches.
+        loader: the validation split's batches.
         crops: its crops, of which the first are shown and watched.
         collate: a batch of crops with their masks, as `loader` makes it.
     """

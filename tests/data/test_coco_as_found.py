@@ -265,7 +265,7 @@ def test_a_set_of_which_nothing_is_outlined_is_no_perfect_score(annotated):
     none(annotated)
     annotated.write()
     with pytest.raises(InputError, match="outlines no particle"):
-        LabelledSet(annotated.folder).sides()
+        LabelledSet(annotated.folder).splits()
 
 
 def test_a_split_table_may_begin_with_a_byte_order_mark(annotated):

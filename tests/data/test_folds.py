@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempre.data.folds import FoldOptions, divide, fitted_and_choosing, make_folds, sides_of_training
+from sempre.data.folds import FoldOptions, divide, fitted_and_choosing, make_folds, parts_of_training
 from sempre.data.labelled import LabelledSet
-from sempre.data.splits import make_sides
+from sempre.data.splits import make_splits
 from sempre.errors import InputError
 
 
@@ -58,10 +58,10 @@ def test_a_smaller_labelled_share_is_part_of_a_larger_one(labelled, options):
 
 
 def test_a_set_is_divided_as_the_options_say_and_something_is_held_out(labelled, options):
-    sides = divide(labelled, replace(options, split_seed=3, test_fraction=0.2))
-    expected = labelled.sides(0.3, 3, test_fraction=0.2)
-    for side in ("training", "choosing", "held_out"):
-        np.testing.assert_array_equal(getattr(sides, side), getattr(expected, side))
+    splits = divide(labelled, replace(options, split_seed=3, test_fraction=0.2))
+    expected = labelled.splits(0.3, 3, test_fraction=0.2)
+    for split in ("training", "choosing", "held_out"):
+        np.testing.assert_array_equal(getattr(splits, split), getattr(expected, split))
     with pytest.raises(InputError, match=r"no micrograph of .* is held out: raise validation_fraction or add images"):
         divide(labelled, replace(options, validation_fraction=0.0))
 
@@ -73,30 +73,30 @@ def test_what_cannot_be(labelled, options, tmp_path):
         make_folds(labelled, replace(options, label_share=0.0))
     split_file = tmp_path / "split.csv"
     split_file.write_text("a_00,train\nb_01,validation\n")
-    with pytest.raises(InputError, match="the training side has 1 micrographs: two are the least"):
+    with pytest.raises(InputError, match="the training split has 1 micrographs: two are the least"):
         make_folds(labelled, replace(options, split_file=str(split_file)))
 
 
 def test_thresholds_are_chosen_on_micrographs_that_were_not_trained_on():
     training = np.arange(100, 140)
-    fitted, choosing = sides_of_training(training, 0, seed=0)
+    fitted, choosing = parts_of_training(training, 0, seed=0)
     assert set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
     assert len(choosing) == 4
-    fitted, choosing = sides_of_training(training, 8, seed=0)
+    fitted, choosing = parts_of_training(training, 8, seed=0)
     assert len(fitted) == 8 and not len(choosing)
-    assert set(sides_of_training(training, 8, seed=1)[0]) != set(fitted)
+    assert set(parts_of_training(training, 8, seed=1)[0]) != set(fitted)
 
 
 def test_with_a_test_side_validation_chooses_and_all_training_micrographs_are_fitted_to(labelled, options, tmp_path):
     split_file = tmp_path / "split.csv"
-    sides = {"train": range(20), "validation": range(20, 25), "test": range(25, 30)}
-    split_file.write_text("".join(f"{labelled.names[i]},{side}\n" for side, rows in sides.items() for i in rows))
+    splits = {"train": range(20), "validation": range(20, 25), "test": range(25, 30)}
+    split_file.write_text("".join(f"{labelled.names[i]},{split}\n" for split, rows in splits.items() for i in rows))
     (fold,) = make_folds(labelled, replace(options, split_file=str(split_file)))
-    assert (fold.name, sorted(fold.fitted)) == ("test", list(sides["train"]))
-    assert (fold.stopping, fold.held_out) == (list(sides["validation"]), list(sides["test"]))
+    assert (fold.name, sorted(fold.fitted)) == ("test", list(splits["train"]))
+    assert (fold.stopping, fold.held_out) == (list(splits["validation"]), list(splits["test"]))
     training, choosing = np.arange(40), np.arange(40, 45)
     for count in (0, 8):
-        fitted, chosen_on = sides_of_training(training, count, seed=0, choosing=choosing)
+        fitted, chosen_on = parts_of_training(training, count, seed=0, choosing=choosing)
         assert len(fitted) == (count or 40) and list(chosen_on) == list(choosing)
 
 
@@ -111,18 +111,18 @@ def test_a_test_share_is_scored_and_validation_then_chooses(labelled, options):
 
 def test_the_threshold_is_chosen_on_training_micrographs_that_were_not_trained_on():
     training = np.arange(100, 140)
-    fitted, choosing = fitted_and_choosing(make_sides({"train": training}), 0, 0, chosen=False)
+    fitted, choosing = fitted_and_choosing(make_splits({"train": training}), 0, 0, chosen=False)
     assert len(choosing) == 4 and set(fitted) | set(choosing) == set(training) and not set(fitted) & set(choosing)
-    few = make_sides({"train": training[:19]})  # too few to hold any back
-    assert [list(side) for side in fitted_and_choosing(few, 0, 0, chosen=False)] == [list(training[:19])] * 2
-    fitted, _ = fitted_and_choosing(make_sides({"train": training}), 0, 0, chosen=True)  # nothing is to be chosen
+    few = make_splits({"train": training[:19]})  # too few to hold any back
+    assert [list(split) for split in fitted_and_choosing(few, 0, 0, chosen=False)] == [list(training[:19])] * 2
+    fitted, _ = fitted_and_choosing(make_splits({"train": training}), 0, 0, chosen=True)  # nothing is to be chosen
     assert list(fitted) == list(training)
 
 
 def test_repeats_on_a_few_labels_use_others_each():
-    sides = make_sides({"train": np.arange(100, 140)})
-    (fitted, choosing), (others, _) = (fitted_and_choosing(sides, 8, seed, chosen=False) for seed in (0, 1))
-    assert len(fitted) == len(others) == 8 and set(fitted) <= set(sides.training)
+    splits = make_splits({"train": np.arange(100, 140)})
+    (fitted, choosing), (others, _) = (fitted_and_choosing(splits, 8, seed, chosen=False) for seed in (0, 1))
+    assert len(fitted) == len(others) == 8 and set(fitted) <= set(splits.training)
     assert list(fitted) == list(choosing), "too few to hold any back"
     assert set(fitted) != set(others)
 

@@ -117,7 +117,7 @@ def check_set(out: Path, uncertain: bool = False) -> dict[str, list[str]]:
     groups = read_groups(str(out / "groups.csv"), labelled.paths)
     assert {name: group for name, group in groups.items() if not name.startswith(group)} == {}
     split = json.loads((out / "split.json").read_text())
-    labelled.sides(split_file=out / "split.json")
+    labelled.splits(split_file=out / "split.json")
     assert sorted(name for names in split.values() for name in names) == labelled.names
     for magnification in ("low", "high"):
         own = json.loads((out / f"split_{magnification}.json").read_text())

@@ -109,12 +109,12 @@ def test_a_split_file_decides(tmp_path, labels, kind):
     train, validation = labelled.split(split_file=file)
     assert train.tolist() == [0, 2]
     assert validation.tolist() == [3]
-    assert not len(labelled.sides(split_file=file).choosing), "two sides have nothing to choose on"
+    assert not len(labelled.splits(split_file=file).choosing), "two splits have nothing to choose on"
     if kind == "json":
         file.write_text(json.dumps({"train": ["c", "a.png"], "validation": ["d"], "test": ["f", "e"]}))
     else:
         file.write_text("c,train\na.png,train\nd,validation\nf,test\ne,test\n")
-    sides = labelled.sides(split_file=file)
+    sides = labelled.splits(split_file=file)
     assert [side.tolist() for side in (sides.training, sides.choosing, sides.held_out)] == [[0, 2], [3], [4, 5]]
     assert [side.tolist() for side in labelled.split(split_file=file)] == [[0, 2], [4, 5]]
 
@@ -139,7 +139,7 @@ def test_a_wrong_split_file_is_explained(tmp_path, labels, content, complaint):
 def test_a_side_that_is_none_is_named(tmp_path, labels):
     write_pair(tmp_path, "a", labels)
     (tmp_path / "split.csv").write_text("name,side\na,train\nb,tests\n")
-    with pytest.raises(InputError, match="has the side 'tests': sides are train, validation, test"):
+    with pytest.raises(InputError, match="has the split 'tests': splits are train, validation, test"):
         LabelledSet(tmp_path).split(split_file=tmp_path / "split.csv")
 
 
@@ -153,7 +153,7 @@ def test_a_set_in_folders_of_its_sides_is_read_as_one(tmp_path, labels):
     Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(tmp_path / "unlabeled/samples/z.tif")
     labelled = LabelledSet(tmp_path)
     assert labelled.names == list("abcde")
-    sides = labelled.sides()
+    sides = labelled.splits()
     assert [side.tolist() for side in (sides.training, sides.choosing, sides.held_out)] == [[0, 1], [2], [3, 4]]
     assert labelled.read(4).layers.max() == 3
     (tmp_path / "split.csv").write_text("e,train\na,validation\n")
@@ -165,7 +165,7 @@ def test_a_seeded_split_has_a_test_side_where_one_is_asked_for(tmp_path, labels)
         write_pair(tmp_path, f"a{number}", labels)
         Image.fromarray(np.full((40, 60), number, np.uint8)).save(tmp_path / f"images/a{number}.png")
     labelled = LabelledSet(tmp_path)
-    two, three = labelled.sides(0.25), labelled.sides(0.25, test_fraction=0.25)
+    two, three = labelled.splits(0.25), labelled.splits(0.25, test_fraction=0.25)
     assert not len(two.choosing)
     assert three.held_out.tolist() == two.held_out.tolist(), "scored is what a store of that share never shows"
     assert len(three.training)
@@ -173,10 +173,10 @@ def test_a_seeded_split_has_a_test_side_where_one_is_asked_for(tmp_path, labels)
     everything = np.concatenate([three.training, three.choosing, three.held_out])
     assert sorted(everything) == list(range(12))
     with pytest.raises(InputError, match=r"validation_fraction=0\.6 and test_fraction=0\.4 leave nothing to train on"):
-        labelled.sides(0.6, test_fraction=0.4)
+        labelled.splits(0.6, test_fraction=0.4)
     (tmp_path / "split.csv").write_text("a0,train\na1,validation\n")
-    with pytest.raises(InputError, match=r"split\.csv already tell.* the sides: leave test_fraction=0\.2 away"):
-        labelled.sides(split_file=tmp_path / "split.csv", test_fraction=0.2)
+    with pytest.raises(InputError, match=r"split\.csv already tell.* the splits: leave test_fraction=0\.2 away"):
+        labelled.splits(split_file=tmp_path / "split.csv", test_fraction=0.2)
 
 
 def test_labels_may_lie_in_the_sub_folders_of_their_micrographs(tmp_path, labels):
@@ -298,7 +298,7 @@ def test_micrographs_of_one_sample_stay_on_one_side(tmp_path):
             tifffile.imwrite(tmp_path / f"images/spot{place}_view{view}.tif", pixels)
             tifffile.imwrite(tmp_path / f"labels/spot{place}_view{view}.tif", labels)
     labelled = LabelledSet(tmp_path)
-    held_out = {labelled.names[index] for index in labelled.sides(0.3, sample=r"^(spot\d+)").held_out}
+    held_out = {labelled.names[index] for index in labelled.splits(0.3, sample=r"^(spot\d+)").held_out}
     places = {name.split("_")[0] for name in held_out}
     assert 0 < len(places) < 12
     assert held_out == {f"{place}_view{view}" for place in places for view in range(3)}

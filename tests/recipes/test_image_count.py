@@ -1,4 +1,4 @@
-"""Pretraining on a part of the images: parts are nested, and the validation side stays as it is."""
+"""Pretraining on a part of the images: parts are nested, and the validation split stays as it is."""
 
 import pytest
 from accelerate.state import AcceleratorState

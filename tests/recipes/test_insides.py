@@ -89,7 +89,7 @@ def test_a_dead_channel_of_a_backbone_is_counted_without_grad_cam(start, monkeyp
 
 
 def test_shown_are_those_of_the_test_side_where_there_is_one(start, labelled_set):
-    sides = LabelledSet(labelled_set).sides(0.3, test_fraction=0.5)
+    sides = LabelledSet(labelled_set).splits(0.3, test_fraction=0.5)
     shown = ("validation_fraction=0.3", "test_fraction=0.5", f"shown={len(sides.held_out)}")
     folder = start("backbones=[random:convnextv2_atto]", *shown)
     held_out = {LabelledSet(labelled_set).names[index] for index in sides.held_out}

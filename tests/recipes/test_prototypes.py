@@ -37,7 +37,7 @@ def test_the_evaluation_of_volumes_writes_what_other_methods_write(labelled_set,
         (tmp_path / "volumes" / folder).mkdir(parents=True)
     for name, members in (("steel", [0, 1, 2, 3, 1, 2]), ("iron", [3, 2, 1, 0, 2, 3])):
         read = [fields.read(member) for member in members]
-        # No slice is like another: what has the same pixels is on one side of the split.
+        # No slice is like another: what has the same pixels is in one split.
         pixels = np.stack([np.roll(field.pixels, number) for number, field in enumerate(read)])
         tifffile.imwrite(tmp_path / f"volumes/images/{name}.ome.tif", pixels, metadata={"axes": "ZYX"})
         labels = [np.roll(field.layers[0], number) for number, field in enumerate(read)]

@@ -62,7 +62,7 @@ def unlabelled_store(study, run) -> Path:
 def test_both_parts_of_their_layout_are_read(study, unlabelled_store):
     assert len(open_store(unlabelled_store)) == 4
     labelled = LabelledSet(study)
-    sides = labelled.sides()
+    sides = labelled.splits()
     names = [[labelled.names[index] for index in side] for side in (sides.training, sides.choosing, sides.held_out)]
     assert names == [["field_0", "field_2"], ["field_5"], ["field_6", "field_7"]]
 
@@ -87,7 +87,7 @@ def test_their_fine_tuning_goes_on_from_a_pth_of_their_fcmae(study, unlabelled_s
     folder = tmp_path / "runs/study"
     summary = json.loads((folder / "summary.json").read_text())
     (repeat,) = summary["repeats"]
-    assert set(repeat["samples"]) == {"field_6", "field_7"}, "the test side alone is scored"
+    assert set(repeat["samples"]) == {"field_6", "field_7"}, "the test split alone is scored"
     assert repeat["initial_weights"] == "checkpoint-2.pth"
     assert {group: scores["samples"]["mean"] for group, scores in summary["groups"].items()} == {"high": 1, "low": 1}
     log = read_log(folder / "repeat-0/log.jsonl")

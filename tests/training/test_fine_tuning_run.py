@@ -65,7 +65,7 @@ def test_each_repeat_is_done_once_and_the_run_says_what_they_come_to(options, ca
     done = []
     for seed, folder in run.unfinished_repeats():
         done.append((seed, folder.name))
-        score(run.labelled, run.sides.held_out, folder, seed)
+        score(run.labelled, run.splits.held_out, folder, seed)
         if seed == 6:
             break
     assert done == [(5, "repeat-0"), (6, "repeat-1")]
@@ -73,12 +73,12 @@ def test_each_repeat_is_done_once_and_the_run_says_what_they_come_to(options, ca
     run = start_fine_tuning(replace(options, workers=4), (1.0, 99.0))
     (last,) = run.unfinished_repeats()
     assert (last[0], last[1].name) == (7, "repeat-2")
-    score(run.labelled, run.sides.held_out, last[1], last[0])
+    score(run.labelled, run.splits.held_out, last[1], last[0])
     assert not list(run.unfinished_repeats())
     run.finish()
     summary = json.loads((run.folder / "summary.json").read_text())
     assert [repeat["summary"]["aji_plus"] for repeat in summary["repeats"]] == [1.0, 0.0, 0.0]
-    assert capsys.readouterr().out == f"AJI+ 0.333 ± 0.577 on {len(run.sides.held_out)} micrographs\n"
+    assert capsys.readouterr().out == f"AJI+ 0.333 ± 0.577 on {len(run.splits.held_out)} micrographs\n"
 
 
 def test_a_run_of_other_options_or_with_nothing_held_out_is_refused(options):

@@ -1,4 +1,4 @@
-"""Fine-tuning on two sides of a seeded split of three: which micrographs are looked at, and when."""
+"""Fine-tuning on two seeded splits of three: which micrographs are looked at, and when."""
 
 import json
 import sys
@@ -78,8 +78,10 @@ def test_validation_chooses_and_the_test_side_is_looked_at_once_at_the_end(kind,
     monkeypatch.setattr(sys, "argv", ["recipe", f"data={micrographs}", *small, *SHORT])
     recipe.main()
 
-    sides = LabelledSet(micrographs).sides(SHARES["validation_fraction"], test_fraction=SHARES["test_fraction"])
-    training, choosing, held_out = (set(side.tolist()) for side in (sides.training, sides.choosing, sides.held_out))
+    splits = LabelledSet(micrographs).splits(SHARES["validation_fraction"], test_fraction=SHARES["test_fraction"])
+    training, choosing, held_out = (
+        set(split.tolist()) for split in (splits.training, splits.choosing, splits.held_out)
+    )
     assert training and choosing and held_out
     assert set(seen["train"]) == training | choosing, "validated after each epoch"
     assert set(seen["after train"]) == choosing, "the threshold"
